@@ -1,0 +1,139 @@
+// Package applier owns the border between the group and the database that it
+// replicates: the [Engine] interface, the position up to which an engine has
+// applied the log, and the payload format of the key-value transactions that
+// the library's own [Tx] writes.
+//
+// It promises that what it hands to an engine is certified, in commit order,
+// and identical on every member. It must never know how transactions were
+// ordered or certified, and an engine must never know that it is replicated.
+package applier
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// ErrClosed is returned by every method of an engine or snapshot after Close.
+var ErrClosed = errors.New("applier: engine is closed")
+
+// Table names a table of ordered keys. Schema and Name are non-empty UTF-8
+// without NUL, at most MaxNameLen bytes each.
+type Table struct {
+	Schema string
+	Name   string
+}
+
+// String returns schema.name.
+func (t Table) String() string { return t.Schema + "." + t.Name }
+
+// Position says how much of the log a state holds.
+type Position struct {
+	// Index is the log index of the last entry applied whole; 0 for an empty
+	// engine.
+	Index uint64
+	// Executed holds the GTID of every transaction that the state contains.
+	Executed gtid.Set
+}
+
+// Digest identifies the contents of an engine independently of the order in
+// which they came about: two engines at the same Position must have the same
+// Digest, and engines whose contents differ have different ones but for a
+// hash collision. It detects divergence, it does not resist an adversary.
+type Digest [16]byte
+
+// String returns the digest in hexadecimal.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// Transaction is one certified transaction, ready to become visible.
+type Transaction struct {
+	GTID gtid.GTID
+	// LastCommitted and Sequence are the parallelisation interval: the
+	// transaction may run in parallel with every one whose Sequence is
+	// greater than LastCommitted. They are the same on every member.
+	LastCommitted uint64
+	Sequence      uint64
+	// Payload is what the origin's engine asked to be applied. It is shared
+	// with the log: an engine must neither change it nor keep it after Apply
+	// returns.
+	Payload []byte
+}
+
+// Batch is a run of certified transactions that become visible together.
+type Batch struct {
+	// Transactions are in commit order. Empty when the log held only entries
+	// that change no data.
+	Transactions []Transaction
+	// To is the position that holds once the batch is applied. To.Index grows
+	// strictly from batch to batch.
+	To Position
+}
+
+// Engine is the database of one member.
+//
+// Who may call: Apply, NewExport, Import and Flush are called by one goroutine
+// at a time; everything else from any goroutine, also concurrently with them.
+//
+// What may be lost: Apply need not be durable. After a crash an engine opens at
+// some earlier Position; what it lost must be a suffix of the batches, whole
+// batches only. The group's log replays the rest.
+type Engine interface {
+	// Position returns what is visible now.
+	Position() Position
+	// Digest returns the digest of the visible state, with its position.
+	Digest() (Digest, Position, error)
+	// Begin captures data and position atomically. The snapshot stays valid
+	// until closed, whatever is applied meanwhile.
+	Begin() (Snapshot, error)
+	// Apply makes all of b visible atomically, together with b.To. An error
+	// leaves the previous state visible and unchanged.
+	Apply(b Batch) error
+	// Durable returns an index such that no crash takes the engine back
+	// below it. It may lag behind Position as far as it likes; the log is
+	// never cut above it.
+	Durable() (uint64, error)
+	// Flush makes everything applied so far durable.
+	Flush() error
+	// NewExport pins the visible state for copying. It is quick; the copying
+	// goes on beside later batches.
+	NewExport() (Export, error)
+	// Import replaces the whole state by one that an Export wrote, and leaves
+	// it durable. It is atomic: after a crash or an error, also one of r, the
+	// engine has the old state or the new one. Snapshots open at the time
+	// become invalid: their methods return errors.
+	Import(ctx context.Context, r io.Reader) (Position, error)
+	// Close releases everything. Open snapshots become invalid.
+	Close() error
+}
+
+// Snapshot is one state of an engine, for one goroutine at a time.
+type Snapshot interface {
+	// Position is what the snapshot contains, exactly.
+	Position() Position
+	// Get returns the value of a key and whether there is one. The value is
+	// the caller's.
+	Get(t Table, key []byte) (value []byte, ok bool, err error)
+	// Scan yields the pairs with from <= key < to in key order, or in reverse
+	// order. A nil from or to is unbounded. Key and value are valid only until
+	// the next step. After the loop, Err tells whether it ended early.
+	Scan(t Table, from, to []byte, reverse bool) iter.Seq2[[]byte, []byte]
+	// Err returns the error that ended the last Scan, nil if it was complete.
+	Err() error
+	// Close releases the snapshot. It is harmless to call it again.
+	Close() error
+}
+
+// Export is a pinned state on its way to another member.
+type Export interface {
+	// Position is what the export contains, exactly.
+	Position() Position
+	// WriteTo writes the state with checksums, in the form that Import of
+	// the same engine type reads.
+	WriteTo(ctx context.Context, w io.Writer) error
+	// Close releases what is pinned. It is harmless to call it again.
+	Close() error
+}

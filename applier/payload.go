@@ -1,0 +1,139 @@
+package applier
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Limits of the key-value payload. They are checked where a transaction is
+// written and again where it is decoded.
+const (
+	MaxNameLen  = 255      // bytes of a schema or table name
+	MaxKeyLen   = 64 << 10 // bytes of a key
+	MaxValueLen = 64 << 20 // bytes of a value
+)
+
+// ErrPayload marks a payload that is not one. Certified payloads come from
+// members of the same protocol version, so it means corruption or a bug.
+var ErrPayload = errors.New("applier: malformed payload")
+
+// Op is what a mutation does to its key.
+type Op byte
+
+// The operations. Their values are part of the log format.
+const (
+	OpPut    Op = 1 // set the key's value
+	OpDelete Op = 2 // remove the key; harmless when it does not exist
+)
+
+// Mutation is one change of one key. When decoded, Key and Value alias the
+// payload.
+type Mutation struct {
+	Op    Op
+	Table Table
+	Key   []byte
+	Value []byte // nil unless Op is OpPut
+}
+
+// AppendMutation appends m's encoding to b.
+//
+//	mutation := op(1) table key [value]     value only for OpPut
+//	table    := uvarint(len schema) schema uvarint(len name) name
+//	key      := uvarint(len) bytes
+//	value    := uvarint(len) bytes
+//
+// A payload is a sequence of mutations; a later one of the same key wins.
+func AppendMutation(b []byte, m Mutation) []byte {
+	b = append(b, byte(m.Op))
+	b = appendString(b, m.Table.Schema)
+	b = appendString(b, m.Table.Name)
+	b = appendBytes(b, m.Key)
+	if m.Op == OpPut {
+		b = appendBytes(b, m.Value)
+	}
+	return b
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendBytes(b, s []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// Mutations yields the mutations of a payload in order. The first error ends
+// it; it wraps [ErrPayload].
+func Mutations(payload []byte) iter.Seq2[Mutation, error] {
+	return func(yield func(Mutation, error) bool) {
+		var tables tableCache
+		for rest := payload; len(rest) > 0; {
+			m, n, err := decodeMutation(rest, &tables)
+			if err != nil {
+				yield(Mutation{}, fmt.Errorf("%w at byte %d: %w", ErrPayload, len(payload)-len(rest), err))
+				return
+			}
+			if !yield(m, nil) {
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// tableCache spares a string allocation for runs of mutations in one table.
+type tableCache struct{ last Table }
+
+func (c *tableCache) table(schema, name []byte) Table {
+	if c.last.Schema != string(schema) || c.last.Name != string(name) {
+		c.last = Table{Schema: string(schema), Name: string(name)}
+	}
+	return c.last
+}
+
+func decodeMutation(b []byte, tables *tableCache) (m Mutation, n int, err error) {
+	d := decoder{rest: b[1:]}
+	m.Op = Op(b[0])
+	if m.Op != OpPut && m.Op != OpDelete {
+		return m, 0, fmt.Errorf("unknown operation %d", m.Op)
+	}
+	schema := d.bytes(MaxNameLen, "schema")
+	name := d.bytes(MaxNameLen, "table")
+	m.Key = d.bytes(MaxKeyLen, "key")
+	if m.Op == OpPut {
+		m.Value = d.bytes(MaxValueLen, "value")
+	}
+	if d.err != nil {
+		return m, 0, d.err
+	}
+	m.Table = tables.table(schema, name)
+	return m, len(b) - len(d.rest), nil
+}
+
+// decoder reads length-prefixed fields and remembers the first error.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+func (d *decoder) bytes(limit uint64, what string) []byte {
+	if d.err != nil {
+		return nil
+	}
+	n, w := binary.Uvarint(d.rest)
+	switch {
+	case w <= 0:
+		d.err = fmt.Errorf("length of %s is cut off", what)
+	case n > limit:
+		d.err = fmt.Errorf("%s has %d bytes, the limit is %d", what, n, limit)
+	case n > uint64(len(d.rest)-w):
+		d.err = fmt.Errorf("%s has %d bytes, only %d left", what, n, len(d.rest)-w)
+	default:
+		s := d.rest[w : w+int(n) : w+int(n)]
+		d.rest = d.rest[w+int(n):]
+		return s
+	}
+	return nil
+}

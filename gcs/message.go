@@ -1,0 +1,149 @@
+package gcs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// ErrMessage marks bytes that are not a message of this protocol version.
+var ErrMessage = errors.New("gcs: malformed message")
+
+// MessageKind says which field of a Message is set. The values are part of
+// the protocol.
+type MessageKind byte
+
+// The kinds of message that members exchange.
+const (
+	// MessageRaft carries one message of raft itself.
+	MessageRaft MessageKind = 1
+	// MessageFrame asks the receiver, believed to lead, to propose a frame.
+	MessageFrame MessageKind = 2
+	// MessageRefusal tells the origin that its frame was not proposed.
+	MessageRefusal MessageKind = 3
+	// MessageReport tells the leader how far its sender is.
+	MessageReport MessageKind = 4
+	// MessageLeave asks the leader to take the sender out of the view.
+	MessageLeave MessageKind = 5
+)
+
+// Message is what one member says to another. Everything in it is immutable
+// once handed over.
+type Message struct {
+	Kind    MessageKind
+	Raft    *raftpb.Message
+	Frame   []byte // an encoded log entry
+	Refusal Refusal
+	Report  Report
+}
+
+// Refusal answers a frame that was not proposed. Nothing happened to it; the
+// origin sends again, from Expected on.
+type Refusal struct {
+	Session  uint64 // of the refused frame
+	Seq      uint64 // of the refused frame
+	Expected uint64 // the sequence number that would be accepted, 0 if none is known
+	Leader   uint64 // raft id of the leader the refuser knows of, 0 if none
+}
+
+// Report tells the leader how far a member is. It is a hint: losing one
+// changes nothing but time.
+type Report struct {
+	Delivered uint64 // log index delivered
+	Applied   uint64 // log index applied by the engine
+	Snapshot  uint64 // log index of the oldest snapshot in use, or Applied
+}
+
+// AppendMessage appends the encoding of m to b.
+//
+//	message := kind(1) body
+//	raft    := protobuf of raftpb.Message
+//	frame   := the log entry's bytes
+//	refusal := uvarint session, seq, expected, leader
+//	report  := uvarint delivered, applied, snapshot
+//	leave   := nothing
+func AppendMessage(b []byte, m *Message) ([]byte, error) {
+	b = append(b, byte(m.Kind))
+	switch m.Kind {
+	case MessageRaft:
+		return proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, m.Raft)
+	case MessageFrame:
+		return append(b, m.Frame...), nil
+	case MessageRefusal:
+		r := m.Refusal
+		return appendUvarints(b, r.Session, r.Seq, r.Expected, r.Leader), nil
+	case MessageReport:
+		r := m.Report
+		return appendUvarints(b, r.Delivered, r.Applied, r.Snapshot), nil
+	case MessageLeave:
+		return b, nil
+	}
+	return nil, fmt.Errorf("%w: kind %d", ErrMessage, m.Kind)
+}
+
+// DecodeMessage decodes one message. The result may alias b.
+func DecodeMessage(b []byte) (Message, error) {
+	if len(b) == 0 {
+		return Message{}, fmt.Errorf("%w: empty", ErrMessage)
+	}
+	m := Message{Kind: MessageKind(b[0])}
+	body := b[1:]
+	switch m.Kind {
+	case MessageRaft:
+		m.Raft = &raftpb.Message{}
+		if err := proto.Unmarshal(body, m.Raft); err != nil {
+			return Message{}, fmt.Errorf("%w: raft: %w", ErrMessage, err)
+		}
+		return m, nil
+	case MessageFrame:
+		m.Frame = body
+		return m, nil
+	case MessageRefusal:
+		r := &m.Refusal
+		return m, takeUvarints(body, &r.Session, &r.Seq, &r.Expected, &r.Leader)
+	case MessageReport:
+		r := &m.Report
+		return m, takeUvarints(body, &r.Delivered, &r.Applied, &r.Snapshot)
+	case MessageLeave:
+		return m, takeUvarints(body)
+	}
+	return Message{}, fmt.Errorf("%w: unknown kind %d", ErrMessage, m.Kind)
+}
+
+// Size is the memory that m holds on to, for bounding queues. It is an
+// estimate that costs no encoding.
+func (m *Message) Size() int {
+	const fixed = 64
+	size := fixed + len(m.Frame)
+	if m.Raft != nil {
+		for _, e := range m.Raft.GetEntries() {
+			size += fixed + len(e.GetData())
+		}
+	}
+	return size
+}
+
+func appendUvarints(b []byte, vs ...uint64) []byte {
+	for _, v := range vs {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+// takeUvarints decodes exactly the numbers asked for and nothing after them.
+func takeUvarints(b []byte, vs ...*uint64) error {
+	for _, v := range vs {
+		x, n := binary.Uvarint(b)
+		if n <= 0 {
+			return fmt.Errorf("%w: number cut off", ErrMessage)
+		}
+		*v, b = x, b[n:]
+	}
+	if len(b) != 0 {
+		return fmt.Errorf("%w: %d bytes too many", ErrMessage, len(b))
+	}
+	return nil
+}
