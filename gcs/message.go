@@ -28,6 +28,8 @@ const (
 	MessageReport MessageKind = 4
 	// MessageLeave asks the leader to take the sender out of the view.
 	MessageLeave MessageKind = 5
+	// MessageRemoved tells the receiver that it is no longer in the view.
+	MessageRemoved MessageKind = 6
 )
 
 // Message is what one member says to another. Everything in it is immutable
@@ -64,7 +66,7 @@ type Report struct {
 //	frame   := the log entry's bytes
 //	refusal := uvarint session, seq, expected, leader
 //	report  := uvarint delivered, applied, snapshot
-//	leave   := nothing
+//	leave, removed := nothing
 func AppendMessage(b []byte, m *Message) ([]byte, error) {
 	b = append(b, byte(m.Kind))
 	switch m.Kind {
@@ -78,7 +80,7 @@ func AppendMessage(b []byte, m *Message) ([]byte, error) {
 	case MessageReport:
 		r := m.Report
 		return appendUvarints(b, r.Delivered, r.Applied, r.Snapshot), nil
-	case MessageLeave:
+	case MessageLeave, MessageRemoved:
 		return b, nil
 	}
 	return nil, fmt.Errorf("%w: kind %d", ErrMessage, m.Kind)
@@ -107,7 +109,7 @@ func DecodeMessage(b []byte) (Message, error) {
 	case MessageReport:
 		r := &m.Report
 		return m, takeUvarints(body, &r.Delivered, &r.Applied, &r.Snapshot)
-	case MessageLeave:
+	case MessageLeave, MessageRemoved:
 		return m, takeUvarints(body)
 	}
 	return Message{}, fmt.Errorf("%w: unknown kind %d", ErrMessage, m.Kind)

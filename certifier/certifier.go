@@ -1,0 +1,252 @@
+package certifier
+
+import (
+	"fmt"
+
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/queue"
+)
+
+// Outcome is what certification says of a transaction. Its values are stable:
+// they appear in traces and metrics.
+type Outcome byte
+
+// The outcomes.
+const (
+	// Certified: the transaction commits on every member.
+	Certified Outcome = 1
+	// Conflict: an item was last written by a transaction it had not seen.
+	Conflict Outcome = 2
+	// SnapshotTooOld: its snapshot version does not reach the history mark.
+	SnapshotTooOld Outcome = 3
+	// Exhausted: there is no number left for another GTID.
+	Exhausted Outcome = 4
+)
+
+// String returns the outcome as a word for people.
+func (o Outcome) String() string {
+	switch o {
+	case Certified:
+		return "certified"
+	case Conflict:
+		return "conflict"
+	case SnapshotTooOld:
+		return "snapshot too old"
+	case Exhausted:
+		return "numbers exhausted"
+	}
+	return fmt.Sprintf("Outcome(%d)", byte(o))
+}
+
+// Verdict is the answer to one transaction.
+type Verdict struct {
+	Outcome Outcome
+	// GTID is the transaction's, if it was certified. Nothing else consumes a
+	// number.
+	GTID gtid.GTID
+	// LastCommitted and Sequence are the parallelisation interval: the
+	// transaction is independent of every one whose Sequence is greater than
+	// LastCommitted.
+	LastCommitted uint64
+	Sequence      uint64
+	// Item is the position in the write set of the first item in conflict,
+	// and Winner the GTID that the transaction had not seen there.
+	Item   int
+	Winner gtid.GTID
+}
+
+// milestoneEvery is how many certified transactions lie between two places
+// where a mark can fall. A mark that names a position between is rounded down.
+const milestoneEvery = 256
+
+// Certifier holds the history and the numbering. It belongs to one goroutine.
+//
+// Invariants:
+//  1. records holds one record for each certified transaction with a sequence
+//     in (swept, sequence], in order, and hashes its items in the same order.
+//  2. last[h] is the sequence of the last certified transaction that wrote h,
+//     if that is above swept, else absent.
+//  3. swept <= mark <= floor <= sequence: what lies in (swept, mark] no longer
+//     counts and waits to be given back.
+//  4. low is the GTID set certified up to mark, and executed up to sequence.
+type Certifier struct {
+	group    gtid.UUID
+	executed gtid.Set
+	sequence uint64 // of the last certified transaction
+	floor    uint64 // least value of a LastCommitted
+
+	mark uint64
+	low  gtid.Set
+
+	last       map[Item]uint64
+	records    queue.Queue[record]
+	hashes     queue.Queue[Item]
+	swept      uint64
+	milestones queue.Queue[milestone]
+}
+
+// record is what a conflict is judged by and explained with.
+type record struct {
+	gtid   gtid.GTID
+	stored gtid.Set // T: snapshot version and own GTID
+	items  int
+}
+
+// milestone is a log index at which a mark can fall.
+type milestone struct {
+	index    uint64
+	sequence uint64
+	executed gtid.Set
+}
+
+// New returns the certifier of a new group. GTIDs are numbered under the
+// group's name.
+func New(group gtid.UUID) *Certifier {
+	return &Certifier{group: group, last: map[Item]uint64{}}
+}
+
+// Executed returns the GTIDs of everything certified.
+func (c *Certifier) Executed() gtid.Set { return c.executed }
+
+// Sequence returns the number of transactions certified since the group began.
+func (c *Certifier) Sequence() uint64 { return c.sequence }
+
+// HistoryItems is the number of items that count in the history's memory,
+// those not yet given back included.
+func (c *Certifier) HistoryItems() int { return c.hashes.Len() }
+
+// Certify judges the next transaction.
+func (c *Certifier) Certify(snapshot gtid.Set, ws WriteSet) Verdict {
+	if !c.low.SubsetOf(snapshot) {
+		return Verdict{Outcome: SnapshotTooOld}
+	}
+	if v, conflict := c.conflict(snapshot, ws); conflict {
+		return v
+	}
+	id := gtid.GTID{UUID: c.group, Number: c.executed.FirstMissing(c.group, "", 1)}
+	if id.Number == 0 {
+		return Verdict{Outcome: Exhausted}
+	}
+	c.sequence++
+	v := Verdict{Outcome: Certified, GTID: id, Sequence: c.sequence}
+	v.LastCommitted = c.record(id, snapshot, ws)
+	c.executed = c.executed.Add(id)
+	c.sweep(2*ws.Len() + 2)
+	return v
+}
+
+func (c *Certifier) conflict(snapshot gtid.Set, ws WriteSet) (Verdict, bool) {
+	for i := range ws.Len() {
+		seq, ok := c.last[ws.Item(i)]
+		if !ok || seq <= c.mark {
+			continue
+		}
+		writer := c.writer(seq)
+		if !writer.stored.SubsetOf(snapshot) {
+			return Verdict{Outcome: Conflict, Item: i, Winner: writer.gtid}, true
+		}
+	}
+	return Verdict{}, false
+}
+
+func (c *Certifier) writer(seq uint64) *record {
+	return c.records.At(int(seq - c.swept - 1))
+}
+
+// record enters the transaction into the history and returns the greatest
+// sequence it depends on. A transaction without write set says nothing about
+// what it touches: it depends on everything before it, and everything after
+// depends on it.
+func (c *Certifier) record(id gtid.GTID, snapshot gtid.Set, ws WriteSet) (lastCommitted uint64) {
+	lastCommitted = c.floor
+	if ws.Len() == 0 {
+		lastCommitted = c.sequence - 1
+		c.floor = c.sequence
+	}
+	for i := range ws.Len() {
+		item := ws.Item(i)
+		if before := c.last[item]; before != c.sequence { // else an item twice in one write set
+			lastCommitted = max(lastCommitted, before)
+		}
+		c.last[item] = c.sequence
+		c.hashes.Push(item)
+	}
+	c.records.Push(record{gtid: id, stored: snapshot.Add(id), items: ws.Len()})
+	return lastCommitted
+}
+
+// EntryDone tells that everything up to a log index has been certified. Marks
+// fall on such indexes.
+func (c *Certifier) EntryDone(index uint64) {
+	last := c.mark
+	if n := c.milestones.Len(); n > 0 {
+		last = c.milestones.At(n - 1).sequence
+	}
+	if c.sequence >= last+milestoneEvery {
+		c.milestones.Push(milestone{index: index, sequence: c.sequence, executed: c.executed})
+	}
+}
+
+// Markable returns the greatest log index, not above limit, at which a mark
+// would forget something; 0 if there is none.
+func (c *Certifier) Markable(limit uint64) uint64 {
+	var index uint64
+	for i := range c.milestones.Len() {
+		m := c.milestones.At(i)
+		if m.index > limit {
+			break
+		}
+		index = m.index
+	}
+	return index
+}
+
+// MarkableItems returns the least log index at which a mark would leave at
+// most limit items, as far as milestones allow; 0 if no mark is needed.
+func (c *Certifier) MarkableItems(limit int) uint64 {
+	items, i := c.hashes.Len(), 0
+	seq := c.swept
+	var index uint64
+	for items > limit && i < c.milestones.Len() {
+		m := c.milestones.At(i)
+		for ; seq < m.sequence; seq++ {
+			items -= c.records.At(int(seq - c.swept)).items
+		}
+		index = m.index
+		i++
+	}
+	return index
+}
+
+// Mark forgets what was certified up to a log index. An index between two
+// milestones is rounded down, one that was passed changes nothing.
+func (c *Certifier) Mark(index uint64) {
+	for c.milestones.Len() > 0 && c.milestones.At(0).index <= index {
+		m := c.milestones.Pop()
+		c.mark, c.low = m.sequence, m.executed
+		// What was forgotten can no longer show that two transactions are
+		// independent, so later ones depend on all of it.
+		c.floor = max(c.floor, m.sequence)
+	}
+}
+
+// sweep gives back up to n records and items that a mark has dropped.
+func (c *Certifier) sweep(n int) {
+	for n > 0 && c.swept < c.mark {
+		r := c.records.At(0)
+		for n > 0 && r.items > 0 {
+			item := c.hashes.Pop()
+			if c.last[item] == c.swept+1 {
+				delete(c.last, item)
+			}
+			r.items--
+			n--
+		}
+		if r.items > 0 {
+			return
+		}
+		c.records.Pop()
+		c.swept++
+		n--
+	}
+}

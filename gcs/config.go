@@ -1,0 +1,126 @@
+package gcs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"go.etcd.io/raft/v3"
+)
+
+// Limits bound what one member holds in memory on behalf of the group.
+type Limits struct {
+	// FrameBytes is the size at which a frame is cut although more is waiting.
+	// A single larger message still makes a frame of its own.
+	FrameBytes int
+	// WindowFrames is how many frames may be broadcast and not yet delivered.
+	WindowFrames int
+	// UncommittedBytes is how much the leader accepts before a majority has it.
+	UncommittedBytes uint64
+	// InflightBytes is how much the leader sends to a member ahead of its
+	// acknowledgements. It bounds what a follower has to hold, too.
+	InflightBytes uint64
+	// DeliveryBytes is how much raft hands out for delivery at a time.
+	DeliveryBytes uint64
+}
+
+// DefaultLimits returns the limits that Open uses.
+func DefaultLimits() Limits {
+	return Limits{
+		FrameBytes:       256 << 10,
+		WindowFrames:     8,
+		UncommittedBytes: 64 << 20,
+		InflightBytes:    32 << 20,
+		DeliveryBytes:    16 << 20,
+	}
+}
+
+// The rhythm of the group, in ticks.
+const (
+	heartbeatTicks = 1
+	// resendTicks is how long a frame may stay undelivered under one leader
+	// before it is sent again. It only costs log space when it is too short.
+	resendTicks = 20
+	// reportTicks is how often a member tells the leader how far it is.
+	reportTicks = 2
+	// changeTicks is how long the leader gives a membership change before it
+	// proposes the next, or the same one again.
+	changeTicks = 4
+	// snapshotRounds is how many rounds of reports the leader waits for a
+	// member that clones before it offers the clone again.
+	snapshotRounds = 20
+)
+
+// PromoteLag is how many log entries a RECOVERING member may be behind the
+// leader's commit index, and its engine behind its delivery, for the leader to
+// make it ONLINE. It must not be zero: under load nobody is ever level.
+const PromoteLag = 64
+
+// Config says who a member is and what it starts from.
+type Config struct {
+	Identity Identity
+	Log      LogReader
+	// HardState is what the log holds. It may be empty.
+	HardState HardState
+	// Checkpoint is where the member's state begins; the zero value for a log
+	// that is whole.
+	Checkpoint Checkpoint
+	// Applied is a log index that is known to be committed because the engine
+	// holds it. The stored commit index may lag behind it, for it is not
+	// synced by itself.
+	Applied uint64
+	// ElectionTicks is how many ticks without a leader start an election.
+	// Each member waits this long to twice this long.
+	ElectionTicks int
+	Limits        Limits
+	// Logger gets what raft says. nil is silent.
+	Logger *slog.Logger
+}
+
+// HardState is what raft must never forget. It mirrors the stored form, which
+// is all pointers.
+type HardState struct{ Term, Vote, Commit uint64 }
+
+func (c *Config) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("gcs: "+format, args...))
+		}
+	}
+	id := c.Identity
+	check(!id.Group.IsZero(), "the group has no name")
+	check(!id.Member.IsZero(), "the member has no UUID")
+	check(id.RaftID != 0 && !raft.IsLocalMsgTarget(id.RaftID), "raft id %d is reserved", id.RaftID)
+	check(id.Session != 0, "the session is 0; the first run of a member is session 1")
+	check(c.ElectionTicks > heartbeatTicks, "%d election ticks are too few, the least is %d", c.ElectionTicks, heartbeatTicks+1)
+	check(c.Limits.WindowFrames > 0, "the window of %d frames lets nothing through", c.Limits.WindowFrames)
+	return errors.Join(errs...)
+}
+
+func (c *Config) raftConfig(s raft.Storage) *raft.Config {
+	return &raft.Config{
+		ID:                        c.Identity.RaftID,
+		ElectionTick:              c.ElectionTicks,
+		HeartbeatTick:             heartbeatTicks,
+		Storage:                   s,
+		Applied:                   c.Checkpoint.Index,
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             1 << 20,
+		MaxCommittedSizePerReady:  c.Limits.DeliveryBytes,
+		MaxUncommittedEntriesSize: c.Limits.UncommittedBytes,
+		MaxInflightMsgs:           512,
+		MaxInflightBytes:          c.Limits.InflightBytes,
+		CheckQuorum:               true,
+		PreVote:                   true,
+		StepDownOnRemoval:         true,
+		DisableProposalForwarding: true,
+		Logger:                    raftLogger{c.Logger},
+	}
+}
+
+// NewRaftID turns 64 random bits into an id that raft can use. ok is false
+// for the few values that raft keeps for itself; draw again.
+func NewRaftID(random uint64) (id uint64, ok bool) {
+	return random, random != 0 && !raft.IsLocalMsgTarget(random)
+}

@@ -1,0 +1,87 @@
+package gcs
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// NextDelivery takes the next committed log entry. ok is false when there is
+// none for now. The previous delivery's messages stay valid, its slice of them
+// does not.
+func (g *Group) NextDelivery() (d Delivery, ok bool) {
+	if len(g.applying) == 0 {
+		return Delivery{}, false
+	}
+	m := g.applying[0]
+	e := m.GetEntries()[g.cursor]
+	g.cursor++
+	if g.delivered+1 != e.GetIndex() {
+		panic(fmt.Sprintf("gcs: entry %d delivered after %d", e.GetIndex(), g.delivered))
+	}
+	g.delivered = e.GetIndex()
+	d = g.deliver(e)
+	if g.cursor == len(m.GetEntries()) {
+		// A membership change has been applied to raft by now, as it must be
+		// before raft hears that the entry was.
+		g.applying[0] = nil
+		g.applying, g.cursor = g.applying[1:], 0
+		g.Written(m.GetResponses())
+	}
+	return d, true
+}
+
+func (g *Group) deliver(e *raftpb.Entry) Delivery {
+	d := Delivery{Index: e.GetIndex(), Term: e.GetTerm()}
+	switch {
+	case e.GetType() == raftpb.EntryConfChangeV2:
+		d.View = g.deliverChange(e)
+	case len(e.GetData()) > 0:
+		g.deliverFrame(e.GetData(), &d)
+	}
+	return d
+}
+
+// deliverFrame fills d with the messages of a frame that is its origin's next.
+// A frame that no leader should have let through is passed over, by every
+// member alike.
+func (g *Group) deliverFrame(entry []byte, d *Delivery) {
+	h, msgs, err := decodeFrame(entry, g.scratch)
+	g.scratch = msgs
+	if err != nil || !g.fifo.accept(h) {
+		return
+	}
+	if h.origin == g.id.RaftID && h.session == g.id.Session {
+		g.sender.delivered(h.seq)
+	}
+	d.Messages, d.Origin, d.Session = msgs, h.origin, h.session
+}
+
+// deliverChange applies a membership change, or refuses it as every member
+// does. It returns the new view, nil when it stays as it is.
+func (g *Group) deliverChange(e *raftpb.Entry) *View {
+	cc := &raftpb.ConfChangeV2{}
+	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+		return nil
+	}
+	change, err := decodeChange(cc.GetContext())
+	if err != nil {
+		return nil
+	}
+	view, err := g.view.Apply(change, e.GetIndex())
+	if err != nil {
+		return nil
+	}
+	// raft is told what the view says, not what the entry says: were the two
+	// ever to disagree, the member would vote by another list than it shows.
+	g.raft.ApplyConfChange(view.Cause.confChange())
+	g.view = view
+	g.fifo.align(view)
+	g.changeAt = 0
+	if change.Kind == Left {
+		g.departed.add(change.Member.RaftID)
+		g.removed = g.removed || change.Member.RaftID == g.id.RaftID
+	}
+	return &view
+}

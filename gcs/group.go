@@ -1,0 +1,296 @@
+// Package gcs is the group communication of one member: total order, views,
+// and nothing above them.
+//
+// It owns the raft state machine, the frames in which messages travel, the
+// order and exactly-once rule of each origin, and the view, which is a
+// function of the log. It promises that every member delivers the same
+// messages and the same views in the same order, each origin's messages once
+// and in the order it submitted them, whoever leads and whoever restarts.
+//
+// It must never know what a message means, what time it is, or how bytes reach
+// a disk or a peer. A [Group] starts no goroutine and waits for nothing: its
+// caller feeds it events (Tick, Receive, Submit, Written) and collects what
+// follows (Flush, then Messages, Writes and NextDelivery).
+//
+// # The way of a message
+//
+// Submit puts it among those waiting. Flush cuts frames from these, and sends
+// them to the leader or, when this member leads, proposes them: many messages
+// become one raft entry. When the entry is committed each member takes it from
+// NextDelivery, where the origin's number decides whether it is delivered or a
+// repetition. What raft calls applied is this: delivered, in memory.
+//
+// # Bytes
+//
+// Log entries begin with a byte that names their format; an empty entry is
+// raft's own. Formats are drawn where they are written: frames in frame.go,
+// members, changes and views in view.go, messages in message.go, and the
+// state that goes into a checkpoint in state.go.
+package gcs
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Outgoing is a message on its way to another member.
+type Outgoing struct {
+	To      uint64 // raft id
+	Message Message
+}
+
+// Write is work for the log's writer. Once it is as durable as asked, and the
+// writes before it, Responses go back to [Group.Written], in order.
+type Write struct {
+	LogWrite
+	Responses []*raftpb.Message
+}
+
+// Delivery is one committed log entry, in the order that all members share.
+type Delivery struct {
+	Index uint64
+	Term  uint64
+	// Messages are an origin's, in the order it submitted them. They alias
+	// the log entry and must not be changed.
+	Messages [][]byte
+	Origin   uint64 // raft id
+	Session  uint64 // of the origin
+	// View is the new view when the entry changed it.
+	View *View
+}
+
+// Group is one member's side of the group. It belongs to one goroutine.
+type Group struct {
+	id      Identity
+	limits  Limits
+	raft    *raft.RawNode
+	storage *storage
+
+	view      View
+	fifo      fifo
+	departed  departed
+	delivered uint64 // index of the last entry taken by NextDelivery
+
+	sender sender
+	leader uint64 // raft id, 0 when none is known
+	role   raft.StateType
+
+	proposals []proposal // frames to propose at the next Flush
+
+	messages []Outgoing
+	writes   []Write
+	applying []*raftpb.Message // MsgStorageApply, the first partly consumed
+	cursor   int               // entries consumed of applying[0]
+	scratch  [][]byte          // reused for a frame's messages
+
+	report   Report // of this member
+	reports  map[uint64]Report
+	ticks    int
+	leaving  bool
+	removed  bool           // this member is out of the view, by its own log or a peer's word
+	clone    uint64         // raft id of the leader that says the log is gone, 0 if none
+	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
+	changeAt int            // tick of the last membership change proposed
+}
+
+// Bootstrap returns what the log of a new group holds: one committed entry
+// that makes its founder the only member.
+func Bootstrap(id Identity, founder Member) (LogWrite, error) {
+	founder.RaftID, founder.UUID = id.RaftID, id.Member
+	change := Change{Kind: Bootstrapped, Member: founder, Incarnation: id.Incarnation}
+	data, err := proto.Marshal(change.confChange())
+	if err != nil {
+		return LogWrite{}, fmt.Errorf("gcs: bootstrap entry: %w", err)
+	}
+	return LogWrite{
+		HardState: &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)), Commit: new(uint64(1))},
+		Entries: []*raftpb.Entry{{
+			Term: new(uint64(1)), Index: new(uint64(1)),
+			Type: raftpb.EntryConfChangeV2.Enum(), Data: data,
+		}},
+		Sync: true,
+	}, nil
+}
+
+// New makes a member from what its log and its engine hold. An error says
+// that the two cannot belong together, or what in cfg is wrong.
+func New(cfg Config) (*Group, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	g := &Group{
+		id:        cfg.Identity,
+		limits:    cfg.Limits,
+		delivered: cfg.Checkpoint.Index,
+		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
+		reports:   map[uint64]Report{},
+		stalled:   map[uint64]int{},
+	}
+	if err := g.restore(cfg.Checkpoint); err != nil {
+		return nil, err
+	}
+	s, err := newStorage(g, cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.storage = s
+	if g.raft, err = raft.NewRawNode(cfg.raftConfig(s)); err != nil {
+		return nil, fmt.Errorf("gcs: raft refuses the configuration: %w", err)
+	}
+	return g, nil
+}
+
+// Tick moves the member's time on by one.
+func (g *Group) Tick() {
+	g.ticks++
+	g.raft.Tick()
+	g.sender.quiet++
+	if g.sender.quiet >= resendTicks {
+		g.resend()
+	}
+	if g.ticks%reportTicks == 0 {
+		g.sendReport()
+	}
+	if g.role == raft.StateLeader {
+		g.tend()
+	}
+}
+
+// Submit broadcasts a message to the group. It is delivered at most once; not
+// at all only when this member stops or leaves before that. The slice belongs
+// to the group from here on.
+func (g *Group) Submit(msg []byte) { g.sender.submit(msg) }
+
+// Outstanding is the number of messages submitted and not yet cut into a
+// frame: what the member cannot get rid of.
+func (g *Group) Outstanding() int { return len(g.sender.waiting) }
+
+// Receive takes a message from another member. What makes no sense at this
+// point is ignored: peers may be ahead, behind, or repeat themselves.
+func (g *Group) Receive(from uint64, m Message) {
+	if g.departed.has(from) {
+		g.send(from, Message{Kind: MessageRemoved})
+		return
+	}
+	switch m.Kind {
+	case MessageRaft:
+		g.receiveRaft(from, m.Raft)
+	case MessageFrame:
+		g.receiveFrame(from, m.Frame)
+	case MessageRefusal:
+		g.receiveRefusal(m.Refusal)
+	case MessageReport:
+		g.reports[from] = m.Report
+	case MessageLeave:
+		g.receiveLeave(from)
+	case MessageRemoved:
+		g.removed = true
+	}
+}
+
+func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
+	if m.GetFrom() != from || m.GetTo() != g.id.RaftID || raft.IsLocalMsg(m.GetType()) {
+		return
+	}
+	if m.GetType() == raftpb.MsgProp {
+		return // proposals come as frames, which can be refused
+	}
+	if m.GetType() == raftpb.MsgSnap && m.GetSnapshot().GetMetadata().GetIndex() > g.delivered {
+		// The log before the snapshot is gone, and raft must not believe that
+		// it has what only a clone can bring. After the clone the leader
+		// offers the snapshot again, and raft answers that it is not needed.
+		g.clone = from
+		return
+	}
+	// What raft objects to, a response to nothing or from nobody, is a
+	// message that came too late.
+	_ = g.raft.Step(m)
+}
+
+// Written tells that writes are as durable as they asked to be. It takes their
+// responses, in the order of the writes.
+func (g *Group) Written(responses []*raftpb.Message) {
+	for _, m := range responses {
+		if m.GetTo() == g.id.RaftID {
+			_ = g.raft.Step(m) // stale responses are dropped by design
+		} else {
+			g.send(m.GetTo(), Message{Kind: MessageRaft, Raft: m})
+		}
+	}
+}
+
+// Unreachable tells that messages to a member were lost.
+func (g *Group) Unreachable(id uint64) { g.raft.ReportUnreachable(id) }
+
+// Flush cuts frames, proposes, and collects what raft wants done. Call it
+// after a run of events, and again after deliveries were taken.
+func (g *Group) Flush() {
+	for {
+		g.cutFrames()
+		g.propose()
+		if !g.raft.HasReady() {
+			return
+		}
+		rd := g.raft.Ready()
+		for _, m := range rd.Messages {
+			g.dispatch(m)
+		}
+		if rd.SoftState != nil {
+			g.noteLeader(*rd.SoftState)
+		}
+	}
+}
+
+func (g *Group) dispatch(m *raftpb.Message) {
+	switch m.GetTo() {
+	case raft.LocalAppendThread:
+		w := Write{Responses: m.GetResponses()}
+		w.Entries = m.GetEntries()
+		if m.Term != nil {
+			w.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+		}
+		// By contract a write that nobody waits for need not be synced, but
+		// new entries always have somebody.
+		w.Sync = len(w.Responses) > 0
+		g.writes = append(g.writes, w)
+	case raft.LocalApplyThread:
+		g.applying = append(g.applying, m)
+	default:
+		g.send(m.GetTo(), Message{Kind: MessageRaft, Raft: m})
+	}
+}
+
+func (g *Group) send(to uint64, m Message) {
+	g.messages = append(g.messages, Outgoing{To: to, Message: m})
+}
+
+// Messages returns what is to be sent, and appends to into[:0].
+func (g *Group) Messages(into []Outgoing) []Outgoing {
+	into = append(into[:0], g.messages...)
+	clear(g.messages)
+	g.messages = g.messages[:0]
+	return into
+}
+
+// Writes returns what is to be written, in order, and appends to into[:0].
+func (g *Group) Writes(into []Write) []Write {
+	into = append(into[:0], g.writes...)
+	clear(g.writes)
+	g.writes = g.writes[:0]
+	return into
+}
+
+// noteLeader notices a change of leader and sends what is outstanding to the
+// new one: the old one may have dropped it.
+func (g *Group) noteLeader(st raft.SoftState) {
+	changed := st.Lead != g.leader
+	g.leader, g.role = st.Lead, st.RaftState
+	if changed && g.leader != 0 {
+		clear(g.reports)
+		clear(g.stalled)
+		g.resend()
+	}
+}

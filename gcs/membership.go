@@ -1,0 +1,201 @@
+package gcs
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// JoinAnswer is what a member says to somebody who wants to join.
+type JoinAnswer struct {
+	// Joined is true once the newcomer is in the view.
+	Joined bool
+	// Leader is the member to ask instead, when it is not this one; a member
+	// without raft id when there is no leader to name.
+	Leader Member
+	// Refused says why the newcomer cannot join as it is. Otherwise, and
+	// without being Joined, it has to ask again.
+	Refused error
+	// View is the view at the time of the answer.
+	View View
+}
+
+// Join asks for a newcomer to be added to the view. Asking again is harmless.
+func (g *Group) Join(m Member) JoinAnswer {
+	answer := JoinAnswer{View: g.view}
+	if known, ok := g.view.Member(m.RaftID); ok && known.UUID == m.UUID {
+		answer.Joined = true
+		return answer
+	}
+	if g.role != raft.StateLeader {
+		answer.Leader, _ = g.view.Member(g.leader)
+		return answer
+	}
+	answer.Leader, _ = g.view.Member(g.id.RaftID)
+	answer.Refused = g.proposeChange(Change{Kind: Joined, Member: m})
+	return answer
+}
+
+// Leave asks the group to take this member out of the view; [Group.Removed]
+// tells when that is done. The last ONLINE member cannot leave, only stop: the
+// error is a *RefusedChangeError.
+func (g *Group) Leave() error {
+	self := Member{UUID: g.id.Member, RaftID: g.id.RaftID}
+	if _, err := g.view.Apply(Change{Kind: Left, Member: self}, g.delivered); err != nil && !g.removed {
+		return err
+	}
+	g.leaving = true
+	g.sendLeave()
+	return nil
+}
+
+// Removed reports whether the group has this member no longer.
+func (g *Group) Removed() bool { return g.removed }
+
+// CloneFrom returns the member that says that its log begins after the end of
+// this one's, 0 while the log can catch up by itself.
+func (g *Group) CloneFrom() uint64 { return g.clone }
+
+// sendLeave makes one step towards being out: first give up the lead, then ask
+// whoever has it. Ticks repeat it, so nothing depends on any single message.
+func (g *Group) sendLeave() {
+	switch {
+	case !g.leaving || g.removed || g.leader == 0:
+	case g.leader != g.id.RaftID:
+		g.send(g.leader, Message{Kind: MessageLeave})
+	case g.view.online() > 1:
+		if heir := g.heir(); heir != 0 {
+			g.raft.TransferLeader(heir)
+		}
+	}
+}
+
+// heir is the ONLINE member, other than this one, that has most of the log
+// among those heard from lately.
+func (g *Group) heir() uint64 {
+	var best, match uint64
+	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && pr.Match > match {
+			best, match = id, pr.Match
+		}
+	})
+	return best
+}
+
+func (g *Group) receiveLeave(from uint64) {
+	m, ok := g.view.Member(from)
+	if g.role != raft.StateLeader || !ok {
+		return
+	}
+	// A refusal is only possible while the view is changing; the member asks
+	// again.
+	_ = g.proposeChange(Change{Kind: Left, Member: m})
+}
+
+// proposeChange proposes a membership change if it would be valid now and none
+// was proposed just before. The error is a *RefusedChangeError.
+func (g *Group) proposeChange(c Change) error {
+	if _, err := g.view.Apply(c, g.delivered); err != nil {
+		return err
+	}
+	if g.changeAt != 0 && g.ticks < g.changeAt+changeTicks {
+		return nil
+	}
+	g.changeAt = g.ticks
+	// raft refuses while another change is under way or the lead is being
+	// handed over. Whoever wanted the change asks again.
+	_ = g.raft.ProposeConfChange(c.confChange())
+	return nil
+}
+
+// tend is the leader's housekeeping, once a round of reports: members that
+// have caught up become ONLINE, and one that clones without success is offered
+// the clone again.
+func (g *Group) tend() {
+	if g.ticks%reportTicks != 0 {
+		return
+	}
+	commit := g.raft.BasicStatus().GetCommit()
+	for _, m := range g.view.Members {
+		if m.State == Recovering && g.caughtUp(m.RaftID, commit) {
+			_ = g.proposeChange(Change{Kind: Promoted, Member: m})
+			break
+		}
+	}
+	var failed []uint64
+	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State != tracker.StateSnapshot {
+			delete(g.stalled, id)
+			return
+		}
+		g.stalled[id]++
+		if g.stalled[id] >= snapshotRounds {
+			g.stalled[id] = 0
+			failed = append(failed, id)
+		}
+	})
+	for _, id := range failed {
+		g.raft.ReportSnapshot(id, raft.SnapshotFailure)
+	}
+}
+
+func (g *Group) caughtUp(id, commit uint64) bool {
+	r := g.reports[id]
+	return r.Delivered > 0 && r.Delivered+PromoteLag >= commit && r.Applied+PromoteLag >= r.Delivered
+}
+
+// Report sets what this member tells the leader about itself.
+func (g *Group) Report(applied, snapshot uint64) {
+	g.report.Applied, g.report.Snapshot = applied, snapshot
+}
+
+func (g *Group) sendReport() {
+	g.report.Delivered = g.delivered
+	if g.leader != 0 && g.leader != g.id.RaftID {
+		g.send(g.leader, Message{Kind: MessageReport, Report: g.report})
+	}
+	g.sendLeave()
+}
+
+// OldestSnapshot is the log index of the oldest snapshot in use on any member
+// of the view, as far as the leader has heard. ok is false when this member
+// does not lead or somebody has not reported yet.
+func (g *Group) OldestSnapshot() (index uint64, ok bool) {
+	if g.role != raft.StateLeader {
+		return 0, false
+	}
+	index = g.report.Snapshot
+	for _, m := range g.view.Members {
+		if m.RaftID == g.id.RaftID {
+			continue
+		}
+		r, heard := g.reports[m.RaftID]
+		if !heard {
+			return 0, false
+		}
+		index = min(index, r.Snapshot)
+	}
+	return index, true
+}
+
+// Status is a member's standing in the group.
+type Status struct {
+	View      View
+	Leader    uint64 // raft id, 0 when none is known
+	Leading   bool   // this member leads
+	Delivered uint64 // log index
+	Term      uint64
+}
+
+// Status returns the member's standing now.
+func (g *Group) Status() Status {
+	return Status{
+		View: g.view, Leader: g.leader, Leading: g.role == raft.StateLeader,
+		Delivered: g.delivered, Term: g.raft.BasicStatus().GetTerm(),
+	}
+}
+
+// View returns the current view.
+func (g *Group) View() View { return g.view }
+
+// Delivered returns the log index of the last delivery.
+func (g *Group) Delivered() uint64 { return g.delivered }

@@ -1,0 +1,118 @@
+package gcs
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// ErrLogBehind is returned when the log ends before what the engine holds: it
+// is not this engine's log, or its disk lost what it had promised to keep.
+var ErrLogBehind = errors.New("gcs: log ends before the engine's position")
+
+// ErrState marks a checkpoint that is not one of this format.
+var ErrState = errors.New("gcs: malformed state")
+
+// stateFormat is the first byte of a serialised state.
+const stateFormat = 1
+
+// departedMembers bounds how many of those that left are remembered.
+const departedMembers = 64
+
+// departed remembers who left, so that a member that slept through its own
+// removal is told of it. It is part of the replicated state.
+type departed struct{ ids []uint64 } // oldest first
+
+func (d *departed) add(id uint64) {
+	d.ids = append(d.ids, id)
+	if len(d.ids) > departedMembers {
+		d.ids = slices.Delete(d.ids, 0, len(d.ids)-departedMembers)
+	}
+}
+
+func (d *departed) has(id uint64) bool { return slices.Contains(d.ids, id) }
+
+// AppendState appends what the group communication knows from the log up to
+// the last delivery.
+//
+//	state := 1 view fifo  uvarint count  uvarint departed*
+//	fifo  := uvarint count  (uvarint id, session, next)*
+func (g *Group) AppendState(b []byte) []byte {
+	b = append(b, stateFormat)
+	b = appendView(b, g.view)
+	b = g.fifo.append(b)
+	b = appendUvarints(b, uint64(len(g.departed.ids)))
+	return appendUvarints(b, g.departed.ids...)
+}
+
+func (g *Group) restore(c Checkpoint) error {
+	if c.Index == 0 {
+		return nil
+	}
+	d := decoder{rest: c.Data}
+	if format := d.byte(); d.bad == "" && format != stateFormat {
+		return fmt.Errorf("%w: format %d is not known to this version", ErrState, format)
+	}
+	g.view = d.view()
+	g.fifo = d.fifo()
+	for range d.uvarintMax(departedMembers) {
+		g.departed.ids = append(g.departed.ids, d.uvarint())
+	}
+	return d.finish(ErrState)
+}
+
+// storage shows raft the log together with the configuration that the view
+// stands for at the position from which raft applies.
+type storage struct {
+	LogReader
+	group *Group
+	hard  *raftpb.HardState
+	conf  *raftpb.ConfState
+}
+
+func newStorage(g *Group, cfg Config) (*storage, error) {
+	last, err := cfg.Log.LastIndex()
+	if err != nil {
+		return nil, fmt.Errorf("gcs: end of the log: %w", err)
+	}
+	first, err := cfg.Log.FirstIndex()
+	if err != nil {
+		return nil, fmt.Errorf("gcs: start of the log: %w", err)
+	}
+	if first > cfg.Checkpoint.Index+1 {
+		return nil, fmt.Errorf("%w: the log begins at %d, the checkpoint is at %d", ErrLogCorrupt, first, cfg.Checkpoint.Index)
+	}
+	commit := max(cfg.HardState.Commit, cfg.Checkpoint.Index, cfg.Applied)
+	if commit > last {
+		return nil, fmt.Errorf("%w: log ends at %d, commit index %d, engine at %d", ErrLogBehind, last, cfg.HardState.Commit, cfg.Applied)
+	}
+	return &storage{
+		LogReader: cfg.Log,
+		group:     g,
+		hard: &raftpb.HardState{
+			Term: new(cfg.HardState.Term), Vote: new(cfg.HardState.Vote), Commit: new(commit),
+		},
+		conf: g.view.confState(),
+	}, nil
+}
+
+// InitialState implements [raft.Storage].
+func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	return s.hard, s.conf, nil
+}
+
+// Snapshot implements [raft.Storage]. It tells a member whose log is gone how
+// far this one is. The data go another way, from an engine to an engine.
+func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
+	index := s.group.delivered
+	term, err := s.Term(index)
+	if err != nil || index == 0 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		ConfState: s.group.view.confState(), Index: new(index), Term: new(term),
+	}}, nil
+}

@@ -1,0 +1,162 @@
+package replica
+
+import (
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
+)
+
+const (
+	// batchBytes is how much goes to the engine as one batch.
+	batchBytes = 1 << 20
+	// entryOverhead is what a log entry counts for beside its messages, so that
+	// empty ones cannot pile up without bound.
+	entryOverhead = 64
+)
+
+// deliverSome takes what raft has committed, as far as the engine's queue has
+// room, and reports whether there was anything.
+func (r *Replica) deliverSome() bool {
+	any := false
+	for r.inApplyBytes < r.cfg.ApplyBytes {
+		d, ok := r.group.NextDelivery()
+		if !ok {
+			break
+		}
+		any = true
+		r.deliver(d)
+		if r.batchBytes >= batchBytes {
+			r.closeBatch()
+		}
+	}
+	r.closeBatch()
+	return any
+}
+
+func (r *Replica) deliver(d gcs.Delivery) {
+	bytes := entryOverhead
+	for _, msg := range d.Messages {
+		bytes += len(msg)
+		r.deliverMessage(&d, msg)
+	}
+	if d.View != nil {
+		r.deliverView(*d.View)
+	}
+	r.cert.EntryDone(d.Index)
+	if r.cfg.Trace != nil {
+		r.cfg.Trace.Executed(d.Index, r.cert.Executed())
+	}
+	if d.Index > r.engine {
+		r.extendBatch(nil)
+		r.batch.To = applier.Position{Index: d.Index, Executed: r.cert.Executed()}
+		r.batchBytes += bytes
+	}
+	r.last = gcs.Delivery{Index: d.Index, Term: d.Term}
+	r.sinceCheckpoint += bytes
+	if r.sinceCheckpoint >= r.cfg.CheckpointBytes {
+		r.checkpoint()
+	}
+}
+
+func (r *Replica) deliverView(v gcs.View) {
+	self := r.cfg.Group.Identity.RaftID
+	if v.Cause.Member.RaftID == self && v.Cause.Member.State == gcs.Online {
+		r.promoted = v.Index
+	}
+	r.effects.Views = append(r.effects.Views, v)
+	if r.cfg.Trace != nil {
+		r.cfg.Trace.View(v)
+	}
+}
+
+// deliverMessage acts on one message. What cannot be decoded is passed over by
+// every member alike; an origin of this version never sends it.
+func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
+	local := localMessage{}
+	own := d.Origin == r.cfg.Group.Identity.RaftID && d.Session == r.cfg.Group.Identity.Session
+	if own {
+		local = r.local.Pop()
+	}
+	if len(msg) == 0 {
+		return
+	}
+	switch body := msg[1:]; msg[0] {
+	case kindTransaction:
+		r.deliverTransaction(d, body, local)
+	case kindOpen:
+		if own {
+			r.opened = d.Index
+		}
+	case kindMark:
+		if index, err := decodeMark(body); err == nil {
+			r.cert.Mark(index)
+		}
+	}
+}
+
+func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMessage) {
+	t, err := decodeTransaction(body)
+	if err != nil {
+		return
+	}
+	v := r.cert.Certify(t.Snapshot, t.WriteSet)
+	if r.cfg.Trace != nil {
+		r.cfg.Trace.Verdict(d.Index, d.Origin, d.Session, t.ID, v)
+	}
+	if local.transaction {
+		answer := Answer{Ticket: local.ticket, Verdict: v, Index: d.Index}
+		if v.Outcome == certifier.Certified {
+			r.certified.Push(answer)
+		} else {
+			r.effects.Answers = append(r.effects.Answers, answer)
+		}
+	}
+	if v.Outcome == certifier.Certified && d.Index > r.engine {
+		r.extendBatch(&applier.Transaction{
+			GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence, Payload: t.Payload,
+		})
+	}
+}
+
+func (r *Replica) extendBatch(t *applier.Transaction) {
+	if r.batch == nil {
+		r.batch = &applier.Batch{}
+	}
+	if t != nil {
+		r.batch.Transactions = append(r.batch.Transactions, *t)
+	}
+}
+
+// closeBatch hands the batch to the engine. Batches hold whole log entries, so
+// the engine's position is always one from which delivery can go on.
+func (r *Replica) closeBatch() {
+	if r.batch == nil {
+		return
+	}
+	r.effects.Tasks = append(r.effects.Tasks, Task{Apply: r.batch})
+	r.inApply.Push(applyWork{index: r.batch.To.Index, bytes: r.batchBytes})
+	r.inApplyBytes += r.batchBytes
+	r.batch, r.batchBytes = nil, 0
+}
+
+// checkpoint saves the member's state after the last delivery and has the
+// engine made durable, so that the log before an older checkpoint can go.
+func (r *Replica) checkpoint() {
+	r.sinceCheckpoint = 0
+	c := r.serialise()
+	r.closeBatch()
+	r.checkpoints = append(r.checkpoints, c.Index)
+	r.effects.Checkpoints = append(r.effects.Checkpoints, c)
+	r.effects.Tasks = append(r.effects.Tasks, Task{Flush: true})
+}
+
+// export pairs the member's state with the engine's: the task stands in the
+// engine's queue where the engine is exactly at the last delivery.
+func (r *Replica) export(ticket uint64) {
+	r.closeBatch()
+	export := &Export{Ticket: ticket}
+	if r.last.Index >= r.engine {
+		export.Checkpoint = r.serialise()
+	}
+	r.effects.Tasks = append(r.effects.Tasks, Task{Export: export})
+}

@@ -1,0 +1,182 @@
+package replica
+
+import (
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// Event is something that happened to a member. It is a closed set.
+type Event interface{ event() }
+
+type (
+	// Ticked: one tick of the member's clock has passed.
+	Ticked struct {
+		// OldestSnapshot is the log index of the oldest engine snapshot that a
+		// transaction may still commit from, the applied index if none is open.
+		OldestSnapshot uint64
+	}
+	// Received: a message came from another member.
+	Received struct {
+		From    uint64 // raft id
+		Message gcs.Message
+	}
+	// Unreachable: a message to a member was lost.
+	Unreachable struct{ RaftID uint64 }
+	// Written: the log's writer has done a write and all before it.
+	Written struct{ Responses []*raftpb.Message }
+	// Submitted: a local caller wants to commit. Message was made by
+	// AppendTransaction and belongs to the replica from here on.
+	Submitted struct {
+		Ticket  uint64 // the caller's own number, comes back in the Answer
+		Message []byte
+	}
+	// Applied: the engine shows everything up to a log index.
+	Applied struct{ Index uint64 }
+	// Durable: no crash takes the engine back below a log index.
+	Durable struct{ Index uint64 }
+	// JoinAsked: somebody wants to be a member.
+	JoinAsked struct {
+		Ticket uint64
+		Member gcs.Member
+	}
+	// LeaveAsked: this member is to leave the group.
+	LeaveAsked struct{ Ticket uint64 }
+	// ExportAsked: somebody wants a copy of the whole state.
+	ExportAsked struct{ Ticket uint64 }
+)
+
+func (Ticked) event()      {}
+func (Received) event()    {}
+func (Unreachable) event() {}
+func (Written) event()     {}
+func (Submitted) event()   {}
+func (Applied) event()     {}
+func (Durable) event()     {}
+func (JoinAsked) event()   {}
+func (LeaveAsked) event()  {}
+func (ExportAsked) event() {}
+
+// Effects is what a member wants done after some events. The lists are
+// independent of each other; within one, order counts.
+type Effects struct {
+	// Messages go to other members; any of them may be lost.
+	Messages []gcs.Outgoing
+	// Writes go to the log, whose writer answers each with Written.
+	Writes []gcs.Write
+	// Tasks go to the engine, which answers with Applied and Durable.
+	Tasks []Task
+	// Checkpoints are to be saved in the log, in the background.
+	Checkpoints []gcs.Checkpoint
+	// Truncate is the log index up to which the log may be forgotten, 0 for
+	// nothing new.
+	Truncate uint64
+	// Answers tell local callers the fate of their transactions.
+	Answers []Answer
+	// Joins answer JoinAsked.
+	Joins []JoinAnswer
+	// Leaves answer LeaveAsked that were refused.
+	Leaves []LeaveAnswer
+	// Views are the views delivered.
+	Views []gcs.View
+	// State is the member's state after the events.
+	State State
+	// CloneFrom is the raft id of the member that has what the log of this
+	// one lacks and no log can bring any more; 0 for none.
+	CloneFrom uint64
+}
+
+// reset empties e and keeps its memory.
+func (e *Effects) reset() {
+	clear(e.Tasks)
+	clear(e.Answers)
+	clear(e.Checkpoints)
+	clear(e.Views)
+	clear(e.Joins)
+	clear(e.Leaves)
+	*e = Effects{
+		Messages: e.Messages[:0], Writes: e.Writes[:0], Tasks: e.Tasks[:0],
+		Checkpoints: e.Checkpoints[:0], Answers: e.Answers[:0],
+		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
+	}
+}
+
+// Task is work for the engine. Exactly one field is set.
+type Task struct {
+	// Apply makes a batch visible. Answer with Applied.
+	Apply *applier.Batch
+	// Flush makes everything applied durable. Answer with Durable.
+	Flush bool
+	// Export pins the engine's state, which at this place in the order of the
+	// tasks is exactly at the checkpoint's index.
+	Export *Export
+}
+
+// Export is the replica's half of a copy of the whole state.
+type Export struct {
+	Ticket uint64
+	// Checkpoint has index 0 when this member cannot give a copy now: after a
+	// restart its engine may still be ahead of what it has certified again.
+	Checkpoint gcs.Checkpoint
+}
+
+// Answer is the fate of a local transaction. A certified one is visible here
+// by the time it is answered.
+type Answer struct {
+	Ticket  uint64
+	Verdict certifier.Verdict
+	Index   uint64 // log index
+}
+
+// JoinAnswer answers JoinAsked.
+type JoinAnswer struct {
+	Ticket uint64
+	Answer gcs.JoinAnswer
+}
+
+// LeaveAnswer says why the member cannot leave.
+type LeaveAnswer struct {
+	Ticket uint64
+	Err    error
+}
+
+// State is a member's state as it sees it itself.
+type State byte
+
+// The states, in the order in which a member passes through them.
+const (
+	// Offline: the member is in no view.
+	Offline State = iota
+	// Recovering: the member is in a view but has not applied everything up to
+	// the place in the log where its present session began.
+	Recovering
+	// Online: the member serves transactions.
+	Online
+	// Removed: the group no longer has the member.
+	Removed
+)
+
+// String returns the state as Group Replication writes it.
+func (s State) String() string {
+	switch s {
+	case Recovering:
+		return "RECOVERING"
+	case Online:
+		return "ONLINE"
+	}
+	return "OFFLINE"
+}
+
+// Trace is told what a member decides, as it decides it, for checkers that
+// stand outside.
+type Trace interface {
+	// Verdict is called for each transaction delivered.
+	Verdict(index uint64, origin, session uint64, id TransactionID, v certifier.Verdict)
+	// View is called for each view delivered.
+	View(v gcs.View)
+	// Executed is called after each log entry.
+	Executed(index uint64, executed gtid.Set)
+}

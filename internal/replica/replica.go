@@ -1,0 +1,259 @@
+// Package replica is one member of a group as one state machine.
+//
+// It owns what holds the parts together: a message is ordered by gcs, judged
+// by certifier, handed to the engine, and its caller answered. It promises to
+// be a function of its configuration and the events it was given, in their
+// order: no goroutine, no clock, no lock, no disk, no randomness. The shell
+// around it, in the root package or in the simulator, supplies those.
+//
+// It must never know how a message travels, what a payload holds, or who waits
+// for an answer.
+package replica
+
+import (
+	"fmt"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/queue"
+)
+
+// The rhythm of a member, in ticks.
+const (
+	// markTicks is how often the leader looks whether history can be forgotten.
+	markTicks = 20
+)
+
+// Config says what a member starts from.
+type Config struct {
+	Group gcs.Config
+	// ApplyBytes bounds what is delivered and not yet applied. Beyond it
+	// delivery waits, and with it raft.
+	ApplyBytes int
+	// HistoryItems bounds the certification history. Beyond it the leader
+	// proposes to forget even what a slow member might still need.
+	HistoryItems int
+	// CheckpointBytes is how much log lies between two checkpoints. About
+	// three times as much is kept on disk.
+	CheckpointBytes int
+	// Trace may be nil.
+	Trace Trace
+}
+
+// Replica is a member. It belongs to one goroutine.
+type Replica struct {
+	cfg   Config
+	group *gcs.Group
+	cert  *certifier.Certifier
+
+	// engine is the log index that the engine held when the member started.
+	// What lies before it is certified again but not applied again.
+	engine  uint64
+	applied uint64
+	durable uint64
+
+	// local holds what this session submitted, in order, until delivered.
+	local queue.Queue[localMessage]
+	// certified holds answers that wait for the engine.
+	certified queue.Queue[Answer]
+	// inApply holds the batches that the engine has not acknowledged.
+	inApply      queue.Queue[applyWork]
+	inApplyBytes int
+
+	batch      *applier.Batch // being filled by the deliveries of this step
+	batchBytes int
+
+	sinceCheckpoint int      // bytes of log
+	checkpoints     []uint64 // indexes of those saved and not yet behind a newer usable one
+	truncated       uint64
+
+	snapshot uint64 // log index of the oldest snapshot in use here
+	ticks    int
+	opened   uint64       // log index where this session began, 0 before
+	promoted uint64       // log index where this member became ONLINE, if since the checkpoint
+	last     gcs.Delivery // index and term of the last delivery
+	marked   uint64       // log index of the last mark proposed
+
+	effects Effects
+}
+
+type localMessage struct {
+	ticket      uint64
+	transaction bool
+}
+
+type applyWork struct {
+	index uint64
+	bytes int
+}
+
+// New makes a member. An error says what in cfg does not fit together.
+func New(cfg Config) (*Replica, error) {
+	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
+	checkpoint := cfg.Group.Checkpoint
+	groupState, certState, err := splitState(checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Group.Checkpoint.Data = groupState
+	if r.group, err = gcs.New(cfg.Group); err != nil {
+		return nil, err
+	}
+	r.cert = certifier.New(cfg.Group.Identity.Group)
+	if checkpoint.Index > 0 {
+		if r.cert, err = certifier.Restore(certState); err != nil {
+			return nil, err
+		}
+		r.checkpoints = []uint64{checkpoint.Index}
+		r.last = gcs.Delivery{Index: checkpoint.Index, Term: checkpoint.Term}
+	}
+	r.submit(localMessage{}, []byte{kindOpen})
+	return r, nil
+}
+
+// Step takes a run of events and returns what follows from them. The effects
+// are valid until the next call.
+func (r *Replica) Step(events ...Event) *Effects {
+	r.effects.reset()
+	for _, e := range events {
+		r.step(e)
+	}
+	r.group.Flush()
+	for r.deliverSome() {
+		r.group.Flush()
+	}
+	r.release()
+	r.effects.Messages = r.group.Messages(r.effects.Messages)
+	r.effects.Writes = r.group.Writes(r.effects.Writes)
+	r.effects.State = r.state()
+	r.effects.CloneFrom = r.group.CloneFrom()
+	return &r.effects
+}
+
+func (r *Replica) step(e Event) {
+	switch e := e.(type) {
+	case Ticked:
+		r.tick(e)
+	case Received:
+		r.group.Receive(e.From, e.Message)
+	case Unreachable:
+		r.group.Unreachable(e.RaftID)
+	case Written:
+		r.group.Written(e.Responses)
+	case Submitted:
+		r.submit(localMessage{ticket: e.Ticket, transaction: true}, e.Message)
+	case Applied:
+		r.noteApplied(e.Index)
+	case Durable:
+		r.noteDurable(e.Index)
+	case JoinAsked:
+		answer := JoinAnswer{Ticket: e.Ticket, Answer: r.group.Join(e.Member)}
+		r.effects.Joins = append(r.effects.Joins, answer)
+	case LeaveAsked:
+		if err := r.group.Leave(); err != nil {
+			r.effects.Leaves = append(r.effects.Leaves, LeaveAnswer{Ticket: e.Ticket, Err: err})
+		}
+	case ExportAsked:
+		r.export(e.Ticket)
+	default:
+		panic(fmt.Sprintf("replica: unknown event %T", e))
+	}
+}
+
+func (r *Replica) tick(e Ticked) {
+	r.ticks++
+	r.snapshot = min(e.OldestSnapshot, r.applied)
+	r.group.Report(r.applied, r.snapshot)
+	r.group.Tick()
+	if r.ticks%markTicks == 0 {
+		r.proposeMark()
+	}
+}
+
+func (r *Replica) submit(m localMessage, msg []byte) {
+	r.local.Push(m)
+	r.group.Submit(msg)
+}
+
+// proposeMark asks for history to be forgotten: what no snapshot needs, and at
+// the limit even more. Only the leader does, but any number of marks by
+// anybody do no harm.
+func (r *Replica) proposeMark() {
+	if !r.group.Status().Leading {
+		return
+	}
+	index := r.cert.MarkableItems(r.cfg.HistoryItems)
+	if oldest, ok := r.group.OldestSnapshot(); ok {
+		index = max(index, r.cert.Markable(oldest))
+	}
+	if index > r.marked {
+		r.marked = index
+		r.submit(localMessage{}, appendMark(nil, index))
+	}
+}
+
+func (r *Replica) noteApplied(index uint64) {
+	r.applied = max(r.applied, index)
+	for r.inApply.Len() > 0 && r.inApply.At(0).index <= r.applied {
+		r.inApplyBytes -= r.inApply.Pop().bytes
+	}
+}
+
+// release answers the callers whose transactions have become visible.
+func (r *Replica) release() {
+	for r.certified.Len() > 0 && r.certified.At(0).Index <= r.applied {
+		r.effects.Answers = append(r.effects.Answers, r.certified.Pop())
+	}
+}
+
+// noteDurable cuts the log up to the newest checkpoint but one that the engine
+// can never fall behind. The one before it is kept so that a member that was
+// away for a while finds the log it needs.
+func (r *Replica) noteDurable(index uint64) {
+	r.durable = max(r.durable, index)
+	usable := 0
+	for usable < len(r.checkpoints) && r.checkpoints[usable] <= r.durable {
+		usable++
+	}
+	if usable < 2 {
+		return
+	}
+	cut := r.checkpoints[usable-2]
+	r.checkpoints = r.checkpoints[usable-2:]
+	if cut > r.truncated {
+		r.truncated = cut
+		r.effects.Truncate = cut
+	}
+}
+
+func (r *Replica) state() State {
+	m, member := r.group.View().Member(r.cfg.Group.Identity.RaftID)
+	switch {
+	case r.group.Removed():
+		return Removed
+	case !member:
+		return Offline
+	case m.State == gcs.Online && r.opened != 0 && r.applied >= max(r.opened, r.promoted):
+		return Online
+	}
+	return Recovering
+}
+
+// Status is a member's standing.
+type Status struct {
+	gcs.Status
+	State    State
+	Applied  uint64
+	Durable  uint64
+	Sequence uint64 // transactions certified since the group began
+	History  int    // items in the certification history
+}
+
+// Status returns the member's standing now.
+func (r *Replica) Status() Status {
+	return Status{
+		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
+		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(),
+	}
+}

@@ -1,0 +1,40 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/concordatdb/concordat/gcs"
+)
+
+// ErrState marks a checkpoint that is not a member's state.
+var ErrState = errors.New("replica: malformed state")
+
+// serialise returns the replicated state after the last delivery.
+//
+//	state := uvarint len  group state  certifier state
+func (r *Replica) serialise() gcs.Checkpoint {
+	group := r.group.AppendState(nil)
+	b := binary.AppendUvarint(nil, uint64(len(group)))
+	b = append(b, group...)
+	b, err := r.cert.AppendState(b)
+	if err != nil {
+		// Only a GTID that the certifier made itself could be impossible to
+		// write down.
+		panic(fmt.Sprintf("replica: state at %d: %v", r.last.Index, err))
+	}
+	return gcs.Checkpoint{Index: r.last.Index, Term: r.last.Term, Data: b}
+}
+
+func splitState(c gcs.Checkpoint) (group, cert []byte, err error) {
+	if c.Index == 0 {
+		return nil, nil, nil
+	}
+	size, n := binary.Uvarint(c.Data)
+	if n <= 0 || size > uint64(len(c.Data)-n) {
+		return nil, nil, fmt.Errorf("%w: checkpoint at %d is cut off", ErrState, c.Index)
+	}
+	end := n + int(size)
+	return c.Data[n:end], c.Data[end:], nil
+}
