@@ -151,39 +151,38 @@ func (d *decoder) bad(offset int, reason string) error {
 	return &EncodingError{Kind: d.kind, Offset: offset, Reason: reason}
 }
 
-// set reads groups. That of a set of one interval stays on the stack.
+// set reads a set. One of a single interval takes no memory but the result's.
 func (d *decoder) set() (Set, error) {
 	count, err := d.uvarint()
 	if err != nil || count == 0 {
 		return Set{}, err
 	}
-	if count > uint64(d.left()/minGroupLen)+1 {
+	if count > uint64(d.left()/minGroupLen) {
 		return Set{}, d.bad(0, "more groups than bytes for them")
 	}
-	var groups []group
-	if count > 1 {
-		groups = make([]group, 0, count)
-	}
 	var id tsid
-	for i := range count {
-		start := d.pos
-		before := id
-		spans, err := d.head(&id, i == 0)
-		if err != nil {
+	spans, err := d.head(&id, true)
+	if err != nil {
+		return Set{}, err
+	}
+	if count == 1 && spans == 1 {
+		only, err := d.span(1)
+		return Set{id: id, only: only}, err
+	}
+	groups := make([]group, 1, count)
+	if groups[0], err = d.group(id, spans); err != nil {
+		return Set{}, err
+	}
+	for len(groups) < int(count) {
+		start, before := d.pos, id
+		if spans, err = d.head(&id, false); err != nil {
 			return Set{}, err
 		}
-		if i > 0 && before.compare(id) >= 0 {
+		if before.compare(id) >= 0 {
 			return Set{}, d.bad(start, "a group out of order")
 		}
-		if count == 1 && spans == 1 {
-			only, err := d.span(1)
-			if err != nil {
-				return Set{}, err
-			}
-			return Set{id: id, only: only}, nil
-		}
-		g := group{id: id}
-		if g.spans, err = d.spans(spans); err != nil {
+		g, err := d.group(id, spans)
+		if err != nil {
 			return Set{}, err
 		}
 		groups = append(groups, g)
@@ -226,19 +225,19 @@ func (d *decoder) head(id *tsid, first bool) (spans int, err error) {
 	return int(count), nil
 }
 
-// spans reads the intervals of a group.
-func (d *decoder) spans(count int) ([]span, error) {
+// group reads the intervals of a group.
+func (d *decoder) group(id tsid, count int) (group, error) {
 	spans := make([]span, count)
 	least := uint64(1)
 	for i := range spans {
 		s, err := d.span(least)
 		if err != nil {
-			return nil, err
+			return group{}, err
 		}
 		spans[i] = s
 		least = s.last + 2
 	}
-	return spans, nil
+	return group{id, spans}, nil
 }
 
 // span reads an interval that begins at least or later.

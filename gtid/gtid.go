@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // MaxNumber is the highest number a GTID can have. MySQL keeps the two numbers
@@ -90,11 +89,10 @@ func (g GTID) IsZero() bool { return g == GTID{} }
 // Compare orders GTIDs by UUID, then tag (untagged first), then number: the
 // order in which a [Set] lists them. It returns -1, 0 or 1.
 func (g GTID) Compare(h GTID) int {
-	return cmp.Or(
-		g.UUID.Compare(h.UUID),
-		strings.Compare(string(g.Tag), string(h.Tag)),
-		cmp.Compare(g.Number, h.Number),
-	)
+	if c := (tsid{g.UUID, g.Tag}).compare(tsid{h.UUID, h.Tag}); c != 0 {
+		return c
+	}
+	return cmp.Compare(g.Number, h.Number)
 }
 
 // String returns the canonical text, which [Parse] reads back if g is valid.

@@ -108,9 +108,9 @@ func (s Set) spread() []group {
 	return []group{{s.id, []span{s.only}}}
 }
 
-// search returns the place of a source among the groups.
-func (s Set) search(id tsid) (at int, found bool) {
-	return slices.BinarySearchFunc(s.groups, id, func(g group, id tsid) int {
+// search returns the place of a source among groups.
+func search(groups []group, id tsid) (at int, found bool) {
+	return slices.BinarySearchFunc(groups, id, func(g group, id tsid) int {
 		return g.id.compare(id)
 	})
 }
@@ -120,7 +120,7 @@ func (s Set) find(id tsid, n uint64) (span, bool) {
 	if s.groups == nil {
 		return s.only, s.id == id && s.only.covers(span{n, n})
 	}
-	if at, found := s.search(id); found {
+	if at, found := search(s.groups, id); found {
 		return find(s.groups[at].spans, n)
 	}
 	return span{}, false
@@ -161,7 +161,7 @@ func (s Set) Last(uuid UUID, tag Tag) uint64 {
 		}
 		return 0
 	}
-	at, found := s.search(id)
+	at, found := search(s.groups, id)
 	if !found {
 		return 0
 	}
@@ -265,23 +265,27 @@ func (s Set) AddInterval(uuid UUID, tag Tag, first, last uint64) Set {
 	return s.add(tsid{uuid, tag}, added)
 }
 
+// add returns s with a span of numbers that is within 1..MaxNumber.
 func (s Set) add(id tsid, added span) Set {
-	if s.IsEmpty() {
-		return Set{id: id, only: added}
-	}
-	if s.groups == nil && s.id == id && s.only.touches(added) {
-		return Set{id: id, only: s.only.join(added)}
-	}
-	if present, found := s.find(id, added.first); found && present.covers(added) {
-		return s
+	if s.groups == nil {
+		switch {
+		case s.IsEmpty():
+			return Set{id: id, only: added}
+		case s.id == id && s.only.touches(added):
+			return Set{id: id, only: s.only.join(added)}
+		}
 	}
 	groups := s.spread()
-	at, found := Set{groups: groups}.search(id)
+	at, found := search(groups, id)
 	if !found {
 		return seal(slices.Concat(groups[:at], []group{{id, []span{added}}}, groups[at:]))
 	}
+	spans := groups[at].spans
+	if present, found := find(spans, added.first); found && present.covers(added) {
+		return s
+	}
 	groups = slices.Clone(groups)
-	groups[at].spans = insertSpan(groups[at].spans, added)
+	groups[at].spans = insertSpan(spans, added)
 	return seal(groups)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // SyntaxError reports text that is not a GTID, a GTID set, a UUID or a tag.
@@ -14,8 +15,8 @@ type SyntaxError struct {
 	Offset int
 	// Expected is what should have stood there, in words.
 	Expected string
-	// Found is what stands there instead: one character, or "" at the end of
-	// the text.
+	// Found is what stands there instead: a word or the start of a long one, one
+	// character that is of no word, or "" at the end of the text.
 	Found string
 }
 
@@ -26,6 +27,9 @@ func (e *SyntaxError) Error() string {
 	}
 	return fmt.Sprintf("malformed %s: at byte %d: expected %s, found %s", e.Kind, e.Offset, e.Expected, found)
 }
+
+// maxFoundLen is how much of a long word an error repeats.
+const maxFoundLen = 40
 
 const (
 	expectedNumber = "a decimal number from 1 to 9223372036854775806"
@@ -38,7 +42,6 @@ func ParseSet(text string) (Set, error) {
 	sc := scanner{kind: "GTID set", text: text}
 	var intervals []Interval
 	for {
-		sc.space()
 		for sc.accept(',') {
 		}
 		if sc.done() {
@@ -54,9 +57,9 @@ func ParseSet(text string) (Set, error) {
 	}
 }
 
-// scanner reads tokens off a text. Methods that read one leave pos behind it and
-// behind the white space that follows, except those of UUIDs, inside which none
-// may stand.
+// scanner reads tokens off a text. UUIDs, tags and numbers are read from where
+// they must begin to where they end; accept takes the punctuation between them
+// together with the white space on both sides.
 type scanner struct {
 	kind string
 	text string
@@ -75,8 +78,10 @@ func (sc *scanner) space() {
 	}
 }
 
-// accept skips c and the white space behind it if c stands next.
+// accept skips white space, and c with the white space behind it if c stands
+// next.
 func (sc *scanner) accept(c byte) bool {
+	sc.space()
 	if !sc.at(c) {
 		return false
 	}
@@ -85,14 +90,18 @@ func (sc *scanner) accept(c byte) bool {
 	return true
 }
 
-// expected makes the error of the next character.
+// expected makes the error of what stands next.
 func (sc *scanner) expected(what string) error {
-	e := &SyntaxError{Kind: sc.kind, Offset: sc.pos, Expected: what}
-	for _, r := range sc.text[sc.pos:] {
-		e.Found = string(r)
-		break
+	rest := sc.text[sc.pos:]
+	word := 0
+	for word < len(rest) && isTagByte(rest[word], false) {
+		word++
 	}
-	return e
+	if word == 0 && rest != "" {
+		_, word = utf8.DecodeRuneInString(rest)
+	}
+	found := strings.Clone(rest[:min(word, maxFoundLen)])
+	return &SyntaxError{Kind: sc.kind, Offset: sc.pos, Expected: what, Found: found}
 }
 
 // gtid reads one GTID and nothing else.
@@ -101,7 +110,6 @@ func (sc *scanner) gtid() (g GTID, err error) {
 	if g.UUID, err = sc.anyUUID(); err != nil {
 		return GTID{}, err
 	}
-	sc.space()
 	if !sc.accept(':') {
 		return GTID{}, sc.expected("a colon")
 	}
@@ -116,6 +124,7 @@ func (sc *scanner) gtid() (g GTID, err error) {
 	if g.Number, err = sc.number(1, expectedNumber); err != nil {
 		return GTID{}, err
 	}
+	sc.space()
 	if !sc.done() {
 		return GTID{}, sc.expected("the end of the text")
 	}
@@ -129,7 +138,6 @@ func (sc *scanner) uuidSet(intervals []Interval) ([]Interval, error) {
 	if in.UUID, err = sc.dashedUUID(); err != nil {
 		return nil, err
 	}
-	sc.space()
 	for sc.accept(':') {
 		if sc.atTag() {
 			if in.Tag, err = sc.tag(); err != nil {
@@ -175,7 +183,6 @@ func (sc *scanner) number(least uint64, what string) (uint64, error) {
 		return 0, sc.expected(what)
 	}
 	sc.pos = end
-	sc.space()
 	return n, nil
 }
 
@@ -191,7 +198,6 @@ func (sc *scanner) tag() (Tag, error) {
 		return "", sc.expected("a tag of a letter or _ and up to 31 letters, digits and _")
 	}
 	sc.pos = end
-	sc.space()
 	return Tag(strings.ToLower(sc.text[start:end])), nil
 }
 
