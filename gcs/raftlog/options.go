@@ -1,0 +1,123 @@
+package raftlog
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatMajorVersion pins the format of Pebble's own files. It only ever goes
+// up, and a directory that was opened with a higher one cannot be opened by an
+// older Concordat. From FormatWALSyncChunks on, Pebble can tell a write that a
+// crash tore from a record that rotted.
+const formatMajorVersion = pebble.FormatWALSyncChunks
+
+// Options configures a log. The zero value is ready to use.
+type Options struct {
+	// FS is the file system of the directory. Default: the operating system's.
+	FS vfs.FS
+
+	// Logger receives what Pebble has to say: errors and stalls as Warn,
+	// everything else as Debug. Default: silence.
+	Logger *slog.Logger
+
+	// OnFatal is called once, with the first error after which nothing more
+	// can be written, or after which reads can no longer be trusted. It runs
+	// on whatever goroutine found the error, possibly with Pebble's locks
+	// held: it must not block and must not call the log. Default: nothing.
+	OnFatal func(error)
+
+	// TailBytes bounds the memory for the newest entries, from which readers
+	// are served without touching Pebble. It counts the entries' data and
+	// about 150 bytes for each. A follower further behind than this is
+	// served from disk. Default: 16 MiB.
+	TailBytes int
+
+	// SegmentBytes is the size of Pebble's memtables, and so about the size of
+	// one segment of its write-ahead log. A log that is truncated before it
+	// has filled a segment is never written a second time. Memory use is up
+	// to four times this while flushes lag. Default: 64 MiB.
+	SegmentBytes int
+
+	// CacheBytes is the size of Pebble's block cache, used by readers of old
+	// entries only, who read in sequence and profit little. Default: 8 MiB.
+	CacheBytes int64
+
+	// ChunkBytes is the largest value that a checkpoint is cut into.
+	// Default: 256 KiB.
+	ChunkBytes int
+}
+
+// withDefaults returns o with every unset field at its default.
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.OnFatal == nil {
+		o.OnFatal = func(error) {}
+	}
+	if o.TailBytes <= 0 {
+		o.TailBytes = 16 << 20
+	}
+	if o.SegmentBytes <= 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 8 << 20
+	}
+	if o.ChunkBytes <= 0 {
+		o.ChunkBytes = 256 << 10
+	}
+	return o
+}
+
+// pebble returns Pebble's options for this log.
+func (o Options) pebble(f *failure, lock *pebble.Lock) *pebble.Options {
+	po := &pebble.Options{
+		FS:                 o.FS,
+		Lock:               lock,
+		Logger:             logger{log: o.Logger, failure: f},
+		EventListener:      o.listener(f),
+		FormatMajorVersion: formatMajorVersion,
+		CacheSize:          o.CacheBytes,
+
+		// A second flush may be queued before writers are stopped, and level
+		// 0 may grow: entries die young, so the debt mostly pays itself.
+		MemTableSize:                uint64(o.SegmentBytes),
+		MemTableStopWritesThreshold: 4,
+		L0StopWritesThreshold:       1000,
+
+		// Give the disk back after a truncation even if nobody writes.
+		FlushDelayDeleteRange: 10 * time.Second,
+		// Spread the writing of big batches; a sync then has less left to do.
+		WALBytesPerSync: 512 << 10,
+	}
+	// A compaction hinted at by reads needs Pebble's main lock on the reader's
+	// goroutine, which a failed writer may hold for ever.
+	po.Experimental.ReadSamplingMultiplier = -1
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		return pebble.DBCompressionNone
+	})
+	return po
+}
+
+// listener passes on the events that an operator should see.
+func (o Options) listener(f *failure) *pebble.EventListener {
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			o.Logger.Warn("log: background work will be retried", "err", err)
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			f.report(corrupt("file %s: %v", info.Path, info.Details))
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			o.Logger.Warn("log: writes stall", "reason", info.Reason)
+		},
+		WriteStallEnd: func() { o.Logger.Warn("log: writes go on") },
+	}
+}
