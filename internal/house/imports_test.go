@@ -36,19 +36,23 @@ var core = []string{"gtid", "certifier", "election", "flowcontrol", "applier", "
 // house lists every room. What is not listed here may not be imported.
 var house = []room{
 	{dir: "gtid", pure: true},
-	{dir: "certifier", pure: true, ours: []string{"gtid"}, others: []string{murmur3}},
+	{dir: "internal/queue", pure: true},
+	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{murmur3}},
 	{dir: "election", pure: true, ours: []string{"gtid"}},
 	{dir: "flowcontrol", pure: true, ours: []string{"gtid"}},
 	{dir: "applier", ours: []string{"gtid"}, others: []string{murmur3}},
 	{dir: "applier/pebblekv", ours: []string{"applier", "gtid"}, others: []string{pebble}},
-	{dir: "gcs", pure: true, ours: []string{"gtid"}, others: []string{raft, protobuf}},
+	{dir: "gcs", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{raft, protobuf}},
 	{dir: "gcs/raftlog", ours: []string{"gcs", "gtid"}, others: []string{raft, protobuf, pebble}},
 	{
 		dir: "gcs/transport", ours: []string{"gcs", "gtid", "proto"},
 		others: []string{protobuf, grpc},
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
-	{dir: "internal/replica", pure: true, ours: core, others: []string{raft, protobuf}},
+	{
+		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue"}, core...),
+		others: []string{raft, protobuf},
+	},
 	{
 		dir:    ".",
 		ours:   append([]string{"internal/replica", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),

@@ -37,85 +37,187 @@ var broken = []struct {
 	tree files
 	want []string
 }{
-	{"import law", files{"gtid/a.go": "package gtid\n\nimport \"sync/atomic\"\n"},
-		[]string{"gtid/a.go:3: gtid imports sync/atomic: a deterministic package may not"}},
-	{"import law", files{"gcs/a.go": "package gcs\n\nimport (\n\t\"context\"\n\t\"net/netip\"\n)\n"},
-		[]string{"gcs/a.go:4: gcs imports context", "gcs/a.go:5: gcs imports net/netip"}},
-	{"import law", files{"certifier/a.go": "package certifier\n\nimport \"" + module + "/gcs\"\n"},
-		[]string{"certifier/a.go:3: certifier imports " + module + "/gcs: no arrow"}},
-	{"import law", files{"gcs/a.go": "package gcs\n\nimport \"" + module + "/gcs/raftlog\"\n"},
-		[]string{"gcs/a.go:3: gcs imports " + module + "/gcs/raftlog: no arrow"}},
-	{"import law", files{"a.go": "package concordat\n\nimport (\n\t\"github.com/spf13/cobra\"\n\t\"" + module + "/sim\"\n)\n"},
-		[]string{"a.go:4: concordat imports github.com/spf13/cobra: this room", "a.go:5: concordat imports " + module + "/sim"}},
-	{"import law", files{"internal/replica/a.go": "package replica\n\nimport \"" + module + "/internal/replicatest\"\n"},
-		[]string{"internal/replica/a.go:3: internal/replica imports " + module + "/internal/replicatest: it helps tests"}},
-	{"import law", files{"applier/pebblekv/a.go": "package pebblekv\n\nimport \"" + module + "\"\n"},
-		[]string{"applier/pebblekv/a.go:3: applier/pebblekv imports " + module + ": no arrow"}},
-	{"import law", files{"attic/a.go": "package attic\n"},
-		[]string{"attic/a.go:1: directory attic is no room"}},
+	{
+		"import law",
+		files{"gtid/a.go": "package gtid\n\nimport \"sync/atomic\"\n"},
+		[]string{"gtid/a.go:3: gtid imports sync/atomic: a deterministic package may not"},
+	},
+	{
+		"import law",
+		files{"gcs/a.go": "package gcs\n\nimport (\n\t\"context\"\n\t\"net/netip\"\n)\n"},
+		[]string{"gcs/a.go:4: gcs imports context", "gcs/a.go:5: gcs imports net/netip"},
+	},
+	{
+		"import law",
+		files{"certifier/a.go": "package certifier\n\nimport \"" + module + "/gcs\"\n"},
+		[]string{"certifier/a.go:3: certifier imports " + module + "/gcs: no arrow"},
+	},
+	{
+		"import law",
+		files{"gcs/a.go": "package gcs\n\nimport \"" + module + "/gcs/raftlog\"\n"},
+		[]string{"gcs/a.go:3: gcs imports " + module + "/gcs/raftlog: no arrow"},
+	},
+	{
+		"import law",
+		files{"a.go": "package concordat\n\nimport (\n\t\"github.com/spf13/cobra\"\n\t\"" + module + "/sim\"\n)\n"},
+		[]string{"a.go:4: concordat imports github.com/spf13/cobra: this room", "a.go:5: concordat imports " + module + "/sim"},
+	},
+	{
+		"import law",
+		files{"internal/replica/a.go": "package replica\n\nimport \"" + module + "/internal/replicatest\"\n"},
+		[]string{"internal/replica/a.go:3: internal/replica imports " + module + "/internal/replicatest: it helps tests"},
+	},
+	{
+		"import law",
+		files{"applier/pebblekv/a.go": "package pebblekv\n\nimport \"" + module + "\"\n"},
+		[]string{"applier/pebblekv/a.go:3: applier/pebblekv imports " + module + ": no arrow"},
+	},
+	{
+		"import law",
+		files{"attic/a.go": "package attic\n"},
+		[]string{"attic/a.go:1: directory attic is no room"},
+	},
 
-	{"purity", files{"election/a.go": "package election\n\nimport clock \"time\"\n\nvar start = clock.Now()\n"},
-		[]string{"election/a.go:5: deterministic code uses time.Now"}},
-	{"purity", files{"election/a.go": "package election\n\nimport . \"time\"\n\nvar t Timer\n"},
-		[]string{"election/a.go:1: deterministic code imports all"}},
-	{"purity", files{"gcs/a.go": "package gcs\n\nfunc f(c chan int) {\n\tgo f(nil)\n\tselect {}\n}\n"},
-		[]string{"gcs/a.go:3: deterministic code uses a channel", "gcs/a.go:4: deterministic code uses a goroutine", "gcs/a.go:5: deterministic code uses select"}},
+	{
+		"purity",
+		files{"election/a.go": "package election\n\nimport clock \"time\"\n\nvar start = clock.Now()\n"},
+		[]string{"election/a.go:5: deterministic code uses time.Now"},
+	},
+	{
+		"purity",
+		files{"election/a.go": "package election\n\nimport . \"time\"\n\nvar t Timer\n"},
+		[]string{"election/a.go:1: deterministic code imports all"},
+	},
+	{
+		"purity",
+		files{"gcs/a.go": "package gcs\n\nfunc f(c chan int) {\n\tgo f(nil)\n\tselect {}\n}\n"},
+		[]string{"gcs/a.go:3: deterministic code uses a channel", "gcs/a.go:4: deterministic code uses a goroutine", "gcs/a.go:5: deterministic code uses select"},
+	},
 
-	{"map order", files{"flowcontrol/a.go": "package flowcontrol\n\ntype quotas map[string]int\n\nfunc f(q quotas) {\n\tfor range q {\n\t}\n}\n"},
-		[]string{"flowcontrol/a.go:6: a loop over the map q"}},
-	{"map order", files{"gtid/a.go": "package gtid\n\nfunc f[M ~map[K]V, K comparable, V any](m M) {\n\t// order-free:\n\tfor range m {\n\t}\n}\n"},
-		[]string{"gtid/a.go:5: a loop over the map m"}},
-	{"map order", files{"gtid/a.go": "package gtid\n\nimport \"maps\"\n\nfunc f(m map[int]int) {\n\tfor range maps.Keys(m) {\n\t}\n}\n"},
-		[]string{"gtid/a.go:6: maps.Keys in no order"}},
-	{"map order", files{"gtid/a.go": "package gtid\n\nvar x int = \"\"\n"},
-		[]string{"gtid/a.go:3: the order of loops cannot be checked"}},
+	{
+		"map order",
+		files{"flowcontrol/a.go": "package flowcontrol\n\ntype quotas map[string]int\n\nfunc f(q quotas) {\n\tfor range q {\n\t}\n}\n"},
+		[]string{"flowcontrol/a.go:6: a loop over the map q"},
+	},
+	{
+		"map order",
+		files{"gtid/a.go": "package gtid\n\nfunc f[M ~map[K]V, K comparable, V any](m M) {\n\t// order-free:\n\tfor range m {\n\t}\n}\n"},
+		[]string{"gtid/a.go:5: a loop over the map m"},
+	},
+	{
+		"map order",
+		files{"gtid/a.go": "package gtid\n\nimport \"maps\"\n\nfunc f(m map[int]int) {\n\tfor range maps.Keys(m) {\n\t}\n}\n"},
+		[]string{"gtid/a.go:6: maps.Keys in no order"},
+	},
+	{
+		"map order",
+		files{"gtid/a.go": "package gtid\n\nvar x int = \"\"\n"},
+		[]string{"gtid/a.go:3: the order of loops cannot be checked"},
+	},
 
-	{"formatted", files{"gtid/a.go": "package gtid\n\nvar  x int\n"},
-		[]string{"gtid/a.go:3: not formatted"}},
-	{"formatted", files{"gtid/a.go": "package gtid\n\nvar x int"},
-		[]string{"gtid/a.go:3: not formatted"}},
+	{
+		"formatted",
+		files{"gtid/a.go": "package gtid\n\nvar  x int\n"},
+		[]string{"gtid/a.go:3: not formatted"},
+	},
+	{
+		"formatted",
+		files{"gtid/a.go": "package gtid\n\nvar x int"},
+		[]string{"gtid/a.go:3: not formatted"},
+	},
 
-	{"leftovers", files{"gtid/a.go": "package gtid\n\n// TO" + "DO: more\n"},
-		[]string{"gtid/a.go:3: leftover TO" + "DO"}},
-	{"leftovers", files{"README.md": "# Name\nXX" + "X\n", ".ci/run": "# FIX" + "ME\n"},
-		[]string{".ci/run:1: leftover FIX" + "ME", "README.md:2: leftover XX" + "X"}},
+	{
+		"leftovers",
+		files{"gtid/a.go": "package gtid\n\n// TO" + "DO: more\n"},
+		[]string{"gtid/a.go:3: leftover TO" + "DO"},
+	},
+	{
+		"leftovers",
+		files{"README.md": "# Name\nXX" + "X\n", ".ci/run": "# FIX" + "ME\n"},
+		[]string{".ci/run:1: leftover FIX" + "ME", "README.md:2: leftover XX" + "X"},
+	},
 
-	{"sizes", files{"gtid/a.go": "package gtid\n\nfunc (s *Set[T]) Grow() {\n" + strings.Repeat("\t_ = 0\n", 69) + "}\n"},
-		[]string{"gtid/a.go:3: Set.Grow has 71 lines"}},
-	{"sizes", files{"gtid/a_test.go": "package gtid\n\nfunc f() {\n" + strings.Repeat("\t_ = 0\n", 99) + "}\n"},
-		[]string{"gtid/a_test.go:3: f has 101 lines"}},
-	{"sizes", files{"gtid/a.go": "package gtid\n" + strings.Repeat("\n", 600)},
-		[]string{"gtid/a.go:1: 601 lines"}},
+	{
+		"sizes",
+		files{"gtid/a.go": "package gtid\n\nfunc (s *Set[T]) Grow() {\n" + strings.Repeat("\t_ = 0\n", 69) + "}\n"},
+		[]string{"gtid/a.go:3: Set.Grow has 71 lines"},
+	},
+	{
+		"sizes",
+		files{"gtid/a_test.go": "package gtid\n\nfunc f() {\n" + strings.Repeat("\t_ = 0\n", 99) + "}\n"},
+		[]string{"gtid/a_test.go:3: f has 101 lines"},
+	},
+	{
+		"sizes",
+		files{"gtid/a.go": "package gtid\n" + strings.Repeat("\n", 600)},
+		[]string{"gtid/a.go:1: 601 lines"},
+	},
 
-	{"package comments", files{"gtid/a.go": "package gtid\n", "gtid/a_test.go": "// Package gtid is tested.\npackage gtid\n"},
-		[]string{"gtid/a.go:1: package gtid has no package comment"}},
-	{"package comments", files{"gtid/a.go": "// Package gtid a.\npackage gtid\n", "gtid/b.go": "// Package gtid b.\npackage gtid\n"},
-		[]string{"gtid/b.go:2: second package comment: gtid/a.go has one"}},
-	{"package comments", files{"gtid/a.go": "// Copyright.\npackage gtid\n"},
-		[]string{"gtid/a.go:1: package comment does not begin with"}},
+	{
+		"package comments",
+		files{"gtid/a.go": "package gtid\n", "gtid/a_test.go": "// Package gtid is tested.\npackage gtid\n"},
+		[]string{"gtid/a.go:1: package gtid has no package comment"},
+	},
+	{
+		"package comments",
+		files{"gtid/a.go": "// Package gtid a.\npackage gtid\n", "gtid/b.go": "// Package gtid b.\npackage gtid\n"},
+		[]string{"gtid/b.go:2: second package comment: gtid/a.go has one"},
+	},
+	{
+		"package comments",
+		files{"gtid/a.go": "// Copyright.\npackage gtid\n"},
+		[]string{"gtid/a.go:1: package comment does not begin with"},
+	},
 
-	{"doc comments", files{"gtid/a.go": "package gtid\n\ntype Set struct{}\n\nfunc (s *Set) Len() int { return 0 }\n\nfunc New() {}\n\nconst (\n\tA = 1\n)\n\nvar B, c int\n"},
-		[]string{"gtid/a.go:3: exported Set", "gtid/a.go:5: exported Len", "gtid/a.go:7: exported New", "gtid/a.go:10: exported A", "gtid/a.go:13: exported B"}},
-	{"doc comments", files{"gtid/a.go": "package gtid\n\n// Types of sets.\ntype (\n\tSet struct{}\n)\n"},
-		[]string{"gtid/a.go:5: exported Set"}},
+	{
+		"doc comments",
+		files{"gtid/a.go": "package gtid\n\ntype Set struct{}\n\nfunc (s *Set) Len() int { return 0 }\n\nfunc New() {}\n\nconst (\n\tA = 1\n)\n\nvar B, c int\n"},
+		[]string{"gtid/a.go:3: exported Set", "gtid/a.go:5: exported Len", "gtid/a.go:7: exported New", "gtid/a.go:10: exported A", "gtid/a.go:13: exported B"},
+	},
+	{
+		"doc comments",
+		files{"gtid/a.go": "package gtid\n\n// Types of sets.\ntype (\n\tSet struct{}\n)\n"},
+		[]string{"gtid/a.go:5: exported Set"},
+	},
 
-	{"no exit", files{"gcs/a.go": "package gcs\n\nimport \"os\"\n\nfunc f() {\n\tdefer func() { panic(1) }()\n\tos.Exit(1)\n}\n"},
-		[]string{"gcs/a.go:6: f calls panic", "gcs/a.go:7: f calls os.Exit"}},
-	{"no exit", files{"a.go": "package concordat\n\nimport \"log\"\n\nfunc (n *Node) f() { log.Fatalf(\"\") }\n"},
-		[]string{"a.go:5: Node.f calls log.Fatalf"}},
+	{
+		"no exit",
+		files{"gcs/a.go": "package gcs\n\nimport \"os\"\n\nfunc f() {\n\tdefer func() { panic(1) }()\n\tos.Exit(1)\n}\n"},
+		[]string{"gcs/a.go:6: f calls panic", "gcs/a.go:7: f calls os.Exit"},
+	},
+	{
+		"no exit",
+		files{"a.go": "package concordat\n\nimport \"log\"\n\nfunc (n *Node) f() { log.Fatalf(\"\") }\n"},
+		[]string{"a.go:5: Node.f calls log.Fatalf"},
+	},
 
-	{"no sleep", files{"gcs/a_test.go": "package gcs\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"},
-		[]string{"gcs/a_test.go:5: time.Sleep"}},
-	{"no sleep", files{"cmd/concordat/a_test.go": "package main\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"},
-		[]string{"cmd/concordat/a_test.go:5: time.Sleep"}},
+	{
+		"no sleep",
+		files{"gcs/a_test.go": "package gcs\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"},
+		[]string{"gcs/a_test.go:5: time.Sleep"},
+	},
+	{
+		"no sleep",
+		files{"cmd/concordat/a_test.go": "package main\n\nimport \"time\"\n\nfunc f() { time.Sleep(1) }\n"},
+		[]string{"cmd/concordat/a_test.go:5: time.Sleep"},
+	},
 
-	{"no skip", files{"gcs/a_test.go": "package gcs\n\nimport \"testing\"\n\nfunc TestA(tt *testing.T) { tt.Skipf(\"\") }\n\nfunc f(b testing.TB) { b.SkipNow() }\n"},
-		[]string{"gcs/a_test.go:5: tt.Skipf", "gcs/a_test.go:7: b.SkipNow"}},
+	{
+		"no skip",
+		files{"gcs/a_test.go": "package gcs\n\nimport \"testing\"\n\nfunc TestA(tt *testing.T) { tt.Skipf(\"\") }\n\nfunc f(b testing.TB) { b.SkipNow() }\n"},
+		[]string{"gcs/a_test.go:5: tt.Skipf", "gcs/a_test.go:7: b.SkipNow"},
+	},
 
-	{"leak checked", files{"a.go": "package concordat\n\nfunc f() {\n\tgo f()\n}\n", "a_test.go": "package concordat\n"},
-		[]string{"a.go:4: . starts goroutines"}},
-	{"leak checked", files{"a.go": "package concordat\n\nfunc f() {\n\twg.Go(f)\n}\n"},
-		[]string{"a.go:4: . starts goroutines"}},
+	{
+		"leak checked",
+		files{"a.go": "package concordat\n\nfunc f() {\n\tgo f()\n}\n", "a_test.go": "package concordat\n"},
+		[]string{"a.go:4: . starts goroutines"},
+	},
+	{
+		"leak checked",
+		files{"a.go": "package concordat\n\nfunc f() {\n\twg.Go(f)\n}\n"},
+		[]string{"a.go:4: . starts goroutines"},
+	},
 }
 
 // TestRules shows each rule sources that break it.
