@@ -10,8 +10,10 @@ package applier
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 
@@ -20,6 +22,12 @@ import (
 
 // ErrClosed is returned by every method of an engine or snapshot after Close.
 var ErrClosed = errors.New("applier: engine is closed")
+
+// ErrReplaced is returned by a snapshot whose state an Import has replaced.
+var ErrReplaced = errors.New("applier: the state was replaced by an import: begin again")
+
+// ErrOrder marks a batch that does not come after what an engine holds.
+var ErrOrder = errors.New("applier: batch out of order")
 
 // Table names a table of ordered keys. Schema and Name are non-empty UTF-8
 // without NUL, at most MaxNameLen bytes each.
@@ -38,6 +46,27 @@ type Position struct {
 	Index uint64
 	// Executed holds the GTID of every transaction that the state contains.
 	Executed gtid.Set
+}
+
+// AppendBinary implements [encoding.BinaryAppender]: it appends the canonical
+// binary form, which [DecodePosition] reads. The error is always nil.
+//
+//	position := index(8, big-endian) set      set as in package gtid
+func (p Position) AppendBinary(b []byte) ([]byte, error) {
+	return p.Executed.AppendBinary(binary.BigEndian.AppendUint64(b, p.Index))
+}
+
+// DecodePosition reads a position from the front of b and returns what follows
+// it.
+func DecodePosition(b []byte) (p Position, rest []byte, err error) {
+	if len(b) < 8 {
+		return p, b, fmt.Errorf("position is cut off: %d bytes, at least 9 are needed", len(b))
+	}
+	executed, rest, err := gtid.DecodeSet(b[8:])
+	if err != nil {
+		return p, b, fmt.Errorf("position: %w", err)
+	}
+	return Position{Index: binary.BigEndian.Uint64(b), Executed: executed}, rest, nil
 }
 
 // Digest identifies the contents of an engine independently of the order in
@@ -71,6 +100,16 @@ type Batch struct {
 	// To is the position that holds once the batch is applied. To.Index grows
 	// strictly from batch to batch.
 	To Position
+}
+
+// CheckAfter reports an error that wraps [ErrOrder] unless b may be applied to
+// a state at p. Every engine calls it first: applied twice or out of order, a
+// batch would corrupt the state without a trace.
+func (b Batch) CheckAfter(p Position) error {
+	if b.To.Index <= p.Index {
+		return fmt.Errorf("%w: the batch ends at log index %d, the engine is at %d", ErrOrder, b.To.Index, p.Index)
+	}
+	return nil
 }
 
 // Engine is the database of one member.

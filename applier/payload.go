@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
+	"unicode/utf8"
 )
 
 // Limits of the key-value payload. They are checked where a transaction is
-// written and again where it is decoded.
+// written, by [Mutation.Check], and again where it is decoded.
 const (
 	MaxNameLen  = 255      // bytes of a schema or table name
 	MaxKeyLen   = 64 << 10 // bytes of a key
@@ -18,6 +20,12 @@ const (
 // ErrPayload marks a payload that is not one. Certified payloads come from
 // members of the same protocol version, so it means corruption or a bug.
 var ErrPayload = errors.New("applier: malformed payload")
+
+// ErrTooLarge marks a key or a value beyond its limit.
+var ErrTooLarge = errors.New("applier: too large")
+
+// ErrTableName marks a table whose schema or name cannot be one.
+var ErrTableName = errors.New("applier: invalid table name")
 
 // Op is what a mutation does to its key.
 type Op byte
@@ -33,8 +41,61 @@ const (
 type Mutation struct {
 	Op    Op
 	Table Table
-	Key   []byte
-	Value []byte // nil unless Op is OpPut
+	Key   []byte // may be empty: the first key of its table
+	Value []byte // nil unless Op is OpPut; may be empty
+}
+
+// Check reports what keeps t from being a table: an error wraps
+// [ErrTableName] and names the part at fault.
+func (t Table) Check() error {
+	if err := checkName(t.Schema, "schema"); err != nil {
+		return err
+	}
+	return checkName(t.Name, "name")
+}
+
+func checkName(s, what string) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("%w: the %s is empty", ErrTableName, what)
+	case len(s) > MaxNameLen:
+		return fmt.Errorf("%w: the %s has %d bytes, the limit is %d", ErrTableName, what, len(s), MaxNameLen)
+	case strings.IndexByte(s, 0) >= 0:
+		return fmt.Errorf("%w: the %s %q contains a NUL", ErrTableName, what, s)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%w: the %s %q is not UTF-8", ErrTableName, what, s)
+	}
+	return nil
+}
+
+// Check reports what keeps m from being written. A writer calls it before
+// [AppendMutation], which does not check. The error wraps [ErrTableName] or
+// [ErrTooLarge], or names the unknown operation.
+func (m Mutation) Check() error {
+	if err := m.Op.check(); err != nil {
+		return err
+	}
+	if err := m.Table.Check(); err != nil {
+		return err
+	}
+	if err := checkLen(uint64(len(m.Key)), MaxKeyLen, "key"); err != nil {
+		return err
+	}
+	return checkLen(uint64(len(m.Value)), MaxValueLen, "value")
+}
+
+func (op Op) check() error {
+	if op != OpPut && op != OpDelete {
+		return fmt.Errorf("unknown operation %d", op)
+	}
+	return nil
+}
+
+func checkLen(n, limit uint64, what string) error {
+	if n > limit {
+		return fmt.Errorf("%w: %s of %d bytes, the limit is %d", ErrTooLarge, what, n, limit)
+	}
+	return nil
 }
 
 // AppendMutation appends m's encoding to b.
@@ -86,18 +147,23 @@ func Mutations(payload []byte) iter.Seq2[Mutation, error] {
 // tableCache spares a string allocation for runs of mutations in one table.
 type tableCache struct{ last Table }
 
-func (c *tableCache) table(schema, name []byte) Table {
-	if c.last.Schema != string(schema) || c.last.Name != string(name) {
-		c.last = Table{Schema: string(schema), Name: string(name)}
+func (c *tableCache) table(schema, name []byte) (Table, error) {
+	if c.last.Schema == string(schema) && c.last.Name == string(name) && len(schema) > 0 {
+		return c.last, nil
 	}
-	return c.last
+	t := Table{Schema: string(schema), Name: string(name)}
+	if err := t.Check(); err != nil {
+		return Table{}, err
+	}
+	c.last = t
+	return t, nil
 }
 
 func decodeMutation(b []byte, tables *tableCache) (m Mutation, n int, err error) {
 	d := decoder{rest: b[1:]}
 	m.Op = Op(b[0])
-	if m.Op != OpPut && m.Op != OpDelete {
-		return m, 0, fmt.Errorf("unknown operation %d", m.Op)
+	if err := m.Op.check(); err != nil {
+		return m, 0, err
 	}
 	schema := d.bytes(MaxNameLen, "schema")
 	name := d.bytes(MaxNameLen, "table")
@@ -108,7 +174,9 @@ func decodeMutation(b []byte, tables *tableCache) (m Mutation, n int, err error)
 	if d.err != nil {
 		return m, 0, d.err
 	}
-	m.Table = tables.table(schema, name)
+	if m.Table, err = tables.table(schema, name); err != nil {
+		return m, 0, err
+	}
 	return m, len(b) - len(d.rest), nil
 }
 
@@ -125,9 +193,9 @@ func (d *decoder) bytes(limit uint64, what string) []byte {
 	n, w := binary.Uvarint(d.rest)
 	switch {
 	case w <= 0:
-		d.err = fmt.Errorf("length of %s is cut off", what)
+		d.err = fmt.Errorf("length of %s is cut off or overflows", what)
 	case n > limit:
-		d.err = fmt.Errorf("%s has %d bytes, the limit is %d", what, n, limit)
+		d.err = checkLen(n, limit, what)
 	case n > uint64(len(d.rest)-w):
 		d.err = fmt.Errorf("%s has %d bytes, only %d left", what, n, len(d.rest)-w)
 	default:

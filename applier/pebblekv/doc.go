@@ -1,0 +1,62 @@
+// Package pebblekv is the default engine of a member: tables of ordered keys on
+// Pebble. It owns the directory it is given and every file in it.
+//
+// It promises what [applier.Engine] asks for, and these:
+//
+//   - An import or a crash, at any moment, leaves one whole state to open.
+//   - An error of the disk never ends the process. The engine fails once, for
+//     good: every later change returns an error that wraps [ErrFailed], reads
+//     go on, and nothing more is written.
+//   - A second Open of a directory in use is refused with [ErrInUse].
+//
+// It must never know what a transaction means, who ordered it, or that other
+// members exist.
+//
+// # Directory
+//
+//	LOCK             held by the process that has the engine open
+//	CURRENT          the name of the state in force and a newline; replaced by
+//	                 renaming CURRENT.tmp over it
+//	state-NNNNNN/    a Pebble store
+//	export-NNNNNN/   a Pebble checkpoint on its way to another member
+//
+// Whatever CURRENT does not name is the remainder of a creation, an import or an
+// export that did not finish, and is removed by Open. CURRENT is written only
+// after the store it names is complete and durable, so Open never has to finish
+// anything: an interrupted import has either happened or not.
+//
+// # Keys
+//
+//	00 "format"                  format version, 4 bytes, big-endian
+//	00 "position"                position record
+//	01 schema 00 name 00 key     value
+//
+// Schema and name contain no NUL, so a table's prefix is the prefix of no other
+// table's keys, whatever bytes the keys hold, and the keys of one table are
+// adjacent and in order.
+//
+// The position record is overwritten in the same Pebble batch as the data that
+// it speaks of:
+//
+//	record := crc32c(4, of what follows) digest(16) position
+//
+// with digest as in [applier.Digester] and position as in
+// [applier.Position.AppendBinary].
+//
+// # Export stream
+//
+// A sequence of chunks. Each carries the CRC-32C of the whole stream up to its
+// own end, without the checksums themselves, so that a chunk lost, repeated or
+// out of place is noticed as surely as a flipped bit.
+//
+//	stream := magic(8) record-chunk (file-chunk data-chunk*)* end-chunk
+//	chunk  := kind(1) length(4) payload(length) crc32c(4)
+//
+//	magic  := "CCDTKV" version(2)
+//	'P'    record: the position record of the exported state
+//	'F'    file: the name of the file whose contents follow
+//	'D'    data: the next bytes of that file, at most 1 MiB
+//	'E'    end: number of files(8) bytes of data(8)
+//
+// All integers are big-endian.
+package pebblekv
