@@ -124,14 +124,19 @@ type storedEntry struct {
 	typ         raftpb.EntryType
 }
 
-// getEntry copies an intact value into an entry.
+// getEntry copies an intact value into an entry. A normal entry gets no type
+// and an empty one no data, as raft makes them, so that an entry read back is
+// as long on the wire as the one that was written.
 func getEntry(index uint64, value []byte) *raftpb.Entry {
 	s := &storedEntry{
 		term:  entryTerm(value),
 		index: index,
 		typ:   raftpb.EntryType(value[crcLen+8]),
 	}
-	s.entry.Term, s.entry.Index, s.entry.Type = &s.term, &s.index, &s.typ
+	s.entry.Term, s.entry.Index = &s.term, &s.index
+	if s.typ != raftpb.EntryNormal {
+		s.entry.Type = &s.typ
+	}
 	if data := value[entryHeaderLen:]; len(data) > 0 {
 		s.entry.Data = append(make([]byte, 0, len(data)), data...)
 	}

@@ -152,23 +152,22 @@ func (l *Log) plan(ws []gcs.LogWrite) (plan, error) {
 		if w.HardState != nil {
 			p.hardState = hardStateOf(w.HardState)
 		}
-		if len(w.Entries) == 0 {
-			continue
+		if len(w.Entries) > 0 {
+			first := w.Entries[0].GetIndex()
+			if first <= floor || first > p.last+1 {
+				return plan{}, fmt.Errorf("%w: entry %d does not follow or replace one of the entries %d to %d",
+					ErrOrder, first, floor+1, p.last)
+			}
+			if err := inOrder(w.Entries, l.termBefore(ws[:i], first)); err != nil {
+				return plan{}, err
+			}
+			p.replaces = p.replaces || first <= l.memory.last
+			p.last = first + uint64(len(w.Entries)) - 1
 		}
-		first := w.Entries[0].GetIndex()
-		if first <= floor || first > p.last+1 {
-			return plan{}, fmt.Errorf("%w: entry %d does not follow or replace one of the entries %d to %d",
-				ErrOrder, first, floor+1, p.last)
+		if p.hardState.commit > p.last {
+			return plan{}, fmt.Errorf("%w: commit index %d is beyond the last entry %d",
+				ErrOrder, p.hardState.commit, p.last)
 		}
-		p.replaces = p.replaces || first <= l.memory.last
-		if err := inOrder(w.Entries, l.termBefore(ws[:i], first)); err != nil {
-			return plan{}, err
-		}
-		p.last = first + uint64(len(w.Entries)) - 1
-	}
-	if p.hardState.commit > p.last {
-		return plan{}, fmt.Errorf("%w: commit index %d is beyond the last entry %d",
-			ErrOrder, p.hardState.commit, p.last)
 	}
 	return p, nil
 }

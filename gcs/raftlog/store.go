@@ -67,8 +67,12 @@ type logger struct {
 	failure *failure
 }
 
-func (l logger) Infof(format string, args ...any)  { l.log.Debug("log: " + fmt.Sprintf(format, args...)) }
-func (l logger) Errorf(format string, args ...any) { l.log.Warn("log: " + fmt.Sprintf(format, args...)) }
+func (l logger) Infof(format string, args ...any) {
+	l.log.Debug("log: " + fmt.Sprintf(format, args...))
+}
+func (l logger) Errorf(format string, args ...any) {
+	l.log.Warn("log: " + fmt.Sprintf(format, args...))
+}
 
 func (l logger) Fatalf(format string, args ...any) {
 	l.failure.lose(fmt.Errorf("raftlog: disk failed: "+format, args...))

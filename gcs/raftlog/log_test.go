@@ -1,0 +1,66 @@
+package raftlog_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/logtest"
+	"github.com/concordatdb/concordat/gcs/raftlog"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// What Pebble calls Fatalf on must never run again: see logger.
+		goleak.IgnoreAnyFunction("github.com/concordatdb/concordat/gcs/raftlog.logger.Fatalf"))
+}
+
+const dir = "data/log"
+
+// small keeps what a test opens small: chunks and a tail that data of a few
+// hundred bytes overflows.
+func small(fs vfs.FS) raftlog.Options {
+	return raftlog.Options{FS: fs, TailBytes: 1 << 10, SegmentBytes: 512 << 10, CacheBytes: 64 << 10, ChunkBytes: 999}
+}
+
+// crashDisk is a directory in memory that forgets what was not synced.
+type crashDisk struct {
+	fs   *vfs.MemFS
+	opts func(vfs.FS) raftlog.Options
+	log  *raftlog.Log
+}
+
+func (d *crashDisk) Open() (gcs.Log, error) {
+	l, err := raftlog.Open(dir, d.opts(d.fs))
+	if err != nil {
+		return nil, err
+	}
+	d.log = l
+	return l, nil
+}
+
+// Crash goes on with the file system as it might be after power was lost. The
+// old one is closed so that its goroutines end.
+func (d *crashDisk) Crash(seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	after := d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(seed % 101), RNG: rng})
+	_ = d.log.Close()
+	d.fs = after
+}
+
+func TestConformance(t *testing.T) {
+	for name, tail := range map[string]int{"from memory": 16 << 20, "from disk": 1, "from both": 1 << 10} {
+		t.Run(name, func(t *testing.T) {
+			logtest.Run(t, logtest.Options{New: func(testing.TB) logtest.Disk {
+				return &crashDisk{fs: vfs.NewCrashableMem(), opts: func(fs vfs.FS) raftlog.Options {
+					o := small(fs)
+					o.TailBytes = tail
+					return o
+				}}
+			}})
+		})
+	}
+}
