@@ -72,6 +72,8 @@ func DecodeWriteSet(b []byte) (ws WriteSet, rest []byte, err error) {
 	switch left := uint64(len(b) - max(n, 0)); {
 	case n <= 0:
 		return WriteSet{}, nil, fmt.Errorf("%w: the number of items is cut off", ErrWriteSet)
+	case n > 1 && b[n-1] == 0:
+		return WriteSet{}, nil, fmt.Errorf("%w: the number of items is not in its shortest form", ErrWriteSet)
 	case count > MaxItems:
 		return WriteSet{}, nil, fmt.Errorf("%w: %d items, the limit is %d", ErrWriteSet, count, MaxItems)
 	case count*itemLen > left:
