@@ -15,10 +15,12 @@ func shapes(b *testing.B) []shape {
 	one := Set{}.AddInterval(uuidOne, "", 1, 1_000_000)
 	three := one.AddInterval(mustUUID(b, uuidB), "", 1, 5000).AddInterval(mustUUID(b, uuidC), "", 7, 70)
 	next := GTID{UUID: uuidOne, Number: 1_000_001}
+	blocks := one.AddInterval(uuidOne, "", 2_000_001, 2_000_500).AddInterval(uuidOne, "", 3_000_001, 3_000_700)
 	gaps := manyGaps(uuidOne, 1000)
 	nextOfGaps := GTID{UUID: uuidOne, Number: 2000}
 	return []shape{
 		{"one interval", one, one.Add(next), next},
+		{"3 blocks", blocks, blocks.Add(next), next},
 		{"3 UUIDs", three, three.Add(next), next},
 		{"1000 gaps", gaps, gaps.Add(nextOfGaps), nextOfGaps},
 	}

@@ -300,6 +300,10 @@ func (d *decoder) tag() (Tag, error) {
 // uvarint reads a varint in its shortest form, whose last byte is not 0 unless
 // it is the only one.
 func (d *decoder) uvarint() (uint64, error) {
+	if d.pos < len(d.in) && d.in[d.pos] < 0x80 {
+		d.pos++
+		return uint64(d.in[d.pos-1]), nil
+	}
 	n, size := binary.Uvarint(d.in[d.pos:])
 	switch {
 	case size == 0:

@@ -63,6 +63,25 @@ func checkFuzzedSyntaxError(t *testing.T, err error, text string) {
 	}
 }
 
+func FuzzDecodeGTID(f *testing.F) {
+	for _, seed := range []string{hexA + "00 01", hexA + "02 6162 ac02", hexA + "00 feffffffffffffff7f", "00"} {
+		f.Add(unhex(f, seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		g, rest, err := DecodeGTID(b)
+		if err != nil {
+			if e, ok := errors.AsType[*EncodingError](err); !ok || e.Offset < 0 || e.Offset > len(b) {
+				t.Fatalf("%x: error %v", b, err)
+			}
+			return
+		}
+		again, err := g.AppendBinary(nil)
+		if err != nil || !bytes.Equal(append(again, rest...), b) {
+			t.Fatalf("%x decodes to %v, which encodes to %x, %v", b, g, again, err)
+		}
+	})
+}
+
 func FuzzDecodeSet(f *testing.F) {
 	for _, seed := range []string{
 		"00", "01 04" + hexA + "00 7f", "01 0c" + hexA + "0002 0000 0101", "01 06" + hexA + "02 6162 0000",

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// MaxNumber is the highest number a GTID can have. MySQL keeps the two numbers
-// above it for the end of a half-open interval and for "exhausted".
+// MaxNumber is the highest number a GTID can have. MySQL keeps the one above
+// it for the end of half-open intervals.
 const MaxNumber uint64 = 1<<63 - 2
 
 // maxTagLen is the most characters a tag can have.

@@ -1,6 +1,7 @@
 package gtid
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+)
+
+var (
+	_ encoding.TextAppender      = UUID{}
+	_ encoding.TextMarshaler     = UUID{}
+	_ encoding.TextUnmarshaler   = &UUID{}
+	_ encoding.TextAppender      = GTID{}
+	_ encoding.TextMarshaler     = GTID{}
+	_ encoding.TextUnmarshaler   = &GTID{}
+	_ encoding.BinaryAppender    = GTID{}
+	_ encoding.TextAppender      = Set{}
+	_ encoding.TextMarshaler     = Set{}
+	_ encoding.TextUnmarshaler   = &Set{}
+	_ encoding.BinaryAppender    = Set{}
+	_ encoding.BinaryMarshaler   = Set{}
+	_ encoding.BinaryUnmarshaler = &Set{}
 )
 
 func mustUUID(t testing.TB, text string) UUID {

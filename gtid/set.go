@@ -51,8 +51,8 @@ type tsid struct {
 }
 
 func (id tsid) compare(other tsid) int {
-	if c := id.uuid.Compare(other.uuid); c != 0 {
-		return c
+	if id.uuid != other.uuid { // compares words, where Compare calls for bytes
+		return id.uuid.Compare(other.uuid)
 	}
 	return strings.Compare(string(id.tag), string(other.tag))
 }
@@ -230,18 +230,17 @@ func (s Set) SubsetOf(t Set) bool {
 
 // coverGroups reports whether a holds everything of b.
 func coverGroups(a, b []group) bool {
-	if len(a) < len(b) {
-		return false
-	}
 	for len(b) > 0 {
-		// Groups still wanted must find as many left to look in.
-		for len(a) >= len(b) && a[0].id.compare(b[0].id) < 0 {
-			a = a[1:]
-		}
-		if len(a) < len(b) || a[0].id != b[0].id || !coverSpans(a[0].spans, b[0].spans) {
+		if len(a) < len(b) {
 			return false
 		}
-		a, b = a[1:], b[1:]
+		switch order := a[0].id.compare(b[0].id); {
+		case order > 0 || order == 0 && !coverSpans(a[0].spans, b[0].spans):
+			return false
+		case order == 0:
+			b = b[1:]
+		}
+		a = a[1:]
 	}
 	return true
 }

@@ -198,7 +198,8 @@ func (sc *scanner) tag() (Tag, error) {
 		return "", sc.expected("a tag of a letter or _ and up to 31 letters, digits and _")
 	}
 	sc.pos = end
-	return Tag(strings.ToLower(sc.text[start:end])), nil
+	// A copy: a tag lives in sets and map keys, and must not hold on to the text.
+	return Tag(strings.ToLower(strings.Clone(sc.text[start:end]))), nil
 }
 
 // anyUUID reads a UUID in any of the forms that ParseUUID takes.
