@@ -305,7 +305,7 @@ func TestA(t *testing.T) {
 	panic("in a test")
 }
 `,
-		"gtid/gtidtest/a.go": "// Package gtidtest helps.\npackage gtidtest\n\nimport (\n\t\"testing\"\n\n\t\"" + module + "/gtid\"\n)\n",
+		"gtid/gtidtest/a.go": "// Package gtidtest helps.\npackage gtidtest\n\nimport (\n\t\"testing\"\n\n\t\"" + module + "/gtid\"\n)\n\nfunc f() { go f() }\n",
 		"a.go":               "// Package concordat is sound.\npackage concordat\n\nimport \"" + raft + "/raftpb\"\n\nfunc f() { go f() }\n",
 		"a_test.go":          "package concordat\n\nimport \"go.uber.org/goleak\"\n",
 		"cmd/c/main.go":      "// Command c is sound.\npackage main\n\nimport (\n\t\"os\"\n\n\t\"github.com/spf13/cobra\"\n)\n\nfunc main() { os.Exit(1) }\n",
