@@ -105,6 +105,7 @@ func TestParseSetErrors(t *testing.T) {
 		{"above the highest", uuidA + ":9223372036854775807", SyntaxError{Offset: 37, Expected: number, Found: "9223372036854775807"}},
 		{"end above the highest", uuidA + ":1-9223372036854775807", SyntaxError{Offset: 39, Expected: end, Found: "9223372036854775807"}},
 		{"beyond 64 bits", uuidA + ":18446744073709551617", SyntaxError{Offset: 37, Expected: number, Found: "18446744073709551617"}},
+		{"1 but for 64 bits that are lost", uuidA + ":184467440737095516161", SyntaxError{Offset: 37, Expected: number, Found: "184467440737095516161"}},
 		{"far beyond 64 bits", uuidA + ":" + strings.Repeat("9", 60), SyntaxError{Offset: 37, Expected: number, Found: strings.Repeat("9", 40)}},
 		{"end missing", uuidA + ":5-", SyntaxError{Offset: 39, Expected: end}},
 		{"end missing before a colon", uuidA + ":5-:7", SyntaxError{Offset: 39, Expected: end, Found: ":"}},
