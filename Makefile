@@ -30,7 +30,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/concordat
-	@go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/concordat ./cmd/concordat
+	@go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/concordat ./cmd/concordat
 
 .PHONY: demo
 demo: build ## run the story of a group of real members on this machine
