@@ -1,0 +1,119 @@
+// Package enginetest is the conformance suite of [applier.Engine]. Whoever
+// brings a database of their own runs it in an ordinary test:
+//
+//	func TestConformance(t *testing.T) {
+//		enginetest.Run(t, enginetest.Options{Open: openMine, Concurrent: true})
+//	}
+//
+// It owns the reading of the interface: what is not checked here is not
+// promised to a member. It knows an engine only by the interface, and payloads
+// only as those of package applier, which the engine under test must apply.
+package enginetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/concordatdb/concordat/applier"
+)
+
+// Options say what to run the suite on.
+type Options struct {
+	// Open returns a harness around a new, empty engine. Errors end the test.
+	Open func(t testing.TB) Harness
+	// Concurrent says that the engine may be called from many goroutines, as
+	// applier.Engine demands. Without it, the suite calls from one only, for
+	// engines that a simulator steps.
+	Concurrent bool
+}
+
+// Harness is an engine with the disk it lives on.
+type Harness interface {
+	// Engine returns the engine that is open, or that was until it was closed.
+	Engine() applier.Engine
+	// Reopen closes the engine, unless the test has, and opens it again on the
+	// same disk.
+	Reopen() error
+	// Close closes the engine, unless the test has, and frees the disk.
+	Close() error
+}
+
+// Crasher is implemented by a [Harness] that can lose power. The suite then
+// checks what may be lost.
+type Crasher interface {
+	// Crash abandons the engine as it is, also in the middle of a call, takes
+	// from the disk an arbitrary part of what was not durable, drawn from rng,
+	// and opens a new engine on the rest.
+	Crash(rng *rand.Rand) error
+}
+
+// Run checks the engine. Each part opens engines of its own.
+func Run(t *testing.T, opts Options) {
+	s := &suite{opts: opts}
+	for _, part := range []struct {
+		name string
+		run  func(*suite, *testing.T)
+	}{
+		{"Empty", (*suite).empty},
+		{"Apply", (*suite).apply},
+		{"ApplyRefuses", (*suite).applyRefuses},
+		{"Payload is not kept", (*suite).payloadNotKept},
+		{"Keys", (*suite).keys},
+		{"Bounds", (*suite).bounds},
+		{"ScanStops", (*suite).scanStops},
+		{"Snapshots", (*suite).snapshots},
+		{"Digest", (*suite).digest},
+		{"Reopen", (*suite).reopen},
+		{"Closed", (*suite).closed},
+		{"CloseInsideScan", (*suite).closeInsideScan},
+		{"Transfer", (*suite).transfer},
+		{"TransferDamaged", (*suite).transferDamaged},
+		{"TransferCancelled", (*suite).transferCancelled},
+		{"ImportEndsSnapshots", (*suite).importEndsSnapshots},
+		{"Model", (*suite).model},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(s, t) })
+	}
+	if opts.Concurrent {
+		t.Run("Concurrent", s.concurrent)
+	}
+	if s.canCrash(t) {
+		t.Run("Crash", s.crash)
+		t.Run("CrashDuringImport", s.crashDuringImport)
+	}
+}
+
+type suite struct{ opts Options }
+
+// open returns a harness that is closed when the test ends.
+func (s *suite) open(t *testing.T) Harness {
+	t.Helper()
+	h := s.opts.Open(t)
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close harness: %v", err)
+		}
+	})
+	return h
+}
+
+func (s *suite) canCrash(t *testing.T) bool {
+	h := s.opts.Open(t)
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close harness: %v", err)
+		}
+	}()
+	_, ok := h.(Crasher)
+	return ok
+}
+
+// crash crashes h, which must be able to.
+func crash(h Harness, rng *rand.Rand) error {
+	c, ok := h.(Crasher)
+	if !ok {
+		return fmt.Errorf("harness %T cannot crash", h)
+	}
+	return c.Crash(rng)
+}

@@ -1,0 +1,136 @@
+package simdisk
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/concordatdb/concordat/applier"
+)
+
+// errEngineExport marks a stream that is no export of an [Engine], or not a
+// whole one.
+var errEngineExport = errors.New("simdisk: malformed export")
+
+// The export of an Engine is one frame:
+//
+//	export := "CCDTSIM1" length(8) body(length) crc32c(4, of the body)
+//	body   := len position(4) position payload
+//
+// with the position as in applier and a payload that puts every pair.
+const engineExportMagic = "CCDTSIM1"
+
+// maxEngineExport bounds what Import takes, in bytes.
+const maxEngineExport = 1 << 30
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// engineExport is a pinned state.
+type engineExport struct {
+	state  *engineState
+	opened *life
+	closed bool
+}
+
+// NewExport implements [applier.Engine].
+func (e *Engine) NewExport() (applier.Export, error) {
+	if e.opened.ended != nil {
+		return nil, e.opened.ended
+	}
+	return &engineExport{state: e.visible(), opened: e.opened}, nil
+}
+
+// Position implements [applier.Export].
+func (x *engineExport) Position() applier.Position { return x.state.position }
+
+// WriteTo implements [applier.Export].
+func (x *engineExport) WriteTo(ctx context.Context, w io.Writer) error {
+	if x.closed {
+		return applier.ErrClosed
+	}
+	if err := errors.Join(x.opened.ended, ctx.Err()); err != nil {
+		return err
+	}
+	position, err := x.state.position.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	body := append(binary.BigEndian.AppendUint32(nil, uint32(len(position))), position...)
+	x.state.pairs.Scan(func(p pair) bool {
+		m := applier.Mutation{Op: applier.OpPut, Table: p.table, Key: p.key, Value: p.value}
+		body = applier.AppendMutation(body, m)
+		return true
+	})
+	frame := binary.BigEndian.AppendUint64([]byte(engineExportMagic), uint64(len(body)))
+	frame = append(frame, body...)
+	_, err = w.Write(binary.BigEndian.AppendUint32(frame, crc32.Checksum(body, castagnoli)))
+	return err
+}
+
+// Close implements [applier.Export].
+func (x *engineExport) Close() error {
+	x.closed = true
+	return nil
+}
+
+// Import implements [applier.Engine].
+func (e *Engine) Import(ctx context.Context, r io.Reader) (applier.Position, error) {
+	if e.opened.ended != nil {
+		return applier.Position{}, e.opened.ended
+	}
+	opened := e.opened
+	st, err := readEngineExport(r)
+	// Reading may have been the time when the simulator crashed the member.
+	if err = errors.Join(err, ctx.Err(), opened.ended); err != nil {
+		return applier.Position{}, fmt.Errorf("import: %w", err)
+	}
+	e.held.ended = applier.ErrReplaced
+	e.held = &life{}
+	e.states = []*engineState{st}
+	return st.position, nil
+}
+
+func readEngineExport(r io.Reader) (*engineState, error) {
+	head := make([]byte, len(engineExportMagic)+8)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, fmt.Errorf("%w: head: %w", errEngineExport, err)
+	}
+	n := binary.BigEndian.Uint64(head[len(engineExportMagic):])
+	if string(head[:len(engineExportMagic)]) != engineExportMagic || n > maxEngineExport {
+		return nil, fmt.Errorf("%w: head", errEngineExport)
+	}
+	frame, err := io.ReadAll(io.LimitReader(r, int64(n)+4))
+	if err != nil {
+		return nil, fmt.Errorf("%w: body: %w", errEngineExport, err)
+	}
+	if uint64(len(frame)) != n+4 {
+		return nil, fmt.Errorf("%w: cut off: %w", errEngineExport, io.ErrUnexpectedEOF)
+	}
+	body, sum := frame[:n], binary.BigEndian.Uint32(frame[n:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return nil, fmt.Errorf("%w: checksum does not match", errEngineExport)
+	}
+	return decodeEngineExport(body)
+}
+
+func decodeEngineExport(body []byte) (*engineState, error) {
+	if len(body) < 4 || uint64(binary.BigEndian.Uint32(body)) > uint64(len(body)-4) {
+		return nil, fmt.Errorf("%w: length of the position", errEngineExport)
+	}
+	at := body[4 : 4+binary.BigEndian.Uint32(body)]
+	position, rest, err := applier.DecodePosition(at)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errEngineExport, err)
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes after the position", errEngineExport, len(rest))
+	}
+	b := stateBuilder{pairs: newPairs()}
+	if err := b.apply(body[4+len(at):]); err != nil {
+		return nil, fmt.Errorf("%w: %w", errEngineExport, err)
+	}
+	return b.state(position), nil
+}
