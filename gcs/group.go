@@ -97,10 +97,14 @@ type Group struct {
 }
 
 // Bootstrap returns what the log of a new group holds: one committed entry
-// that makes its founder the only member.
+// that makes its founder the only member. The error is a *RefusedChangeError
+// when the founder is not fit to be one.
 func Bootstrap(id Identity, founder Member) (LogWrite, error) {
 	founder.RaftID, founder.UUID = id.RaftID, id.Member
 	change := Change{Kind: Bootstrapped, Member: founder, Incarnation: id.Incarnation}
+	if _, err := (View{}).Apply(change, 1); err != nil {
+		return LogWrite{}, err
+	}
 	data, err := proto.Marshal(change.confChange())
 	if err != nil {
 		return LogWrite{}, fmt.Errorf("gcs: bootstrap entry: %w", err)

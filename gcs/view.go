@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/gtid"
@@ -194,23 +195,25 @@ func (v View) Apply(c Change, index uint64) (View, error) {
 
 // objection says what forbids c, "" when nothing does.
 func (v View) objection(c Change) string {
-	i, known := v.find(c.Member.RaftID)
+	m, known := v.Member(c.Member.RaftID)
+	known = known && m.UUID == c.Member.UUID
 	switch c.Kind {
 	case Bootstrapped:
 		if v.ID != 0 {
 			return "the group exists already"
 		}
+		return c.Member.incomplete()
 	case Joined:
 		return v.objectionToJoin(c.Member)
 	case Promoted:
-		if !known || v.Members[i].State != Recovering {
+		if !known || m.State != Recovering {
 			return "it is not RECOVERING in this view"
 		}
 	case Left:
 		if !known {
 			return "it is not in this view"
 		}
-		if v.Members[i].State == Online && v.online() == 1 {
+		if m.State == Online && v.online() == 1 {
 			return "it is the last ONLINE member; stop it instead"
 		}
 	default:
@@ -220,11 +223,14 @@ func (v View) objection(c Change) string {
 }
 
 func (v View) objectionToJoin(m Member) string {
+	if len(v.Members) == 0 {
+		return "there is no group yet; bootstrap it first"
+	}
 	if len(v.Members) >= MaxMembers {
 		return fmt.Sprintf("the group has %d members, the most there can be", len(v.Members))
 	}
-	if m.RaftID == 0 || m.UUID.IsZero() || m.Address == "" {
-		return "it lacks a UUID, a raft id or an address"
+	if reason := m.incomplete(); reason != "" {
+		return reason
 	}
 	for _, other := range v.Members {
 		switch {
@@ -235,6 +241,19 @@ func (v View) objectionToJoin(m Member) string {
 		case other.Address == m.Address:
 			return fmt.Sprintf("its address is that of member %s; remove that member or choose another address", other.UUID)
 		}
+	}
+	return ""
+}
+
+// incomplete says what keeps m from being a member of any group.
+func (m Member) incomplete() string {
+	switch {
+	case m.RaftID == 0 || m.UUID.IsZero() || m.Address == "":
+		return "it lacks a UUID, a raft id or an address"
+	case raft.IsLocalMsgTarget(m.RaftID):
+		return "its raft id is reserved; draw another one"
+	case len(m.Address) > maxAddressLen:
+		return fmt.Sprintf("its address is longer than %d bytes", maxAddressLen)
 	}
 	return ""
 }
