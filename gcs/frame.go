@@ -20,7 +20,7 @@ const MaxFrameMessages = 4096
 // order.
 type frameHeader struct {
 	origin  uint64 // raft id
-	session uint64
+	session uint64 // 1 for the first run of a member
 	seq     uint64 // 1 for the first frame of a session
 }
 
@@ -28,6 +28,8 @@ type frameHeader struct {
 //
 //	frame   := 1 uvarint origin, session, seq, count  message*
 //	message := uvarint len  bytes
+//
+// origin, session and seq begin at 1.
 func appendFrame(b []byte, h frameHeader, msgs [][]byte) []byte {
 	b = append(b, entryFrame)
 	b = appendUvarints(b, h.origin, h.session, h.seq, uint64(len(msgs)))
@@ -46,6 +48,9 @@ func decodeFrame(b []byte, into [][]byte) (frameHeader, [][]byte, error) {
 		return frameHeader{}, nil, fmt.Errorf("%w: unknown kind of entry %d", ErrFrame, kind)
 	}
 	h := frameHeader{origin: d.uvarint(), session: d.uvarint(), seq: d.uvarint()}
+	if d.bad == "" && (h.origin == 0 || h.session == 0 || h.seq == 0) {
+		d.fail("frame %d of session %d of member %d", h.seq, h.session, h.origin)
+	}
 	msgs := into[:0]
 	for range d.uvarintMax(MaxFrameMessages) {
 		msgs = append(msgs, d.bytes(d.uvarint()))
