@@ -65,7 +65,6 @@ type Delivery struct {
 // Group is one member's side of the group. It belongs to one goroutine.
 type Group struct {
 	id      Identity
-	limits  Limits
 	raft    *raft.RawNode
 	storage *storage
 
@@ -127,7 +126,6 @@ func New(cfg Config) (*Group, error) {
 	}
 	g := &Group{
 		id:        cfg.Identity,
-		limits:    cfg.Limits,
 		delivered: cfg.Checkpoint.Index,
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
 		reports:   map[uint64]Report{},

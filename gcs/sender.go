@@ -12,7 +12,6 @@ type sender struct {
 	waiting     [][]byte
 	outstanding []outstanding
 	limits      Limits
-	encoded     []byte // scratch for one frame's messages
 	// quiet counts ticks since something was last delivered or sent again.
 	quiet int
 }

@@ -1,0 +1,140 @@
+package gcs
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// cutSizes submits messages of the given sizes and returns how many messages
+// each frame holds.
+func cutSizes(t *testing.T, limits Limits, sizes ...int) []int {
+	t.Helper()
+	s := newSender(1, 1, limits)
+	for _, size := range sizes {
+		s.submit(make([]byte, size))
+	}
+	var counts []int
+	for entry := s.cut(); entry != nil; entry = s.cut() {
+		_, msgs, err := decodeFrame(entry, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts = append(counts, len(msgs))
+	}
+	return counts
+}
+
+func TestCut(t *testing.T) {
+	ten := Limits{FrameBytes: 10, WindowFrames: 5}
+	for _, c := range []struct {
+		name   string
+		limits Limits
+		sizes  []int
+		want   []int
+	}{
+		{"nothing", ten, nil, nil},
+		{"one", ten, []int{3}, []int{1}},
+		{"exactly full", ten, []int{4, 6}, []int{2}},
+		{"one byte over", ten, []int{4, 7}, []int{1, 1}},
+		{"by bytes", ten, []int{3, 3, 3, 3, 3, 3, 3}, []int{3, 3, 1}},
+		{"oversized alone", ten, []int{100}, []int{1}},
+		{"oversized between", ten, []int{3, 100, 3, 3}, []int{1, 1, 2}},
+		{"oversized first", ten, []int{100, 3}, []int{1, 1}},
+		{"empty messages", ten, []int{0, 0, 0}, []int{3}},
+		{"empty behind full", ten, []int{10, 0, 1}, []int{2, 1}},
+		{"window", ten, []int{9, 9, 9, 9, 9, 9, 9}, []int{1, 1, 1, 1, 1}},
+		{"window of one", Limits{FrameBytes: 10, WindowFrames: 1}, []int{9, 9}, []int{1}},
+		{"no room for two", Limits{WindowFrames: 5}, []int{1, 1}, []int{1, 1}},
+		{"by count", Limits{FrameBytes: 1 << 20, WindowFrames: 5}, make([]int, MaxFrameMessages+2), []int{MaxFrameMessages, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := cutSizes(t, c.limits, c.sizes...); !slices.Equal(got, c.want) {
+				t.Errorf("messages for each frame: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestSender holds the sender against the sequence of what was submitted:
+// frames carry it in order, none is lost at any window, and what is
+// outstanding is what was cut and not delivered.
+func TestSender(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := Limits{
+			FrameBytes:   rapid.IntRange(0, 30).Draw(t, "frame bytes"),
+			WindowFrames: rapid.IntRange(1, 4).Draw(t, "window"),
+		}
+		s := newSender(9, 5, limits)
+		var submitted, framed [][]byte
+		var cut, delivered uint64
+		t.Repeat(map[string]func(*rapid.T){
+			"submit": func(*rapid.T) {
+				msg := fmt.Appendf(nil, "%0*d", rapid.IntRange(0, 40).Draw(t, "size"), len(submitted))
+				submitted = append(submitted, msg)
+				s.submit(msg)
+			},
+			"cut": func(t *rapid.T) {
+				entry := s.cut()
+				room := cut-delivered < uint64(limits.WindowFrames)
+				if want := room && len(framed) < len(submitted); (entry != nil) != want {
+					t.Fatalf("a frame is cut: %v, want %v", entry != nil, want)
+				}
+				if entry == nil {
+					return
+				}
+				h, msgs, err := decodeFrame(entry, nil)
+				cut++
+				if want := (frameHeader{9, 5, cut}); err != nil || h != want || s.header != want {
+					t.Fatalf("header %v, sender at %v, want %v, error %v", h, s.header, want, err)
+				}
+				framed = append(framed, msgs...)
+			},
+			"deliver": func(t *rapid.T) {
+				if cut > delivered {
+					delivered++
+					s.delivered(delivered)
+				}
+			},
+			"": func(t *rapid.T) {
+				if !slices.EqualFunc(framed, submitted[:len(framed)], bytes.Equal) {
+					t.Fatalf("frames hold %q of %q", framed, submitted)
+				}
+				if got := len(submitted) - len(framed); len(s.waiting) != got {
+					t.Fatalf("%d messages wait, want %d", len(s.waiting), got)
+				}
+				for i, o := range s.outstanding {
+					if o.seq != delivered+1+uint64(i) {
+						t.Fatalf("outstanding %d is frame %d, %d were delivered", i, o.seq, delivered)
+					}
+				}
+				if uint64(len(s.outstanding)) != cut-delivered {
+					t.Fatalf("%d outstanding of %d cut and %d delivered", len(s.outstanding), cut, delivered)
+				}
+			},
+		})
+	})
+}
+
+// A frame that nobody cut cannot come back: the log is not what it was.
+func TestDeliveredRefusesWhatWasNotSent(t *testing.T) {
+	for _, seq := range []uint64{0, 1, 3} {
+		s := newSender(1, 1, Limits{FrameBytes: 1, WindowFrames: 4})
+		for range 3 {
+			s.submit([]byte("x"))
+			s.cut()
+		}
+		s.delivered(1)
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("frame %d was taken although 2 is the first outstanding", seq)
+				}
+			}()
+			s.delivered(seq)
+		}()
+	}
+}
