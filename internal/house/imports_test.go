@@ -10,8 +10,12 @@ import (
 // room is one line of the house in docs/DESIGN.md §2. Directories below a
 // room belong to it unless they have a line of their own.
 type room struct {
-	dir  string
+	dir string
+	// pure code is deterministic, and can be nothing else: what it imports
+	// neither waits nor reaches outside.
 	pure bool
+	// seeded code is deterministic by its own doing: one seed, one trace.
+	seeded bool
 	// ours are the rooms that this one may import.
 	ours []string
 	// others are the modules it may import, beside the standard library.
@@ -28,6 +32,7 @@ const (
 	protobuf = "google.golang.org/protobuf"
 	grpc     = "google.golang.org/grpc"
 	murmur3  = "github.com/spaolacci/murmur3"
+	btree    = "github.com/tidwall/btree"
 )
 
 // core is what a member's state machine is made of.
@@ -60,8 +65,9 @@ var house = []room{
 	},
 	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto"}, others: []string{anything}},
 	{
-		dir: "sim", ours: append([]string{"internal/replica"}, core...),
-		others: []string{raft, protobuf},
+		dir: "sim", seeded: true,
+		ours:   append([]string{"internal/replica", "internal/queue"}, core...),
+		others: []string{raft, protobuf, btree},
 	},
 	{
 		dir: "bench", ours: []string{".", "internal/server", "proto", "gtid", "certifier", "applier"},

@@ -23,13 +23,13 @@ var timeUnits = []string{
 // reason, on the line of the loop or on the one above it.
 var orderFree = regexp.MustCompile(`^// order-free: \S`)
 
-// pure reports whether the file is part of a deterministic package.
-func (t *tree) pure(s *source) bool {
+// deterministic reports whether the file's code must do the same on every run.
+func (t *tree) deterministic(s *source) bool {
 	if s.test || t.foreign(s.dir()) {
 		return false
 	}
 	r, ok := roomOf(s.dir())
-	return ok && r.pure
+	return ok && (r.pure || r.seeded)
 }
 
 // purity checks that deterministic packages neither ask for the time nor
@@ -37,7 +37,7 @@ func (t *tree) pure(s *source) bool {
 func purity(t *tree) []finding {
 	var found []finding
 	for _, s := range t.sources {
-		if !t.pure(s) {
+		if !t.deterministic(s) {
 			continue
 		}
 		clock := s.nameOf("time")
@@ -76,7 +76,7 @@ func impurity(n ast.Node, clock string) string {
 func mapOrder(t *tree) []finding {
 	var dirs []string
 	for _, s := range t.sources {
-		if t.pure(s) {
+		if t.deterministic(s) {
 			dirs = append(dirs, s.dir())
 		}
 	}

@@ -96,6 +96,11 @@ var broken = []struct {
 
 	{
 		"map order",
+		files{"sim/world/a.go": "package world\n\nfunc f(m map[int]int) {\n\tfor range m {\n\t}\n}\n"},
+		[]string{"sim/world/a.go:4: a loop over the map m"},
+	},
+	{
+		"map order",
 		files{"flowcontrol/a.go": "package flowcontrol\n\ntype quotas map[string]int\n\nfunc f(q quotas) {\n\tfor range q {\n\t}\n}\n"},
 		[]string{"flowcontrol/a.go:6: a loop over the map q"},
 	},
