@@ -1,0 +1,142 @@
+package concordat
+
+import (
+	"bytes"
+	"cmp"
+	"iter"
+	"slices"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+)
+
+// indexFrom is the number of writes from which a map finds a key faster than
+// looking at all of them.
+const indexFrom = 12
+
+// writeBuffer is what a transaction has written so far: the last write of each
+// key, in the order in which the keys were first written.
+type writeBuffer struct {
+	writes []applier.Mutation
+	index  map[string]int // by table and key, from indexFrom writes on
+	text   []byte         // scratch for the text of an item
+	bytes  int            // about what the message will take
+}
+
+// writeOverhead is what a write costs in a message beside names, key and value.
+const writeOverhead = 24
+
+func (b *writeBuffer) find(t Table, key []byte) int {
+	if b.index != nil {
+		b.text = certifier.AppendItemText(b.text[:0], certifier.PrimaryIndex, t.Schema, t.Name, key)
+		if i, ok := b.index[string(b.text)]; ok {
+			return i
+		}
+		return -1
+	}
+	return slices.IndexFunc(b.writes, func(m applier.Mutation) bool {
+		return bytes.Equal(m.Key, key) && m.Table == t
+	})
+}
+
+// put enters m, whose slices belong to the buffer from here on.
+func (b *writeBuffer) put(m applier.Mutation) {
+	if i := b.find(m.Table, m.Key); i >= 0 {
+		b.bytes += len(m.Value) - len(b.writes[i].Value)
+		b.writes[i] = m
+		return
+	}
+	b.bytes += writeOverhead + len(m.Table.Schema) + len(m.Table.Name) + len(m.Key) + len(m.Value)
+	b.writes = append(b.writes, m)
+	switch {
+	case b.index != nil:
+		b.enter(len(b.writes) - 1)
+	case len(b.writes) >= indexFrom:
+		b.index = make(map[string]int, 2*indexFrom)
+		for i := range b.writes {
+			b.enter(i)
+		}
+	}
+}
+
+func (b *writeBuffer) enter(i int) {
+	b.text = b.itemText(i)
+	b.index[string(b.text)] = i
+}
+
+func (b *writeBuffer) itemText(i int) []byte {
+	m := &b.writes[i]
+	return certifier.AppendItemText(b.text[:0], certifier.PrimaryIndex, m.Table.Schema, m.Table.Name, m.Key)
+}
+
+// items returns the write set, one item for each write, in the same order.
+func (b *writeBuffer) items() []certifier.Item {
+	items := make([]certifier.Item, len(b.writes))
+	for i := range b.writes {
+		b.text = b.itemText(i)
+		items[i] = certifier.HashItem(b.text)
+	}
+	return items
+}
+
+// within returns the writes to a table with from <= key < to, in the order of
+// a scan.
+func (b *writeBuffer) within(t Table, from, to []byte, reverse bool) []applier.Mutation {
+	var found []applier.Mutation
+	for _, m := range b.writes {
+		if m.Table == t && bytes.Compare(m.Key, from) >= 0 && (to == nil || bytes.Compare(m.Key, to) < 0) {
+			found = append(found, m)
+		}
+	}
+	slices.SortFunc(found, func(x, y applier.Mutation) int {
+		if reverse {
+			return bytes.Compare(y.Key, x.Key)
+		}
+		return bytes.Compare(x.Key, y.Key)
+	})
+	return found
+}
+
+// overlay yields the pairs of a scan of the snapshot as the transaction sees
+// them, with its own writes in their places.
+func overlay(base iter.Seq2[[]byte, []byte], own []applier.Mutation, reverse bool) iter.Seq2[[]byte, []byte] {
+	if len(own) == 0 {
+		return base
+	}
+	order := func(a, b []byte) int {
+		if reverse {
+			return cmp.Compare(0, bytes.Compare(a, b))
+		}
+		return bytes.Compare(a, b)
+	}
+	return func(yield func([]byte, []byte) bool) {
+		rest := own
+		for k, v := range base {
+			for len(rest) > 0 && order(rest[0].Key, k) < 0 {
+				if !yieldWrite(rest[0], yield) {
+					return
+				}
+				rest = rest[1:]
+			}
+			if len(rest) > 0 && bytes.Equal(rest[0].Key, k) {
+				if !yieldWrite(rest[0], yield) {
+					return
+				}
+				rest = rest[1:]
+				continue
+			}
+			if !yield(k, v) {
+				return
+			}
+		}
+		for _, m := range rest {
+			if !yieldWrite(m, yield) {
+				return
+			}
+		}
+	}
+}
+
+func yieldWrite(m applier.Mutation, yield func([]byte, []byte) bool) bool {
+	return m.Op == applier.OpDelete || yield(m.Key, m.Value)
+}

@@ -1,0 +1,156 @@
+package concordat
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// Version is the version of this library as members tell it to each other.
+const Version = 0<<16 | 1<<8 | 0
+
+// The defaults of Config.
+const (
+	DefaultMemberWeight         = 50
+	DefaultTickInterval         = 50 * time.Millisecond
+	DefaultElectionTicks        = 16
+	DefaultTransactionSizeLimit = 16 << 20
+	DefaultMaxPendingCommits    = 4096
+	DefaultCacheBytes           = 64 << 20
+	DefaultHistoryItems         = 4 << 20
+	DefaultCheckpointBytes      = 64 << 20
+	DefaultApplyQueueBytes      = 64 << 20
+)
+
+// Config says what a node is. Zero values stand for the defaults; Group, Dir
+// and Listen have none.
+type Config struct {
+	// Group is the name of the group, a UUID. GTIDs are numbered under it.
+	Group string
+	// Dir is the directory that holds the member's log and data. It belongs to
+	// one running node. Losing it is losing the member, not the group's data.
+	Dir string
+	// Listen is the address, host:port, on which other members reach this one.
+	// With port 0 the system chooses a port.
+	Listen string
+	// Advertise is the address that is told to the other members, where it
+	// differs from Listen.
+	Advertise string
+	// Seeds are addresses of members to ask when this one has to join. They
+	// are not used once the member is in the group.
+	Seeds []string
+	// Bootstrap makes a new group with this member alone. Once, on one member;
+	// a directory that already holds a member refuses it.
+	Bootstrap bool
+	// Member is the member's UUID. Empty: drawn when the directory is new.
+	Member string
+	// MemberWeight, 0 to 100, ranks members in primary elections; a negative
+	// number means 0. Default 50.
+	MemberWeight int
+
+	// Engine, if set, replaces the built-in key-value store. The node closes
+	// it.
+	Engine applier.Engine
+	// CacheBytes is the built-in store's block cache. Default 64 MiB.
+	CacheBytes int64
+
+	// TLS authenticates members to each other. nil: plaintext. See
+	// transport.TLSFiles for what it must hold.
+	TLS *tls.Config
+
+	// TransactionSizeLimit is the largest transaction, in bytes of its message:
+	// write set and payload. Default 16 MiB, at most 30 MiB.
+	TransactionSizeLimit int
+	// MaxPendingCommits is how many commits may wait for their verdict at a
+	// time. Further ones wait for a place. Default 4096.
+	MaxPendingCommits int
+	// HistoryItems bounds the certification history. At about 50 bytes an item
+	// the default of 4,194,304 takes 200 MiB at worst.
+	HistoryItems int
+	// CheckpointBytes is how much log lies between two checkpoints; about three
+	// times as much is kept on disk. Default 64 MiB.
+	CheckpointBytes int
+	// ApplyQueueBytes bounds what is delivered and not yet visible. Default
+	// 64 MiB.
+	ApplyQueueBytes int
+	// TickInterval is the unit of the group's clock, and the interval of
+	// heartbeats. It should be the same on all members. Default 50 ms.
+	TickInterval time.Duration
+	// ElectionTicks is how many ticks without a leader start an election; each
+	// member waits this long to twice this long. Default 16, that is 0.8 s to
+	// 1.6 s.
+	ElectionTicks int
+
+	// Logger gets what happens. nil: silence.
+	Logger *slog.Logger
+}
+
+// maxTransactionSize leaves room for a frame's and a message's own bytes below
+// the transport's limit.
+const maxTransactionSize = 30 << 20
+
+// Validate reports everything that is wrong with c at once. The errors match
+// ErrInvalid.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...))
+		}
+	}
+	_, err := gtid.ParseUUID(c.Group)
+	check(err == nil, "Group %q is not a UUID; choose one for the group and use it on every member", c.Group)
+	if c.Member != "" {
+		_, err = gtid.ParseUUID(c.Member)
+		check(err == nil, "Member %q is not a UUID; leave it empty to have one drawn", c.Member)
+	}
+	check(c.Dir != "", "Dir is empty; name a directory for log and data")
+	_, _, err = net.SplitHostPort(c.Listen)
+	check(err == nil, "Listen %q is not host:port", c.Listen)
+	if c.Advertise != "" {
+		_, _, err = net.SplitHostPort(c.Advertise)
+		check(err == nil, "Advertise %q is not host:port", c.Advertise)
+	}
+	for _, seed := range c.Seeds {
+		_, _, err = net.SplitHostPort(seed)
+		check(err == nil, "seed %q is not host:port", seed)
+	}
+	check(!c.Bootstrap || len(c.Seeds) == 0, "Bootstrap makes a new group, Seeds join one; choose")
+	check(c.MemberWeight <= 100, "MemberWeight %d exceeds 100", c.MemberWeight)
+	check(c.TransactionSizeLimit <= maxTransactionSize, "TransactionSizeLimit %d exceeds %d", c.TransactionSizeLimit, maxTransactionSize)
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"TransactionSizeLimit", int64(c.TransactionSizeLimit)}, {"MaxPendingCommits", int64(c.MaxPendingCommits)},
+		{"HistoryItems", int64(c.HistoryItems)}, {"CheckpointBytes", int64(c.CheckpointBytes)},
+		{"ApplyQueueBytes", int64(c.ApplyQueueBytes)}, {"TickInterval", int64(c.TickInterval)},
+		{"ElectionTicks", int64(c.ElectionTicks)}, {"CacheBytes", c.CacheBytes},
+	} {
+		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	c.MemberWeight = max(0, cmp.Or(c.MemberWeight, DefaultMemberWeight))
+	c.TransactionSizeLimit = cmp.Or(c.TransactionSizeLimit, DefaultTransactionSizeLimit)
+	c.MaxPendingCommits = cmp.Or(c.MaxPendingCommits, DefaultMaxPendingCommits)
+	c.HistoryItems = cmp.Or(c.HistoryItems, DefaultHistoryItems)
+	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
+	c.ApplyQueueBytes = cmp.Or(c.ApplyQueueBytes, DefaultApplyQueueBytes)
+	c.TickInterval = cmp.Or(c.TickInterval, DefaultTickInterval)
+	c.ElectionTicks = cmp.Or(c.ElectionTicks, DefaultElectionTicks)
+	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,91 @@
+package concordat
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// The sentinels. Every error of the package matches at most one of them with
+// errors.Is, and says in its text what to do next.
+var (
+	// ErrConflict: another transaction, that this one had not seen, wrote the
+	// same row and was ordered first. Nothing happened; run it again. The
+	// error is a *ConflictError.
+	ErrConflict = errors.New("concordat: transaction conflicts with one committed before it; run it again")
+	// ErrSnapshotTooOld: the transaction ran so long that the group no longer
+	// knows what was written meanwhile. Nothing happened; run it again.
+	ErrSnapshotTooOld = errors.New("concordat: transaction began before the group's history mark; run it again, and faster")
+	// ErrOutcomeUnknown: the transaction was handed to the group, and the wait
+	// for its fate ended first. It may commit yet, or never. The error is an
+	// *OutcomeUnknownError.
+	ErrOutcomeUnknown = errors.New("concordat: outcome of the transaction is unknown")
+	// ErrNotOnline: the member does not serve transactions now. Wait, or go to
+	// another member.
+	ErrNotOnline = errors.New("concordat: member is not ONLINE")
+	// ErrTooLarge: a name, key, value or transaction exceeds its limit.
+	// Nothing happened.
+	ErrTooLarge = errors.New("concordat: limit exceeded")
+	// ErrInvalid: a table, key or configuration is not one.
+	ErrInvalid = errors.New("concordat: invalid argument")
+	// ErrTxDone: the transaction was committed or rolled back before.
+	ErrTxDone = errors.New("concordat: transaction has ended; begin a new one")
+	// ErrTxReadOnly: a read-only transaction was asked to write.
+	ErrTxReadOnly = errors.New("concordat: transaction is read-only; use Update")
+	// ErrClosed: the node was closed.
+	ErrClosed = errors.New("concordat: node is closed")
+	// ErrDirectory: the data directory is not one that this node can use.
+	ErrDirectory = errors.New("concordat: unusable data directory")
+	// ErrJoinRefused: the group does not take this member as it is.
+	ErrJoinRefused = errors.New("concordat: the group refuses the member")
+	// ErrFailed: the member is in ERROR. What it holds can still be read; it
+	// takes no part in the group until it is opened again.
+	ErrFailed = errors.New("concordat: member has failed")
+	// ErrLeave: the member cannot leave the group as things are.
+	ErrLeave = errors.New("concordat: member cannot leave")
+)
+
+// ConflictError says what a transaction lost to. It matches [ErrConflict].
+type ConflictError struct {
+	Table  Table
+	Key    []byte
+	Winner gtid.GTID // the transaction that wrote the key first
+}
+
+// Error names the row and the winner.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("concordat: %s key %q was written by %s, which this transaction had not seen; run it again",
+		e.Table, e.Key, e.Winner)
+}
+
+// Is reports whether target is ErrConflict.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// OutcomeUnknownError says which transaction's fate is open, and why nobody
+// waited for it. It matches [ErrOutcomeUnknown] and its cause.
+type OutcomeUnknownError struct {
+	ID    gtid.UUID // the transaction's id
+	Cause error
+}
+
+// Error names the transaction and the cause.
+func (e *OutcomeUnknownError) Error() string {
+	return fmt.Sprintf("concordat: outcome of transaction %s is unknown, it may commit yet: %v", e.ID, e.Cause)
+}
+
+// Is reports whether target is ErrOutcomeUnknown.
+func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrOutcomeUnknown }
+
+// Unwrap returns the cause.
+func (e *OutcomeUnknownError) Unwrap() error { return e.Cause }
+
+// Retryable reports whether running the same transaction again can succeed and
+// cannot apply it twice.
+func Retryable(err error) bool {
+	return errors.Is(err, ErrConflict) || errors.Is(err, ErrSnapshotTooOld)
+}
+
+// Table names a table of ordered keys.
+type Table = applier.Table

@@ -1,0 +1,291 @@
+package concordat
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// peerInboxBytes is how much of peers' messages may wait for the state machine
+// before their streams are held back.
+const peerInboxBytes = 16 << 20
+
+// life is one run of the member's state machine, from a state on disk to the
+// end of the node or to a clone that replaces that state. It has three
+// goroutines: one owns the state machine, one writes the log, one feeds the
+// engine. The first gives the others work and never waits for them; their
+// completions come back to it as events.
+type life struct {
+	node    *Node
+	replica *replica.Replica
+	inbox   *inbox
+	log     *mailbox[logWork]
+	engine  *mailbox[replica.Task]
+	calls   callTable
+	joins   waiters[gcs.JoinAnswer]
+	leaves  waiters[error]
+	exports waiters[exported]
+	done    chan struct{} // closed when the life has ended
+}
+
+// logWork is one thing for the log's writer to do. One field is set.
+type logWork struct {
+	write      *gcs.Write
+	checkpoint *gcs.Checkpoint
+	truncate   uint64
+}
+
+// exported is a pinned copy of the whole state, or why there is none.
+type exported struct {
+	checkpoint gcs.Checkpoint
+	export     applier.Export
+	err        error
+}
+
+func newLife(n *Node, r *replica.Replica) *life {
+	return &life{
+		node: n, replica: r,
+		inbox:  newInbox(peerInboxBytes),
+		log:    newMailbox[logWork](),
+		engine: newMailbox[replica.Task](),
+		calls:  callTable{calls: map[uint64]*call{}},
+		done:   make(chan struct{}),
+	}
+}
+
+// run drives the member until ctx ends, the member fails, or its state must be
+// replaced by a clone of another member's: then it returns that one's raft id.
+func (l *life) run(ctx context.Context) (cloneFrom uint64) {
+	var workers sync.WaitGroup
+	workers.Go(l.writeLog)
+	workers.Go(l.feedEngine)
+	defer func() {
+		l.inbox.close()
+		l.log.close()
+		l.engine.close()
+		workers.Wait()
+		l.exports.fail(exported{err: ErrNotOnline})
+		close(l.done)
+	}()
+	return l.loop(ctx)
+}
+
+func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
+	// The core asserts its invariants by panicking. It must not take the host
+	// program with it: the member goes to ERROR instead.
+	defer func() {
+		if p := recover(); p != nil {
+			l.node.fail(fmt.Errorf("invariant broken: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	ticker := time.NewTicker(l.node.cfg.TickInterval)
+	defer ticker.Stop()
+	l.perform(l.replica.Step())
+	l.publish()
+	var events []replica.Event
+	for {
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-ticker.C:
+			l.inbox.put(replica.Ticked{OldestSnapshot: l.node.snapshots.oldest(l.node.engine.Position().Index)})
+			l.publish()
+		case <-l.inbox.wake:
+		}
+		if events = l.inbox.take(events); len(events) == 0 {
+			continue
+		}
+		effects := l.replica.Step(events...)
+		l.perform(effects)
+		if effects.CloneFrom != 0 {
+			return effects.CloneFrom
+		}
+	}
+}
+
+// perform sets going what the state machine wants done. It waits for nothing.
+func (l *life) perform(e *replica.Effects) {
+	for i := range e.Messages {
+		if m := &e.Messages[i]; !l.node.transport.Send(m.To, &m.Message) {
+			l.inbox.put(replica.Unreachable{RaftID: m.To})
+		}
+	}
+	for i := range e.Writes {
+		w := e.Writes[i]
+		l.log.put(logWork{write: &w})
+	}
+	for i := range e.Checkpoints {
+		c := e.Checkpoints[i]
+		l.log.put(logWork{checkpoint: &c})
+	}
+	if e.Truncate != 0 {
+		l.log.put(logWork{truncate: e.Truncate})
+	}
+	l.engine.put(e.Tasks...)
+	for _, a := range e.Answers {
+		l.calls.answer(a, l.node.commits)
+	}
+	for _, j := range e.Joins {
+		l.joins.answer(j.Ticket, j.Answer)
+	}
+	for _, r := range e.Leaves {
+		l.leaves.answer(r.Ticket, r.Err)
+	}
+	for _, v := range e.Views {
+		l.node.viewChanged(v)
+	}
+	if len(e.Views) > 0 || e.State != l.node.known().state {
+		l.publish()
+	}
+}
+
+// publish makes the member's standing known to Status and to those who wait
+// for a state.
+func (l *life) publish() { l.node.publish(l.replica.Status()) }
+
+// writeLog is the log's writer: it takes all that has gathered while the last
+// fsync ran, and makes it durable with the next one.
+func (l *life) writeLog() {
+	var work []logWork
+	var writes []gcs.LogWrite
+	for ok := true; ok; {
+		if work, ok = l.log.take(work); !ok {
+			return
+		}
+		for rest := work; len(rest) > 0; {
+			n := 0
+			for n < len(rest) && rest[n].write != nil {
+				n++
+			}
+			var err error
+			if n > 0 {
+				writes, err = l.writeGroup(rest[:n], writes)
+			} else {
+				n = 1
+				err = l.tendLog(rest[0])
+			}
+			if err != nil {
+				l.node.fail(fmt.Errorf("log: %w", err))
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+func (l *life) writeGroup(group []logWork, writes []gcs.LogWrite) ([]gcs.LogWrite, error) {
+	writes = writes[:0]
+	count := 0
+	for _, w := range group {
+		writes = append(writes, w.write.LogWrite)
+		count += len(w.write.Responses)
+	}
+	began := time.Now()
+	if err := l.node.log.Write(writes); err != nil {
+		return writes, err
+	}
+	l.node.counters.logWrites.Add(1)
+	l.node.counters.logNanos.Add(int64(time.Since(began)))
+	clear(writes)
+	responses := make([]*raftpb.Message, 0, count)
+	for _, w := range group {
+		responses = append(responses, w.write.Responses...)
+	}
+	if count > 0 {
+		l.inbox.put(replica.Written{Responses: responses})
+	}
+	return writes, nil
+}
+
+func (l *life) tendLog(w logWork) error {
+	if w.checkpoint != nil {
+		return l.node.log.SaveCheckpoint(*w.checkpoint)
+	}
+	return l.node.log.Truncate(w.truncate)
+}
+
+// feedEngine gives the engine its tasks in order, batches that have gathered
+// as one.
+func (l *life) feedEngine() {
+	var tasks []replica.Task
+	for ok := true; ok; {
+		if tasks, ok = l.engine.take(tasks); !ok {
+			return
+		}
+		for rest := tasks; len(rest) > 0; {
+			n := 0
+			for n < len(rest) && rest[n].Apply != nil {
+				n++
+			}
+			var err error
+			if n > 0 {
+				err = l.applyBatches(rest[:n])
+			} else {
+				n = 1
+				err = l.engineTask(rest[0])
+			}
+			if err != nil {
+				l.node.fail(fmt.Errorf("engine: %w", err))
+				return
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+func (l *life) applyBatches(tasks []replica.Task) error {
+	batch := *tasks[0].Apply
+	for _, t := range tasks[1:] {
+		batch.Transactions = append(batch.Transactions, t.Apply.Transactions...)
+		batch.To = t.Apply.To
+	}
+	if err := l.node.engine.Apply(batch); err != nil {
+		return err
+	}
+	l.node.counters.applied.Add(uint64(len(batch.Transactions)))
+	l.node.visible.broadcast()
+	l.inbox.put(replica.Applied{Index: batch.To.Index})
+	return nil
+}
+
+func (l *life) engineTask(t replica.Task) error {
+	engine := l.node.engine
+	if t.Export != nil {
+		l.pinExport(t.Export)
+		return nil
+	}
+	if err := engine.Flush(); err != nil {
+		return err
+	}
+	index, err := engine.Durable()
+	if err != nil {
+		return err
+	}
+	l.inbox.put(replica.Durable{Index: index})
+	return nil
+}
+
+// pinExport pins the engine's state at the very place in the order where the
+// checkpoint was taken, and leaves the copying to whoever asked.
+func (l *life) pinExport(e *replica.Export) {
+	x := exported{checkpoint: e.Checkpoint}
+	if x.checkpoint.Index == 0 {
+		x.err = ErrNotOnline
+	} else if x.export, x.err = l.node.engine.NewExport(); x.err == nil {
+		if at := x.export.Position().Index; at != x.checkpoint.Index {
+			_ = x.export.Close()
+			x = exported{err: fmt.Errorf("engine exports its state at %d, the checkpoint is at %d", at, e.Checkpoint.Index)}
+		}
+	}
+	if !l.exports.answer(e.Ticket, x) && x.export != nil {
+		_ = x.export.Close()
+	}
+}

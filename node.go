@@ -1,0 +1,311 @@
+package concordat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// Node is this program's member of the group. All methods are safe for
+// concurrent use.
+type Node struct {
+	cfg     Config
+	id      gcs.Identity // Session is that of the first life
+	address string
+	logger  *slog.Logger
+
+	log       gcs.Log
+	engine    applier.Engine
+	transport *transport.Transport
+
+	commits   chan struct{} // one token for each commit under way
+	snapshots snapshots
+	visible   bell // rung after each batch applied
+	changed   bell // rung when standing changes
+	counters  counters
+
+	life     atomic.Pointer[life]
+	standing atomic.Pointer[standing]
+	failure  atomic.Pointer[error]
+
+	stop   context.CancelFunc // ends main
+	ended  chan struct{}      // closed when main has ended
+	closed atomic.Bool
+	close  func() error
+}
+
+// standing is what was last published about the member.
+type standing struct {
+	replica.Status
+	state replica.State
+}
+
+type counters struct {
+	committed, conflicts, snapshotsTooOld atomic.Uint64
+	applied, logWrites                    atomic.Uint64
+	logNanos                              atomic.Int64
+}
+
+func (n *Node) known() standing { return *n.standing.Load() }
+
+func (n *Node) publish(s replica.Status) {
+	before := n.known().state
+	n.standing.Store(&standing{Status: s, state: s.State})
+	if before != s.State {
+		n.logger.Info("member state changed", "member", n.id.Member, "from", before.String(), "to", s.State.String())
+	}
+	n.changed.broadcast()
+}
+
+// viewChanged tells the transport who the peers are.
+func (n *Node) viewChanged(v gcs.View) {
+	n.logger.Info("view changed", "member", n.id.Member, "view", v.ID, "index", v.Index,
+		"cause", v.Cause.Kind.String(), "of", v.Cause.Member.UUID, "members", len(v.Members))
+	n.setPeers(v)
+}
+
+func (n *Node) setPeers(v gcs.View) {
+	peers := make(map[uint64]string, len(v.Members))
+	for _, m := range v.Members {
+		peers[m.RaftID] = m.Address
+	}
+	n.transport.SetPeers(peers)
+}
+
+// fail takes the member to ERROR. The first cause counts.
+func (n *Node) fail(err error) {
+	err = fmt.Errorf("%w: %w", ErrFailed, err)
+	if n.failure.CompareAndSwap(nil, &err) {
+		n.logger.Error("member failed", "member", n.id.Member, "err", err)
+		n.changed.broadcast()
+	}
+	n.stop()
+}
+
+// failed returns why the member is in ERROR, nil if it is not.
+func (n *Node) failed() error {
+	if p := n.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// main runs one life after the other until the node is closed or fails.
+func (n *Node) main(ctx context.Context, first *life) {
+	defer close(n.ended)
+	l := first
+	for {
+		donor := l.run(ctx)
+		n.life.Store(nil)
+		l.calls.abandon(n.commits)
+		if donor == 0 {
+			n.changed.broadcast()
+			return
+		}
+		next, err := n.replaceState(ctx, donor)
+		if err != nil {
+			if ctx.Err() == nil {
+				n.fail(fmt.Errorf("clone: %w", err))
+			}
+			return
+		}
+		l = next
+		n.life.Store(l)
+	}
+}
+
+// waitOnline returns when the member serves transactions, or says why it will
+// not.
+func (n *Node) waitOnline(ctx context.Context) error {
+	err := n.changed.until(ctx, func() bool {
+		return n.known().state >= replica.Online || n.failed() != nil || n.closed.Load()
+	})
+	switch {
+	case err != nil:
+		s := n.known()
+		return fmt.Errorf("%w: still %s after %d log entries when the wait ended; check that the other members run and can be reached: %w",
+			ErrNotOnline, s.state, s.Delivered, err)
+	case n.failed() != nil:
+		return n.failed()
+	case n.known().state == replica.Removed:
+		return fmt.Errorf("%w: the group has removed this member; empty %s to join anew", ErrNotOnline, n.cfg.Dir)
+	}
+	return nil
+}
+
+// serving returns nil if the member takes transactions that write.
+func (n *Node) serving() error {
+	switch {
+	case n.closed.Load():
+		return ErrClosed
+	case n.failed() != nil:
+		return n.failed()
+	case n.known().state != replica.Online:
+		return fmt.Errorf("%w: it is %s", ErrNotOnline, n.known().state)
+	}
+	return nil
+}
+
+// commit hands a transaction to the group and waits for its fate. Until the
+// group has it, an error means that nothing happened.
+func (n *Node) commit(ctx context.Context, id gtid.UUID, message []byte) (replica.Answer, error) {
+	if err := n.serving(); err != nil {
+		return replica.Answer{}, err
+	}
+	select {
+	case n.commits <- struct{}{}:
+	case <-ctx.Done():
+		return replica.Answer{}, fmt.Errorf("concordat: nothing was committed, %d commits are waiting before this one: %w",
+			cap(n.commits), context.Cause(ctx))
+	}
+	l := n.life.Load()
+	if l == nil {
+		<-n.commits
+		return replica.Answer{}, n.notServing()
+	}
+	ticket, c := l.calls.add()
+	l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+	select {
+	case a := <-c.done:
+		return a, nil
+	case <-ctx.Done():
+		return replica.Answer{}, &OutcomeUnknownError{ID: id, Cause: context.Cause(ctx)}
+	case <-l.done:
+	}
+	select {
+	case a := <-c.done:
+		return a, nil
+	default:
+		return replica.Answer{}, &OutcomeUnknownError{ID: id, Cause: n.notServing()}
+	}
+}
+
+// notServing is serving for a caller who knows already that it is not.
+func (n *Node) notServing() error {
+	if err := n.serving(); err != nil {
+		return err
+	}
+	return ErrNotOnline
+}
+
+// Leave takes the member out of the group in order, and then closes the node:
+// the group becomes smaller, and so does the number of members it needs. The
+// last member cannot leave; Close it instead, the group lives on in its
+// directory. An error that matches ErrLeave says that the node is still open.
+func (n *Node) Leave(ctx context.Context) error {
+	l := n.life.Load()
+	if l == nil || n.closed.Load() {
+		return n.notServing()
+	}
+	ticket, refused := l.leaves.add()
+	defer l.leaves.drop(ticket)
+	l.inbox.put(replica.LeaveAsked{Ticket: ticket})
+	left := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		left <- n.changed.until(ctx, func() bool {
+			return n.known().state == replica.Removed || n.failed() != nil || n.closed.Load()
+		})
+	}()
+	select {
+	case err := <-refused:
+		cancel()
+		<-left
+		return fmt.Errorf("%w: %w", ErrLeave, err)
+	case err := <-left:
+		if err != nil {
+			return fmt.Errorf("%w: no word from the group: %w", ErrLeave, err)
+		}
+	}
+	return errors.Join(n.failed(), n.Close())
+}
+
+// Close stops the member without telling the group, which will miss it, and
+// releases the directory. Commits under way end with ErrOutcomeUnknown.
+func (n *Node) Close() error {
+	if !n.closed.CompareAndSwap(false, true) {
+		return ErrClosed
+	}
+	n.changed.broadcast()
+	n.stop()
+	// A handler may be waiting for the state machine, and the transport waits
+	// for its handlers: the state machine goes first.
+	<-n.ended
+	return n.close()
+}
+
+// Status returns what the node knows now. It never blocks for long, and works
+// in every state but after Close, when it tells what was last known.
+func (n *Node) Status() Status {
+	s := n.known()
+	status := Status{
+		Group: n.id.Group, Incarnation: s.View.Incarnation, Member: n.id.Member,
+		State: n.state(), Err: n.failed(),
+		View:      viewOf(s.View),
+		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
+		Counters: Counters{
+			Committed:       n.counters.committed.Load(),
+			Conflicts:       n.counters.conflicts.Load(),
+			SnapshotsTooOld: n.counters.snapshotsTooOld.Load(),
+			Applied:         n.counters.applied.Load(),
+			LogWrites:       n.counters.logWrites.Load(),
+			LogWriteTime:    time.Duration(n.counters.logNanos.Load()),
+			HistoryItems:    uint64(s.History),
+			Sequence:        s.Sequence,
+		},
+	}
+	if leader, ok := s.View.Member(s.Leader); ok {
+		status.Leader = leader.UUID
+	}
+	if !n.closed.Load() {
+		at := n.engine.Position()
+		status.Applied, status.Executed = at.Index, at.Executed
+	}
+	return status
+}
+
+func (n *Node) state() State {
+	if n.failed() != nil {
+		return Error
+	}
+	if n.closed.Load() {
+		return Offline
+	}
+	return State(n.known().state.String())
+}
+
+// Digest returns the digest of the data visible now, and the position that it
+// belongs to: members at the same log index have the same one.
+func (n *Node) Digest() (Digest, applier.Position, error) {
+	if n.closed.Load() {
+		return Digest{}, applier.Position{}, ErrClosed
+	}
+	return n.engine.Digest()
+}
+
+// Address returns the address that is told to other members.
+func (n *Node) Address() string { return n.address }
+
+func viewOf(v gcs.View) View {
+	view := View{ID: v.ID, Index: v.Index, Members: make([]Member, 0, len(v.Members))}
+	if v.ID > 0 {
+		view.Cause = fmt.Sprintf("%s %s", v.Cause.Member.UUID, v.Cause.Kind)
+	}
+	for _, m := range v.Members {
+		view.Members = append(view.Members, Member{
+			UUID: m.UUID, RaftID: m.RaftID, Address: m.Address,
+			Version: m.Version, Weight: m.Weight, State: State(m.State.String()),
+		})
+	}
+	return view
+}

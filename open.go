@@ -1,0 +1,254 @@
+package concordat
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/concordatdb/concordat/applier/pebblekv"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/raftlog"
+	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// The parts of a member's directory.
+const (
+	logDir  = "log"
+	dataDir = "data"
+)
+
+// Open starts the member that cfg describes and returns when it serves
+// transactions. A member that was in the group before goes on from its
+// directory; a new one founds the group (Bootstrap) or joins it (Seeds).
+//
+// If ctx ends first, or the member cannot be what cfg says, everything that was
+// opened is closed again and the error says why. ctx does not bound the life of
+// the node.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg.withDefaults(), ended: make(chan struct{})}
+	n.logger = n.cfg.Logger
+	n.commits = make(chan struct{}, n.cfg.MaxPendingCommits)
+	n.standing.Store(&standing{})
+	ctx2, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	if err := n.start(ctx, ctx2); err != nil {
+		stop()
+		return nil, err
+	}
+	if err := n.waitOnline(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// closers undoes what was opened, last first.
+type closers []func() error
+
+func (c closers) close() error {
+	var errs []error
+	for i := len(c) - 1; i >= 0; i-- {
+		errs = append(errs, c[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// start opens the parts and sets main going. On an error nothing stays open.
+func (n *Node) start(ctx, mainCtx context.Context) (err error) {
+	var open closers
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, open.close())
+		}
+	}()
+	listener, err := net.Listen("tcp", n.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("concordat: listen on %s for other members: %w", n.cfg.Listen, err)
+	}
+	handedOver := false
+	open = append(open, func() error {
+		if handedOver {
+			return nil
+		}
+		return listener.Close()
+	})
+	n.address = n.cfg.Advertise
+	if n.address == "" {
+		n.address = listener.Addr().String()
+	}
+	if err := n.openStores(&open); err != nil {
+		return err
+	}
+	if n.id, err = n.identify(); err != nil {
+		return err
+	}
+	n.transport, err = transport.New(transport.Config{
+		Identity: n.id, Address: n.address, Listener: listener, TLS: n.cfg.TLS,
+		Handler: (*peerHandler)(n), Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	handedOver = true
+	open = append(open, n.transport.Close)
+	if n.id.Incarnation.IsZero() {
+		if err := n.join(ctx); err != nil {
+			return err
+		}
+	}
+	first, err := n.revive(ctx)
+	if err != nil {
+		return err
+	}
+	n.close = open.close
+	n.life.Store(first)
+	go n.main(mainCtx, first)
+	return nil
+}
+
+func (n *Node) openStores(open *closers) error {
+	if err := os.MkdirAll(n.cfg.Dir, 0o750); err != nil {
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	log, err := raftlog.Open(filepath.Join(n.cfg.Dir, logDir), raftlog.Options{Logger: n.logger, OnFatal: n.storeFailed})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	n.log = log
+	*open = append(*open, log.Close)
+	if n.engine = n.cfg.Engine; n.engine == nil {
+		n.engine, err = pebblekv.Open(filepath.Join(n.cfg.Dir, dataDir), pebblekv.Options{
+			CacheBytes: n.cfg.CacheBytes, Logger: n.logger, OnFatal: n.storeFailed,
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDirectory, err)
+		}
+	}
+	*open = append(*open, n.engine.Close)
+	return nil
+}
+
+// storeFailed is told by a store that its disk cannot be trusted any more. It
+// may run with the store's locks held, so it leaves the work to another
+// goroutine, which ends by itself.
+func (n *Node) storeFailed(err error) { go n.fail(err) }
+
+// identify returns who this member is, from its directory or, when that is
+// new, as the configuration says. Either way a new session begins, and is
+// durable before anything is sent in it.
+func (n *Node) identify() (gcs.Identity, error) {
+	id := n.log.Identity()
+	group, _ := gtid.ParseUUID(n.cfg.Group) // Validate has seen it
+	if id.RaftID == 0 {
+		return n.newIdentity(group)
+	}
+	switch member, _ := gtid.ParseUUID(n.cfg.Member); {
+	case id.Group != group:
+		return id, fmt.Errorf("%w: %s belongs to group %s, not %s; use another directory", ErrDirectory, n.cfg.Dir, id.Group, group)
+	case n.cfg.Member != "" && id.Member != member:
+		return id, fmt.Errorf("%w: %s belongs to member %s, not %s; use another directory", ErrDirectory, n.cfg.Dir, id.Member, member)
+	case n.cfg.Bootstrap:
+		return id, fmt.Errorf("%w: %s already holds member %s of the group; open it without Bootstrap", ErrDirectory, n.cfg.Dir, id.Member)
+	}
+	return n.nextSession(id)
+}
+
+func (n *Node) nextSession(id gcs.Identity) (gcs.Identity, error) {
+	id.Session++
+	return id, n.log.SetIdentity(id)
+}
+
+func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
+	if !n.cfg.Bootstrap && len(n.cfg.Seeds) == 0 {
+		return id, fmt.Errorf("%w: %s is new; set Seeds to join the group, or Bootstrap to found it", ErrDirectory, n.cfg.Dir)
+	}
+	if at := n.engine.Position(); at.Index != 0 {
+		return id, fmt.Errorf("%w: %s has data up to log index %d and no log; empty it to join anew", ErrDirectory, n.cfg.Dir, at.Index)
+	}
+	id = gcs.Identity{Group: group, RaftID: newRaftID(), Session: 1}
+	if n.cfg.Member != "" {
+		id.Member, err = gtid.ParseUUID(n.cfg.Member)
+	} else {
+		id.Member, err = gtid.NewUUID(crand.Reader)
+	}
+	if err != nil || !n.cfg.Bootstrap {
+		return id, errors.Join(err, n.log.SetIdentity(id))
+	}
+	if id.Incarnation, err = gtid.NewUUID(crand.Reader); err != nil {
+		return id, err
+	}
+	// The identity makes the directory a member's. It comes last, so that a
+	// crash before it leaves a directory that can be bootstrapped again.
+	w, err := gcs.Bootstrap(id, n.describe(id))
+	if err != nil {
+		return id, err
+	}
+	return id, errors.Join(n.log.Write([]gcs.LogWrite{w}), n.log.SetIdentity(id))
+}
+
+func newRaftID() uint64 {
+	var b [8]byte
+	for {
+		_, _ = crand.Read(b[:]) // never fails, by its contract
+		if id, ok := gcs.NewRaftID(binary.LittleEndian.Uint64(b[:])); ok {
+			return id
+		}
+	}
+}
+
+// describe is what the group knows about this member.
+func (n *Node) describe(id gcs.Identity) gcs.Member {
+	return gcs.Member{
+		UUID: id.Member, RaftID: id.RaftID, Address: n.address,
+		Version: Version, Weight: uint32(n.cfg.MemberWeight),
+	}
+}
+
+// revive makes a life from what the disk holds.
+func (n *Node) revive(ctx context.Context) (*life, error) {
+	first, err := n.log.FirstIndex()
+	if err != nil {
+		return nil, err
+	}
+	at := n.engine.Position()
+	if at.Index+1 < first {
+		// A clone was cut off between log and data, or the data are lost.
+		return n.replaceState(ctx, 0)
+	}
+	checkpoint, err := n.log.Checkpoint(at.Index)
+	if err != nil {
+		return nil, err
+	}
+	hs := n.log.HardState()
+	r, err := replica.New(replica.Config{
+		Group: gcs.Config{
+			Identity:      n.id,
+			Log:           n.log,
+			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
+			Checkpoint:    checkpoint,
+			Applied:       at.Index,
+			ElectionTicks: n.cfg.ElectionTicks,
+			Limits:        gcs.DefaultLimits(),
+			Logger:        n.logger,
+		},
+		ApplyBytes:      n.cfg.ApplyQueueBytes,
+		HistoryItems:    n.cfg.HistoryItems,
+		CheckpointBytes: n.cfg.CheckpointBytes,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	if v := r.Status().View; v.ID > 0 {
+		n.setPeers(v)
+	}
+	return newLife(n, r), nil
+}
