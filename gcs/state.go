@@ -52,7 +52,20 @@ func (g *Group) restore(c Checkpoint) error {
 	if c.Index == 0 {
 		return nil
 	}
-	d := decoder{rest: c.Data}
+	if err := g.decodeState(c.Data); err != nil {
+		return err
+	}
+	if g.view.Index > c.Index {
+		return fmt.Errorf("%w: it is of %d, its view began at %d", ErrState, c.Index, g.view.Index)
+	}
+	g.removed = g.departed.has(g.id.RaftID)
+	return nil
+}
+
+// decodeState reads what AppendState appended. What no log can have led to is
+// refused: raft panics when it is started with some of it.
+func (g *Group) decodeState(b []byte) error {
+	d := decoder{rest: b}
 	if format := d.byte(); d.bad == "" && format != stateFormat {
 		return fmt.Errorf("%w: format %d is not known to this version", ErrState, format)
 	}
@@ -61,7 +74,28 @@ func (g *Group) restore(c Checkpoint) error {
 	for range d.uvarintMax(departedMembers) {
 		g.departed.ids = append(g.departed.ids, d.uvarint())
 	}
-	return d.finish(ErrState)
+	if err := d.finish(ErrState); err != nil {
+		return err
+	}
+	if reason := g.view.flaw(); reason != "" {
+		return fmt.Errorf("%w: %s", ErrState, reason)
+	}
+	same := slices.EqualFunc(g.fifo.origins, g.view.Members, func(o origin, m Member) bool { return o.id == m.RaftID })
+	if !same {
+		return fmt.Errorf("%w: its origins are not the members of its view", ErrState)
+	}
+	return nil
+}
+
+// StateView returns the view in a state that AppendState made. An empty state
+// has the view before the first.
+func StateView(state []byte) (View, error) {
+	if len(state) == 0 {
+		return View{}, nil
+	}
+	var g Group
+	err := g.decodeState(state)
+	return g.view, err
 }
 
 // storage shows raft the log together with the configuration that the view

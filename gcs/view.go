@@ -258,6 +258,26 @@ func (m Member) incomplete() string {
 	return ""
 }
 
+// flaw says why no sequence of changes can have made v, "" when one can. raft
+// trusts the configuration that it starts with, so it is asked before that.
+func (v View) flaw() string {
+	if v.ID == 0 || v.online() == 0 {
+		return "the view has no ONLINE member"
+	}
+	for i, m := range v.Members {
+		if reason := m.incomplete(); reason != "" {
+			return fmt.Sprintf("member %s: %s", m.UUID, reason)
+		}
+		if m.State != Recovering && m.State != Online {
+			return fmt.Sprintf("member %s is in the unknown state %d", m.UUID, byte(m.State))
+		}
+		if i > 0 && v.Members[i-1].RaftID >= m.RaftID {
+			return fmt.Sprintf("member %s is out of order", m.UUID)
+		}
+	}
+	return ""
+}
+
 // confChange is the raft change that makes c happen. c rides in its context.
 func (c Change) confChange() *raftpb.ConfChangeV2 {
 	typ := raftpb.ConfChangeAddNode
