@@ -142,7 +142,10 @@ func (m *model) diff(s applier.Snapshot) error {
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("scan %v: got %q, want %q", t, got, want)
 		}
-		for _, k := range keys {
+		for j, k := range keys {
+			if (uint64(i+j)+m.position.Index)%4 != 0 {
+				continue // the scan has seen it; other positions have others
+			}
 			want, wantOK := m.tables[t][k]
 			got, ok, err := s.Get(t, []byte(k))
 			if err != nil || ok != wantOK || !bytes.Equal(got, []byte(want)) {
@@ -163,6 +166,17 @@ func samePosition(got, want applier.Position) error {
 // check compares everything that an engine shows with the model.
 func (m *model) check(t rapid.TB, e applier.Engine) {
 	t.Helper()
+	m.checkHead(t, e)
+	s := begin(t, e)
+	if err := m.diff(s); err != nil {
+		t.Fatalf("%v", err)
+	}
+	closeIt(t, s)
+}
+
+// checkHead compares all but the contents, which the digest stands for.
+func (m *model) checkHead(t rapid.TB, e applier.Engine) {
+	t.Helper()
 	if err := samePosition(e.Position(), m.position); err != nil {
 		t.Fatalf("engine: %v", err)
 	}
@@ -179,11 +193,6 @@ func (m *model) check(t rapid.TB, e applier.Engine) {
 	if d, err := e.Durable(); err != nil || d > m.position.Index {
 		t.Fatalf("durable: %d, %v, at position %d", d, err, m.position.Index)
 	}
-	s := begin(t, e)
-	if err := m.diff(s); err != nil {
-		t.Fatalf("%v", err)
-	}
-	closeIt(t, s)
 }
 
 func begin(t rapid.TB, e applier.Engine) applier.Snapshot {

@@ -22,7 +22,8 @@ func (s *suite) model(t *testing.T) {
 		}()
 		d.past.add(d.now)
 		actions := map[string]func(*rapid.T){
-			"":        d.check,
+			"":        func(rt *rapid.T) { d.now.checkHead(rt, d.engine()) },
+			"look":    func(rt *rapid.T) { d.now.check(rt, d.engine()) },
 			"apply":   d.apply,
 			"begin":   d.begin,
 			"read":    d.read,
@@ -38,6 +39,7 @@ func (s *suite) model(t *testing.T) {
 			actions["crash"] = d.crash
 		}
 		rt.Repeat(actions)
+		d.now.check(rt, d.engine())
 	})
 }
 
@@ -58,8 +60,6 @@ type openSnapshot struct {
 }
 
 func (d *driver) engine() applier.Engine { return d.harness.Engine() }
-
-func (d *driver) check(rt *rapid.T) { d.now.check(rt, d.engine()) }
 
 func (d *driver) apply(rt *rapid.T) {
 	mutation := rapid.Custom(func(rt *rapid.T) applier.Mutation {
