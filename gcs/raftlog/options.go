@@ -2,17 +2,9 @@ package raftlog
 
 import (
 	"log/slog"
-	"time"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-// formatMajorVersion pins the format of Pebble's own files. It only ever goes
-// up, and a directory that was opened with a higher one cannot be opened by an
-// older Concordat. From FormatWALSyncChunks on, Pebble can tell a write that a
-// crash tore from a record that rotted.
-const formatMajorVersion = pebble.FormatWALSyncChunks
 
 // Options configures a log. The zero value is ready to use.
 type Options struct {
@@ -74,50 +66,4 @@ func (o Options) withDefaults() Options {
 		o.ChunkBytes = 256 << 10
 	}
 	return o
-}
-
-// pebble returns Pebble's options for this log.
-func (o Options) pebble(f *failure, lock *pebble.Lock) *pebble.Options {
-	po := &pebble.Options{
-		FS:                 o.FS,
-		Lock:               lock,
-		Logger:             logger{log: o.Logger, failure: f},
-		EventListener:      o.listener(f),
-		FormatMajorVersion: formatMajorVersion,
-		CacheSize:          o.CacheBytes,
-
-		// A second flush may be queued before writers are stopped, and level
-		// 0 may grow: entries die young, so the debt mostly pays itself.
-		MemTableSize:                uint64(o.SegmentBytes),
-		MemTableStopWritesThreshold: 4,
-		L0StopWritesThreshold:       1000,
-
-		// Give the disk back after a truncation even if nobody writes.
-		FlushDelayDeleteRange: 10 * time.Second,
-		// Spread the writing of big batches; a sync then has less left to do.
-		WALBytesPerSync: 512 << 10,
-	}
-	// A compaction hinted at by reads needs Pebble's main lock on the reader's
-	// goroutine, which a failed writer may hold for ever.
-	po.Experimental.ReadSamplingMultiplier = -1
-	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
-		return pebble.DBCompressionNone
-	})
-	return po
-}
-
-// listener passes on the events that an operator should see.
-func (o Options) listener(f *failure) *pebble.EventListener {
-	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			o.Logger.Warn("log: background work will be retried", "err", err)
-		},
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			f.report(corrupt("file %s: %v", info.Path, info.Details))
-		},
-		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
-			o.Logger.Warn("log: writes stall", "reason", info.Reason)
-		},
-		WriteStallEnd: func() { o.Logger.Warn("log: writes go on") },
-	}
 }

@@ -80,17 +80,13 @@ func (l logger) Fatalf(format string, args ...any) {
 }
 
 // store runs everything that writes to Pebble on a goroutine of its own, which
-// Pebble may park or panic on without harm to the caller.
-//
-// The naive way, calling Batch.Commit where Write was called, hangs Write for
-// ever when the disk fails, since that is where Pebble calls Fatalf. Two things
-// are done about it. A synced commit is made of ApplyNoSyncWait and SyncWait,
-// which hands an error of fdatasync back as a value instead of passing it to
-// Fatalf, so that the store can still be closed. And for what remains (a file
-// that cannot be created, a manifest that cannot be written) callers wait for
-// this goroutine or for the loss of it, whichever comes first.
+// may be parked, by Fatalf or by [guardFS], or panic, without harm to the
+// caller. The naive way, calling Batch.Commit where Write was called, hangs
+// Write for ever when the disk fails. Here callers wait for the result or for
+// the loss of Pebble, whichever comes first.
 type store struct {
 	db      *pebble.DB
+	fs      *guardFS
 	failure *failure
 	jobs    chan job
 	results chan error
@@ -105,7 +101,10 @@ type job struct {
 
 // openStore opens Pebble in dir.
 func openStore(dir string, opts *pebble.Options, f *failure) (*store, error) {
+	fs := &guardFS{FS: opts.FS, failure: f}
+	opts.FS = fs
 	s := &store{
+		fs:      fs,
 		failure: f,
 		jobs:    make(chan job),
 		results: make(chan error, 1),
@@ -119,39 +118,41 @@ func openStore(dir string, opts *pebble.Options, f *failure) (*store, error) {
 }
 
 // run is the goroutine. It ends after an open that did not succeed, after a
-// close and after a panic, and is parked by Fatalf.
+// close and after a panic, unless it is parked before.
 func (s *store) run(dir string, opts *pebble.Options) {
 	defer close(s.stopped)
 	err := guard(func() (err error) {
 		s.db, err = pebble.Open(dir, opts)
 		return err
 	})
+	s.fs.serving.Store(err == nil)
 	s.results <- err
 	if err != nil {
 		return
 	}
 	for j := range s.jobs {
-		if j.batch == nil {
-			s.results <- guard(s.db.Close)
-			return
-		}
-		err := guard(func() error { return s.apply(j) })
+		err := guard(func() error { return s.perform(j) })
 		if errors.Is(err, errPanic) {
 			s.failure.lose(err)
 			return
 		}
 		s.results <- err
+		if j.batch == nil {
+			return
+		}
 	}
 }
 
-func (s *store) apply(j job) error {
-	if !j.sync {
-		return s.db.Apply(j.batch, pebble.NoSync)
+func (s *store) perform(j job) error {
+	if j.batch != nil {
+		return s.db.Apply(j.batch, &pebble.WriteOptions{Sync: j.sync})
 	}
-	if err := s.db.ApplyNoSyncWait(j.batch, pebble.Sync); err != nil {
-		return err
-	}
-	return j.batch.SyncWait()
+	// The next Open would flush anyway. Doing it now leaves nothing to the
+	// write-ahead log, whose end is the one place where Pebble cannot tell a
+	// flipped bit from a write that a crash tore.
+	err := s.db.Flush()
+	s.fs.serving.Store(false)
+	return errors.Join(err, s.db.Close())
 }
 
 // errPanic marks a panic of Pebble, which may have left locks held.
