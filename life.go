@@ -113,6 +113,10 @@ func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
 
 // perform sets going what the state machine wants done. It waits for nothing.
 func (l *life) perform(e *replica.Effects) {
+	// Views come first: they say where a message to a new member goes.
+	for _, v := range e.Views {
+		l.node.viewChanged(v)
+	}
 	for i := range e.Messages {
 		if m := &e.Messages[i]; !l.node.transport.Send(m.To, &m.Message) {
 			l.inbox.put(replica.Unreachable{RaftID: m.To})
@@ -138,9 +142,6 @@ func (l *life) perform(e *replica.Effects) {
 	}
 	for _, r := range e.Leaves {
 		l.leaves.answer(r.Ticket, r.Err)
-	}
-	for _, v := range e.Views {
-		l.node.viewChanged(v)
 	}
 	if len(e.Views) > 0 || e.State != l.node.known().state {
 		l.publish()

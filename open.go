@@ -39,9 +39,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.logger = n.cfg.Logger
 	n.commits = make(chan struct{}, n.cfg.MaxPendingCommits)
 	n.standing.Store(&standing{})
-	ctx2, stop := context.WithCancel(context.Background())
+	lifetime, stop := context.WithCancel(context.Background())
 	n.stop = stop
-	if err := n.start(ctx, ctx2); err != nil {
+	if err := n.start(ctx, lifetime); err != nil {
 		stop()
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (c closers) close() error {
 }
 
 // start opens the parts and sets main going. On an error nothing stays open.
-func (n *Node) start(ctx, mainCtx context.Context) (err error) {
+func (n *Node) start(ctx, lifetime context.Context) (err error) {
 	var open closers
 	defer func() {
 		if err != nil {
@@ -111,7 +111,7 @@ func (n *Node) start(ctx, mainCtx context.Context) (err error) {
 	}
 	n.close = open.close
 	n.life.Store(first)
-	go n.main(mainCtx, first)
+	go n.main(lifetime, first)
 	return nil
 }
 

@@ -38,3 +38,13 @@ func splitState(c gcs.Checkpoint) (group, cert []byte, err error) {
 	end := n + int(size)
 	return c.Data[n:end], c.Data[end:], nil
 }
+
+// CheckpointView returns the view that a checkpoint holds, for a member that
+// has nothing else to say who is in its group.
+func CheckpointView(c gcs.Checkpoint) (gcs.View, error) {
+	group, _, err := splitState(c)
+	if err != nil {
+		return gcs.View{}, err
+	}
+	return gcs.StateView(group)
+}
