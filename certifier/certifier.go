@@ -2,6 +2,7 @@ package certifier
 
 import (
 	"fmt"
+	"sort"
 
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/queue"
@@ -55,28 +56,36 @@ type Verdict struct {
 	Winner gtid.GTID
 }
 
-// milestoneEvery is how many certified transactions lie between two places
-// where a mark can fall. A mark that names a position between is rounded down.
-const milestoneEvery = 256
+// milestoneEvery is how much history lies between two places where a mark can
+// fall. A mark that names a position between is rounded down.
+const milestoneEvery = 1024
 
 // Certifier holds the history and the numbering. It belongs to one goroutine.
 //
 // Invariants:
 //  1. records holds one record for each certified transaction with a sequence
-//     in (swept, sequence], in order, and hashes its items in the same order.
+//     in (swept, sequence], in order, and hashes their items in the same order,
+//     without those of the oldest record that have been given back.
 //  2. last[h] is the sequence of the last certified transaction that wrote h,
-//     if that is above swept, else absent.
+//     if that is above mark. Otherwise h is absent, or its sequence is in
+//     (swept, mark] and h is among the hashes that will be given back.
 //  3. swept <= mark <= floor <= sequence: what lies in (swept, mark] no longer
 //     counts and waits to be given back.
-//  4. low is the GTID set certified up to mark, and executed up to sequence.
+//  4. low is the GTID set certified up to mark, executed that up to sequence,
+//     and each milestone's the one up to its sequence.
+//  5. milestones ascend, by index and by sequence, within (mark, sequence].
+//  6. weight counts one for each transaction and one for each of its items.
+//     The difference of two weights is what was certified between.
 type Certifier struct {
 	group    gtid.UUID
 	executed gtid.Set
 	sequence uint64 // of the last certified transaction
 	floor    uint64 // least value of a LastCommitted
+	weight   uint64 // at sequence
 
-	mark uint64
-	low  gtid.Set
+	mark       uint64
+	markWeight uint64
+	low        gtid.Set
 
 	last       map[Item]uint64
 	records    queue.Queue[record]
@@ -85,17 +94,25 @@ type Certifier struct {
 	milestones queue.Queue[milestone]
 }
 
-// record is what a conflict is judged by and explained with.
+// record is what a conflict is judged by and explained with. Snapshot version
+// and GTID together are the stored set T; a set that holds both would have to
+// be allocated, for a transaction that did not see the one just before it.
 type record struct {
-	gtid   gtid.GTID
-	stored gtid.Set // T: snapshot version and own GTID
-	items  int
+	gtid     gtid.GTID
+	snapshot gtid.Set
+	items    int // in hashes
+}
+
+// seenBy reports whether T is a subset of s.
+func (r *record) seenBy(s gtid.Set) bool {
+	return s.Contains(r.gtid) && r.snapshot.SubsetOf(s)
 }
 
 // milestone is a log index at which a mark can fall.
 type milestone struct {
 	index    uint64
 	sequence uint64
+	weight   uint64
 	executed gtid.Set
 }
 
@@ -111,9 +128,9 @@ func (c *Certifier) Executed() gtid.Set { return c.executed }
 // Sequence returns the number of transactions certified since the group began.
 func (c *Certifier) Sequence() uint64 { return c.sequence }
 
-// HistoryItems is the number of items that count in the history's memory,
-// those not yet given back included.
-func (c *Certifier) HistoryItems() int { return c.hashes.Len() }
+// HistoryItems is the size of the history in memory: all items, and one more
+// for each transaction, what is not yet given back included.
+func (c *Certifier) HistoryItems() int { return c.hashes.Len() + c.records.Len() }
 
 // Certify judges the next transaction.
 func (c *Certifier) Certify(snapshot gtid.Set, ws WriteSet) Verdict {
@@ -141,8 +158,7 @@ func (c *Certifier) conflict(snapshot gtid.Set, ws WriteSet) (Verdict, bool) {
 		if !ok || seq <= c.mark {
 			continue
 		}
-		writer := c.writer(seq)
-		if !writer.stored.SubsetOf(snapshot) {
+		if writer := c.writer(seq); !writer.seenBy(snapshot) {
 			return Verdict{Outcome: Conflict, Item: i, Winner: writer.gtid}, true
 		}
 	}
@@ -171,51 +187,46 @@ func (c *Certifier) record(id gtid.GTID, snapshot gtid.Set, ws WriteSet) (lastCo
 		c.last[item] = c.sequence
 		c.hashes.Push(item)
 	}
-	c.records.Push(record{gtid: id, stored: snapshot.Add(id), items: ws.Len()})
+	c.records.Push(record{gtid: id, snapshot: snapshot, items: ws.Len()})
+	c.weight += uint64(ws.Len()) + 1
 	return lastCommitted
 }
 
 // EntryDone tells that everything up to a log index has been certified. Marks
-// fall on such indexes.
+// fall on such indexes. Indexes grow from call to call.
 func (c *Certifier) EntryDone(index uint64) {
-	last := c.mark
+	before := c.markWeight
 	if n := c.milestones.Len(); n > 0 {
-		last = c.milestones.At(n - 1).sequence
+		before = c.milestones.At(n - 1).weight
 	}
-	if c.sequence >= last+milestoneEvery {
-		c.milestones.Push(milestone{index: index, sequence: c.sequence, executed: c.executed})
+	if c.weight-before >= milestoneEvery {
+		c.milestones.Push(milestone{index: index, sequence: c.sequence, weight: c.weight, executed: c.executed})
 	}
 }
 
 // Markable returns the greatest log index, not above limit, at which a mark
 // would forget something; 0 if there is none.
 func (c *Certifier) Markable(limit uint64) uint64 {
-	var index uint64
-	for i := range c.milestones.Len() {
-		m := c.milestones.At(i)
-		if m.index > limit {
-			break
-		}
-		index = m.index
+	above := sort.Search(c.milestones.Len(), func(i int) bool { return c.milestones.At(i).index > limit })
+	if above == 0 {
+		return 0
 	}
-	return index
+	return c.milestones.At(above - 1).index
 }
 
-// MarkableItems returns the least log index at which a mark would leave at
-// most limit items, as far as milestones allow; 0 if no mark is needed.
+// MarkableItems returns the least log index at which a mark would leave a
+// history of at most limit, counted as HistoryItems does; if there is none,
+// the greatest at which a mark would forget something. It is 0 if no mark is
+// needed or possible. What a mark has dropped already does not count: another
+// one would not give it back any sooner.
 func (c *Certifier) MarkableItems(limit int) uint64 {
-	items, i := c.hashes.Len(), 0
-	seq := c.swept
-	var index uint64
-	for items > limit && i < c.milestones.Len() {
-		m := c.milestones.At(i)
-		for ; seq < m.sequence; seq++ {
-			items -= c.records.At(int(seq - c.swept)).items
-		}
-		index = m.index
-		i++
+	within := func(weight uint64) bool { return c.weight-weight <= uint64(max(limit, 0)) }
+	n := c.milestones.Len()
+	if n == 0 || within(c.markWeight) {
+		return 0
 	}
-	return index
+	i := sort.Search(n, func(i int) bool { return within(c.milestones.At(i).weight) })
+	return c.milestones.At(min(i, n-1)).index
 }
 
 // Mark forgets what was certified up to a log index. An index between two
@@ -223,7 +234,7 @@ func (c *Certifier) MarkableItems(limit int) uint64 {
 func (c *Certifier) Mark(index uint64) {
 	for c.milestones.Len() > 0 && c.milestones.At(0).index <= index {
 		m := c.milestones.Pop()
-		c.mark, c.low = m.sequence, m.executed
+		c.mark, c.markWeight, c.low = m.sequence, m.weight, m.executed
 		// What was forgotten can no longer show that two transactions are
 		// independent, so later ones depend on all of it.
 		c.floor = max(c.floor, m.sequence)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/gtid"
 )
@@ -13,27 +14,47 @@ var ErrState = errors.New("certifier: malformed state")
 
 const stateFormat = 1
 
+// recordLen is the least that a record takes: UUID, no tag, a number, the empty
+// snapshot version, no items.
+const recordLen = 16 + 1 + 1 + 1 + 1
+
 // AppendState appends all that later verdicts depend on. How much of what a
 // mark dropped has been given back is not part of it: members may differ in
 // that, and in nothing else.
 //
-//	state     := 1  group(16)  executed low  uvarint sequence, floor, mark
-//	             uvarint count  record*      (for sequences mark+1 … sequence)
+//	state     := 1  group(16)  low  uvarint mark, floor
+//	             uvarint count  record*      (for sequences mark+1, mark+2, …)
 //	             uvarint count  milestone*
-//	record    := gtid stored  uvarint items  item(8)*
-//	milestone := uvarint index, sequence  executed
+//	record    := gtid snapshot  uvarint items  item(8)*
+//	milestone := uvarint index, sequence
 //
-// GTIDs and GTID sets have the binary form of package gtid.
+// GTIDs and GTID sets have the binary form of package gtid, items are
+// little-endian. What can be reckoned from the rest is left out, so each state
+// has one encoding.
 func (c *Certifier) AppendState(b []byte) ([]byte, error) {
+	b = slices.Grow(b, c.hashes.Len()*itemLen+c.records.Len()*2*recordLen)
 	b = append(b, stateFormat)
 	b = append(b, c.group[:]...)
-	b, err := appendSets(b, c.executed, c.low)
+	b, err := c.low.AppendBinary(b)
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range []uint64{c.sequence, c.floor, c.mark, c.sequence - c.mark} {
-		b = binary.AppendUvarint(b, v)
+	b = binary.AppendUvarint(b, c.mark)
+	b = binary.AppendUvarint(b, c.floor)
+	if b, err = c.appendRecords(b); err != nil {
+		return nil, err
 	}
+	b = binary.AppendUvarint(b, uint64(c.milestones.Len()))
+	for i := range c.milestones.Len() {
+		m := c.milestones.At(i)
+		b = binary.AppendUvarint(b, m.index)
+		b = binary.AppendUvarint(b, m.sequence)
+	}
+	return b, nil
+}
+
+func (c *Certifier) appendRecords(b []byte) (_ []byte, err error) {
+	b = binary.AppendUvarint(b, c.sequence-c.mark)
 	item := 0
 	for seq := c.swept + 1; seq <= c.sequence; seq++ {
 		r := c.writer(seq)
@@ -45,7 +66,7 @@ func (c *Certifier) AppendState(b []byte) ([]byte, error) {
 		if b, err = r.gtid.AppendBinary(b); err != nil {
 			return nil, err
 		}
-		if b, err = r.stored.AppendBinary(b); err != nil {
+		if b, err = r.snapshot.AppendBinary(b); err != nil {
 			return nil, err
 		}
 		b = binary.AppendUvarint(b, uint64(r.items))
@@ -53,53 +74,24 @@ func (c *Certifier) AppendState(b []byte) ([]byte, error) {
 			b = binary.LittleEndian.AppendUint64(b, uint64(*c.hashes.At(i)))
 		}
 	}
-	return c.appendMilestones(b)
-}
-
-func (c *Certifier) appendMilestones(b []byte) ([]byte, error) {
-	b = binary.AppendUvarint(b, uint64(c.milestones.Len()))
-	for i := range c.milestones.Len() {
-		m := c.milestones.At(i)
-		b = binary.AppendUvarint(b, m.index)
-		b = binary.AppendUvarint(b, m.sequence)
-		var err error
-		if b, err = m.executed.AppendBinary(b); err != nil {
-			return nil, err
-		}
-	}
 	return b, nil
 }
 
-func appendSets(b []byte, sets ...gtid.Set) (_ []byte, err error) {
-	for _, s := range sets {
-		if b, err = s.AppendBinary(b); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// Restore returns the certifier whose state was appended by AppendState.
+// Restore returns the certifier whose state was appended by AppendState. Bytes
+// that are not such a state are an error that wraps ErrState; of those that
+// happen to look like one it makes a certifier that keeps its invariants.
 func Restore(b []byte) (*Certifier, error) {
 	d := &decoder{rest: b}
 	if format := d.bytes(1); format != nil && format[0] != stateFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
 	}
-	c := &Certifier{last: map[Item]uint64{}}
+	c := &Certifier{}
 	copy(c.group[:], d.bytes(len(c.group)))
-	c.executed, c.low = d.set(), d.set()
-	c.sequence, c.floor, c.mark = d.uvarint(), d.uvarint(), d.uvarint()
-	records := d.uvarint()
-	if d.err == nil && (c.mark > c.floor || c.floor > c.sequence || records != c.sequence-c.mark) {
-		d.fail("mark %d, floor %d, sequence %d and %d records do not fit", c.mark, c.floor, c.sequence, records)
-	}
-	c.swept = c.mark
-	for seq := c.mark + 1; seq <= c.sequence && d.err == nil; seq++ {
-		c.restoreRecord(d, seq)
-	}
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		c.milestones.Push(milestone{index: d.uvarint(), sequence: d.uvarint(), executed: d.set()})
-	}
+	c.low = d.set()
+	c.mark, c.floor = d.uvarint(), d.uvarint()
+	c.executed, c.sequence, c.swept = c.low, c.mark, c.mark
+	c.restoreRecords(d)
+	c.restoreMilestones(d)
 	if d.err == nil && len(d.rest) != 0 {
 		d.fail("%d bytes too many", len(d.rest))
 	}
@@ -109,24 +101,62 @@ func Restore(b []byte) (*Certifier, error) {
 	return c, nil
 }
 
-func (c *Certifier) restoreRecord(d *decoder, seq uint64) {
-	r := record{gtid: d.gtid(), stored: d.set()}
-	count := d.uvarint()
-	if count > MaxItems {
-		d.fail("%d items in one record", count)
+func (c *Certifier) restoreRecords(d *decoder) {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/recordLen) {
+		d.fail("%d records in %d bytes", n, len(d.rest))
 		return
 	}
-	items := d.bytes(int(count) * itemLen)
+	if c.mark > gtid.MaxNumber || c.mark != c.low.Count() || c.floor < c.mark || c.floor > c.mark+n {
+		d.fail("mark %d, floor %d, %d records and the GTIDs up to the mark, %v, do not fit", c.mark, c.floor, n, c.low)
+		return
+	}
+	c.last = make(map[Item]uint64, n)
+	for ; n > 0 && d.err == nil; n-- {
+		c.restoreRecord(d)
+	}
+}
+
+func (c *Certifier) restoreRecord(d *decoder) {
+	r := record{gtid: d.gtid(), snapshot: d.set()}
+	count := d.uvarint()
+	if count > MaxItems {
+		d.fail("%d items in one record, the limit is %d", count, MaxItems)
+	}
+	if !r.gtid.Valid() || c.executed.Contains(r.gtid) {
+		d.fail("record of %v where it cannot be", r.gtid)
+	}
 	if d.err != nil {
 		return
 	}
-	r.items = int(count)
+	items := d.bytes(int(count) * itemLen)
+	c.executed = c.executed.Add(r.gtid)
+	c.sequence++
+	r.items = len(items) / itemLen
 	for i := range r.items {
 		item := Item(binary.LittleEndian.Uint64(items[i*itemLen:]))
-		c.last[item] = seq
+		c.last[item] = c.sequence
 		c.hashes.Push(item)
 	}
 	c.records.Push(r)
+	c.weight += count + 1
+}
+
+func (c *Certifier) restoreMilestones(d *decoder) {
+	m := milestone{sequence: c.mark, executed: c.low}
+	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
+		index, sequence := d.uvarint(), d.uvarint()
+		if index <= m.index || sequence <= m.sequence || sequence > c.sequence {
+			d.fail("milestone at index %d and sequence %d where it cannot be", index, sequence)
+			return
+		}
+		for m.index = index; m.sequence < sequence; m.sequence++ {
+			r := c.writer(m.sequence + 1)
+			m.executed = m.executed.Add(r.gtid)
+			m.weight += uint64(r.items) + 1
+		}
+		c.milestones.Push(m)
+	}
 }
 
 // decoder takes fields off the front of rest; after the first error all
@@ -155,8 +185,8 @@ func (d *decoder) bytes(n int) []byte {
 
 func (d *decoder) uvarint() uint64 {
 	x, n := binary.Uvarint(d.rest)
-	if n <= 0 {
-		d.fail("number cut off")
+	if n <= 0 || n > 1 && d.rest[n-1] == 0 {
+		d.fail("number cut off, or not in its shortest form")
 		return 0
 	}
 	d.rest = d.rest[n:]
