@@ -89,8 +89,8 @@ type Group struct {
 	reports  map[uint64]Report
 	ticks    int
 	leaving  bool
-	removed  bool           // this member is out of the view, by its own log or a peer's word
-	clone    uint64         // raft id of the leader that says the log is gone, 0 if none
+	removed  bool // this member is out of the view, by its own log or a peer's word
+	clone    clone
 	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
 	changeAt int            // tick of the last membership change proposed
 }
@@ -200,12 +200,10 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgProp {
 		return // proposals come as frames, which can be refused
 	}
-	if m.GetType() == raftpb.MsgSnap && m.GetSnapshot().GetMetadata().GetIndex() > g.delivered {
-		// The log before the snapshot is gone, and raft must not believe that
-		// it has what only a clone can bring. After the clone the leader
-		// offers the snapshot again, and raft answers that it is not needed.
-		g.clone = from
-		return
+	if m.GetType() == raftpb.MsgSnap {
+		if m = g.holdBack(m); m == nil {
+			return
+		}
 	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.

@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -53,7 +54,49 @@ func (g *Group) Removed() bool { return g.removed }
 
 // CloneFrom returns the member that says that its log begins after the end of
 // this one's, 0 while the log can catch up by itself.
-func (g *Group) CloneFrom() uint64 { return g.clone }
+func (g *Group) CloneFrom() uint64 {
+	if g.delivered >= g.clone.index {
+		return 0
+	}
+	return g.clone.from
+}
+
+// clone is what the last leader that offered a snapshot instead of its log
+// said.
+type clone struct {
+	from  uint64 // raft id of that leader
+	index uint64 // how far it was; once the log brings that, nothing is missing
+}
+
+// holdBack takes a snapshot that a leader sends, and returns what raft may see
+// of it, nil for nothing. raft must not believe that it has what only a clone
+// can bring.
+//
+// The leader need not know how far this member is, least of all after a clone,
+// while it goes on itself: taking each of its snapshots for a reason to clone
+// would never end under load. So if its log reaches back to here, raft is
+// offered a snapshot of what is here already. It answers how far it is, and
+// the leader goes on from there.
+func (g *Group) holdBack(m *raftpb.Message) *raftpb.Message {
+	index := m.GetSnapshot().GetMetadata().GetIndex()
+	if index <= g.delivered {
+		return m
+	}
+	d := decoder{rest: m.GetSnapshot().GetData()}
+	cut := d.uvarint()
+	if d.finish(ErrMessage) != nil {
+		return nil
+	}
+	if cut > g.delivered {
+		g.clone = clone{from: m.GetFrom(), index: index}
+		return nil
+	}
+	g.clone = clone{}
+	return &raftpb.Message{
+		Type: raftpb.MsgSnap.Enum(), From: m.From, To: m.To, Term: m.Term,
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(g.delivered)}},
+	}
+}
 
 // sendLeave makes one step towards being out: first give up the lead, then ask
 // whoever has it. Ticks repeat it, so nothing depends on any single message.
@@ -107,40 +150,63 @@ func (g *Group) proposeChange(c Change) error {
 	return nil
 }
 
-// tend is the leader's housekeeping, once a round of reports: members that
-// have caught up become ONLINE, and one that clones without success is offered
-// the clone again.
+// tend is the leader's housekeeping, once a round of reports.
 func (g *Group) tend() {
 	if g.ticks%reportTicks != 0 {
 		return
 	}
+	g.promote()
+	g.endSnapshots()
+}
+
+// promote makes the first member that has caught up ONLINE. It must also be
+// taking the log from this leader: one whose end of the log is gone here, or
+// that still clones, would have a vote and nothing to vote with.
+func (g *Group) promote() {
 	commit := g.raft.BasicStatus().GetCommit()
-	for _, m := range g.view.Members {
-		if m.State == Recovering && g.caughtUp(m.RaftID, commit) {
-			_ = g.proposeChange(Change{Kind: Promoted, Member: m})
-			break
-		}
-	}
-	var failed []uint64
-	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-		if pr.State != tracker.StateSnapshot {
-			delete(g.stalled, id)
-			return
-		}
-		g.stalled[id]++
-		if g.stalled[id] >= snapshotRounds {
-			g.stalled[id] = 0
-			failed = append(failed, id)
+	var ready uint64
+	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+		if ready == 0 && typ == raft.ProgressTypeLearner && pr.State == tracker.StateReplicate && g.caughtUp(id, commit) {
+			ready = id
 		}
 	})
-	for _, id := range failed {
-		g.raft.ReportSnapshot(id, raft.SnapshotFailure)
+	if m, ok := g.view.Member(ready); ok {
+		_ = g.proposeChange(Change{Kind: Promoted, Member: m})
 	}
 }
 
 func (g *Group) caughtUp(id, commit uint64) bool {
 	r := g.reports[id]
 	return r.Delivered > 0 && r.Delivered+PromoteLag >= commit && r.Applied+PromoteLag >= r.Delivered
+}
+
+// endSnapshots tells raft of the members that need no snapshot any more, since
+// they report that they have cloned what is in it, and has it offer another
+// one to those that have not come back for long.
+func (g *Group) endSnapshots() {
+	var finished, failed []uint64
+	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if pr.State != tracker.StateSnapshot {
+			delete(g.stalled, id)
+			return
+		}
+		g.stalled[id]++
+		switch {
+		case g.reports[id].Delivered >= pr.PendingSnapshot:
+			finished = append(finished, id)
+		case g.stalled[id] >= snapshotRounds:
+			failed = append(failed, id)
+		default:
+			return
+		}
+		delete(g.stalled, id)
+	})
+	for _, id := range finished {
+		g.raft.ReportSnapshot(id, raft.SnapshotFinish)
+	}
+	for _, id := range failed {
+		g.raft.ReportSnapshot(id, raft.SnapshotFailure)
+	}
 }
 
 // Report sets what this member tells the leader about itself.

@@ -138,12 +138,19 @@ func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return s.hard, s.conf, nil
 }
 
-// Snapshot implements [raft.Storage]. It tells a member whose log is gone how
-// far this one is. The data go another way, from an engine to an engine.
+// Snapshot implements [raft.Storage]. It tells a member whose log is gone what
+// it must have before this log can go on for it: the last entry forgotten
+// here, and no later one. A member that comes back from a clone is behind the
+// newest entry again, and must not be sent for another clone because of that.
+// The data go another way, from an engine to an engine.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
-	index := s.group.delivered
+	first, err := s.FirstIndex()
+	if err != nil || first <= 1 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	index := first - 1
 	term, err := s.Term(index)
-	if err != nil || index == 0 {
+	if err != nil {
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
 	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
