@@ -174,7 +174,9 @@ func (g *Group) Outstanding() int { return len(g.sender.waiting) }
 // point is ignored: peers may be ahead, behind, or repeat themselves.
 func (g *Group) Receive(from uint64, m Message) {
 	if g.departed.has(from) {
-		g.send(from, Message{Kind: MessageRemoved})
+		if m.Kind != MessageRemoved { // two that both left would tell each other forever
+			g.send(from, Message{Kind: MessageRemoved})
+		}
 		return
 	}
 	switch m.Kind {
@@ -185,7 +187,9 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageRefusal:
 		g.receiveRefusal(m.Refusal)
 	case MessageReport:
-		g.reports[from] = m.Report
+		if _, ok := g.view.Member(from); ok {
+			g.reports[from] = m.Report
+		}
 	case MessageLeave:
 		g.receiveLeave(from)
 	case MessageRemoved:
@@ -200,10 +204,13 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgProp {
 		return // proposals come as frames, which can be refused
 	}
-	if m.GetType() == raftpb.MsgSnap {
-		if m = g.holdBack(m); m == nil {
-			return
-		}
+	if index := m.GetSnapshot().GetMetadata().GetIndex(); m.GetType() == raftpb.MsgSnap && index > g.delivered {
+		// The log up to the snapshot is gone, and raft must not believe that
+		// it has what only a clone can bring. After the clone the leader goes
+		// on, or offers the snapshot again, and raft answers that it is not
+		// needed.
+		g.clone = clone{from: from, index: index}
+		return
 	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.

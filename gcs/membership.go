@@ -2,7 +2,6 @@ package gcs
 
 import (
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -65,37 +64,27 @@ func (g *Group) CloneFrom() uint64 {
 // said.
 type clone struct {
 	from  uint64 // raft id of that leader
-	index uint64 // how far it was; once the log brings that, nothing is missing
+	index uint64 // before its log; once that is delivered here, nothing is missing
 }
 
 // holdBack takes a snapshot that a leader sends, and returns what raft may see
 // of it, nil for nothing. raft must not believe that it has what only a clone
 // can bring.
 //
-// The leader need not know how far this member is, least of all after a clone,
-// while it goes on itself: taking each of its snapshots for a reason to clone
-// would never end under load. So if its log reaches back to here, raft is
-// offered a snapshot of what is here already. It answers how far it is, and
-// the leader goes on from there.
+// An offer may come late, when the log has been brought after all: then raft
+// answers how far it is, and the leader goes on from there. A clone then would
+// do harm: it could take entries away that this member has answered for.
 func (g *Group) holdBack(m *raftpb.Message) *raftpb.Message {
-	index := m.GetSnapshot().GetMetadata().GetIndex()
-	if index <= g.delivered {
+	offered := m.GetSnapshot().GetMetadata()
+	if offered.GetIndex() <= g.delivered {
 		return m
 	}
-	d := decoder{rest: m.GetSnapshot().GetData()}
-	cut := d.uvarint()
-	if d.finish(ErrMessage) != nil {
-		return nil
+	if term, err := g.storage.Term(offered.GetIndex()); err == nil && term == offered.GetTerm() {
+		g.clone = clone{}
+		return m
 	}
-	if cut > g.delivered {
-		g.clone = clone{from: m.GetFrom(), index: index}
-		return nil
-	}
-	g.clone = clone{}
-	return &raftpb.Message{
-		Type: raftpb.MsgSnap.Enum(), From: m.From, To: m.To, Term: m.Term,
-		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(g.delivered)}},
-	}
+	g.clone = clone{from: m.GetFrom(), index: offered.GetIndex()}
+	return nil
 }
 
 // sendLeave makes one step towards being out: first give up the lead, then ask
@@ -137,7 +126,7 @@ func (g *Group) receiveLeave(from uint64) {
 // proposeChange proposes a membership change if it would be valid now and none
 // was proposed just before. The error is a *RefusedChangeError.
 func (g *Group) proposeChange(c Change) error {
-	if _, err := g.view.Apply(c, g.delivered); err != nil {
+	if _, err := g.applied(c, g.delivered); err != nil {
 		return err
 	}
 	if g.changeAt != 0 && g.ticks < g.changeAt+changeTicks {
