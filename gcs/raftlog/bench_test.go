@@ -2,7 +2,9 @@ package raftlog_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -10,19 +12,16 @@ import (
 	"github.com/concordatdb/concordat/gcs/raftlog"
 )
 
-// BenchmarkWrite measures the synced write on which every commit waits, on a
-// real disk: TMPDIR says which.
+// BenchmarkWrite measures the synced write that every commit waits for, on a
+// real disk: TMPDIR says which. Of the allocations, two for each entry are the
+// benchmark's own, which makes the entries.
 func BenchmarkWrite(b *testing.B) {
 	for _, entries := range []int{1, 32} {
-		for _, warm := range []bool{false, true} {
-			b.Run(fmt.Sprintf("entries=%d/warm=%t", entries, warm), func(b *testing.B) {
-				benchmarkWrite(b, entries, warm)
-			})
-		}
+		b.Run(fmt.Sprintf("entries=%d", entries), func(b *testing.B) { benchmarkWrite(b, entries) })
 	}
 }
 
-func benchmarkWrite(b *testing.B, entries int, warm bool) {
+func benchmarkWrite(b *testing.B, entries int) {
 	l, err := raftlog.Open(b.TempDir(), raftlog.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -33,21 +32,28 @@ func benchmarkWrite(b *testing.B, entries int, warm bool) {
 		}
 	}()
 	data := make([]byte, 100)
-	write := []gcs.LogWrite{{
-		HardState: &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(1)), Commit: new(uint64(0))},
+	term := new(uint64(1))
+	ws := []gcs.LogWrite{{
+		HardState: &raftpb.HardState{Term: term, Vote: term, Commit: new(uint64(0))},
 		Entries:   make([]*raftpb.Entry, entries),
 		Sync:      true,
 	}}
+	var took []time.Duration
 	next := uint64(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		for i := range write[0].Entries {
-			write[0].Entries[i] = &raftpb.Entry{Term: new(uint64(1)), Index: new(next), Data: data}
+		for i := range ws[0].Entries {
+			ws[0].Entries[i] = &raftpb.Entry{Term: term, Index: new(next), Data: data}
 			next++
 		}
-		if err := l.Write(write); err != nil {
+		start := time.Now()
+		if err := l.Write(ws); err != nil {
 			b.Fatal(err)
 		}
+		took = append(took, time.Since(start))
 	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N), "µs/write")
+	slices.Sort(took)
+	for _, p := range []int{50, 99} {
+		b.ReportMetric(float64(took[len(took)*p/100].Microseconds()), fmt.Sprintf("p%d-µs", p))
+	}
 }

@@ -109,6 +109,7 @@ func openAll(fs vfs.FS) error {
 // TestOpenNamesWhatIsWrong breaks a log in the ways that only the log can
 // notice, with checksums that are right.
 func TestOpenNamesWhatIsWrong(t *testing.T) {
+	noLeaks(t)
 	for _, c := range []struct {
 		name   string
 		change func(*pebble.DB) error
@@ -150,6 +151,7 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 
 // TestFlippedBits flips any bit of any value.
 func TestFlippedBits(t *testing.T) {
+	noLeaks(t)
 	rapid.Check(t, func(r *rapid.T) {
 		fs := newDisk(t)
 		var flipped string
@@ -195,6 +197,7 @@ func readAll(db *pebble.DB) ([]record, error) {
 
 // TestFlippedTable flips a bit in a table of Pebble's.
 func TestFlippedTable(t *testing.T) {
+	noLeaks(t)
 	fs := newDisk(t)
 	flipFile(t, fs, ".sst")
 	err := openAll(fs)
@@ -207,6 +210,7 @@ func TestFlippedTable(t *testing.T) {
 // that a crash left. It must not pass for a torn end, which would make the
 // member forget what it acknowledged.
 func TestFlippedSegment(t *testing.T) {
+	noLeaks(t)
 	disk := vfs.NewCrashableMem()
 	l := mustOpen(t, small(disk))
 	for i := uint64(1); i <= 150; i++ { // all in one segment
@@ -260,6 +264,7 @@ func flipFile(t *testing.T, fs vfs.FS, suffix string) {
 }
 
 func TestInUse(t *testing.T) {
+	noLeaks(t)
 	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "files": vfs.Default} {
 		t.Run(name, func(t *testing.T) {
 			where := dir
@@ -291,6 +296,7 @@ func TestInUse(t *testing.T) {
 
 // TestOrphansGo: chunks of a checkpoint whose head was never written.
 func TestOrphansGo(t *testing.T) {
+	noLeaks(t)
 	fs := newDisk(t)
 	orphan := string(append([]byte{0x21}, make([]byte, 12)...))
 	orphan = orphan[:8] + "\x55" + orphan[9:]

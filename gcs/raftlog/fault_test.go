@@ -242,6 +242,7 @@ func TestOpenErrors(t *testing.T) {
 
 // TestReadErrorsStayBelowRaft makes reading of old entries fail.
 func TestReadErrorsStayBelowRaft(t *testing.T) {
+	noLeaks(t)
 	fs := newFaults(vfs.NewMem(), func(op errorfs.Op) bool {
 		return strings.HasSuffix(op.Path, ".sst") && op.Kind == errorfs.OpFileReadAt
 	})
@@ -275,6 +276,7 @@ func TestReadErrorsStayBelowRaft(t *testing.T) {
 // with segments so small that they are rotated and flushed all the time. What
 // was acknowledged must be there each time.
 func TestCrashWhileWriting(t *testing.T) {
+	noLeaks(t)
 	for seed := range uint64(4) {
 		fs := vfs.NewCrashableMem()
 		o := small(fs)

@@ -150,7 +150,13 @@ func (l *Log) loadFormat() error {
 	}
 	key := []byte{kindFormat}
 	put(l.batch, key, encodeFormat(key, formatVersion))
-	return l.commit(true)
+	if err := l.commit(true); err != nil {
+		return err
+	}
+	// Pebble creates a directory in its oldest format and raises it then. The
+	// segment that is open since before that has no marks from which a torn
+	// end could be told from a flipped bit; the next one has.
+	return l.store.flush()
 }
 
 func (l *Log) empty() (bool, error) {

@@ -95,9 +95,18 @@ type store struct {
 
 // job is one piece of work for the goroutine of a store.
 type job struct {
-	batch *pebble.Batch // nil: close the database and end
+	kind  jobKind
+	batch *pebble.Batch // to write
 	sync  bool
 }
+
+type jobKind int
+
+const (
+	jobWrite jobKind = iota
+	jobFlush
+	jobClose // and end
+)
 
 // openStore opens Pebble in dir.
 func openStore(dir string, opts *pebble.Options, f *failure) (*store, error) {
@@ -137,22 +146,26 @@ func (s *store) run(dir string, opts *pebble.Options) {
 			return
 		}
 		s.results <- err
-		if j.batch == nil {
+		if j.kind == jobClose {
 			return
 		}
 	}
 }
 
 func (s *store) perform(j job) error {
-	if j.batch != nil {
+	switch j.kind {
+	case jobWrite:
 		return s.db.Apply(j.batch, &pebble.WriteOptions{Sync: j.sync})
+	case jobFlush:
+		return s.db.Flush()
+	default:
+		// The next Open would flush anyway. Doing it now leaves nothing to the
+		// write-ahead log, whose end is the one place where Pebble cannot tell
+		// a flipped bit from a write that a crash tore.
+		err := s.db.Flush()
+		s.fs.serving.Store(false)
+		return errors.Join(err, s.db.Close())
 	}
-	// The next Open would flush anyway. Doing it now leaves nothing to the
-	// write-ahead log, whose end is the one place where Pebble cannot tell a
-	// flipped bit from a write that a crash tore.
-	err := s.db.Flush()
-	s.fs.serving.Store(false)
-	return errors.Join(err, s.db.Close())
 }
 
 // errPanic marks a panic of Pebble, which may have left locks held.
@@ -173,7 +186,15 @@ func (s *store) commit(b *pebble.Batch, sync bool) error {
 	if err := s.failure.get(); err != nil {
 		return err
 	}
-	err := s.do(job{batch: b, sync: sync})
+	return s.final(s.do(job{kind: jobWrite, batch: b, sync: sync}))
+}
+
+// flush moves everything from the write-ahead log into tables, and begins a
+// new segment. An error is final.
+func (s *store) flush() error { return s.final(s.do(job{kind: jobFlush})) }
+
+// final reports an error as the one that ended writing.
+func (s *store) final(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -184,7 +205,7 @@ func (s *store) commit(b *pebble.Batch, sync bool) error {
 // close closes the database and waits for the goroutine. If Pebble is lost it
 // does neither, and says why.
 func (s *store) close() error {
-	err := s.do(job{})
+	err := s.do(job{kind: jobClose})
 	select {
 	case <-s.failure.lost:
 		return s.failure.err
