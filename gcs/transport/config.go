@@ -1,0 +1,184 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
+)
+
+// ProtocolVersion is the version of everything that members exchange. Members
+// of different versions refuse each other.
+const ProtocolVersion = 1
+
+// The defaults of Config.
+const (
+	DefaultQueueBytes       = 64 << 20
+	DefaultQueueMessages    = 1 << 16
+	DefaultBatchBytes       = 1 << 20
+	DefaultMaxMessageBytes  = 32 << 20
+	DefaultMaxLearnedPeers  = 32
+	DefaultHandshakeTimeout = 5 * time.Second
+	DefaultMinBackoff       = 25 * time.Millisecond
+	DefaultMaxBackoff       = 2 * time.Second
+)
+
+// Liveness of an idle connection. Either side pings the other one after
+// keepaliveTime without traffic, and gives the connection up after
+// keepaliveTimeout without an answer: a machine that vanished is noticed within
+// 15 s. Raft notices much sooner that a peer is silent; this only frees what
+// the dead connection holds, so that dialing can begin again.
+const (
+	keepaliveTime    = 10 * time.Second // the shortest that gRPC lets a client ask for
+	keepaliveTimeout = 5 * time.Second
+)
+
+// Handler takes what comes from the network. Its methods are called from
+// several goroutines at a time; what is said of the order for each holds among
+// the calls for one peer. None may call [Transport.Close] or
+// [Transport.SetIncarnation], which wait for them.
+type Handler interface {
+	// Receive takes messages from the peer with raft id from, in order and one
+	// call at a time. The slice and everything in it belong to the handler. As
+	// long as Receive does not return, the peer is held back; it must return
+	// when ctx ends, and what it has not taken by then counts as lost.
+	Receive(ctx context.Context, from uint64, msgs []gcs.Message)
+
+	// Join answers a member that wants to join. The transport has checked the
+	// group, the protocol version and the form of the identity, and not the
+	// incarnation. A *RefusedError reaches the asking member as such.
+	Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
+
+	// Clone writes the state that a joiner needs. The transport has checked
+	// that the asking member belongs to this incarnation of the group. An
+	// error cuts the stream off so that the reader notices. A *RefusedError
+	// reaches the asking member as such.
+	Clone(ctx context.Context, req *peerpb.CloneRequest, w io.Writer) error
+
+	// PeerUp says that a stream to the peer is open. PeerDown says that it
+	// broke, or that another attempt to open one came to nothing, and why:
+	// messages sent before may be lost. The reason is a *RefusedError when the
+	// peer did not want to talk to this member, or this member not to it.
+	// They come in order, one call at a time, and end when SetPeers drops the
+	// peer. Both must return soon: they hold up the messages to that peer.
+	PeerUp(raftID uint64)
+	PeerDown(raftID uint64, reason error)
+}
+
+// Config is what a Transport needs. The zero value of a limit stands for its
+// default.
+type Config struct {
+	// Identity of this member. Its Incarnation is zero for a joiner that has
+	// not been told; see [Transport.SetIncarnation].
+	Identity gcs.Identity
+	// Address, host:port, is where peers reach this member.
+	Address string
+	// Listener takes the connections of peers. The transport closes it.
+	Listener net.Listener
+	// TLS authenticates members to each other, in both directions; nil means
+	// plaintext. The same configuration serves as server and as client, so it
+	// has to hold a certificate that is good for both, RootCAs, ClientCAs and
+	// ClientAuth = tls.RequireAndVerifyClientCert. [TLSFiles.Load] makes one.
+	TLS *tls.Config
+	// Handler takes what comes in.
+	Handler Handler
+	// Logger is told of peers that come, go and are refused. Nil is silent.
+	Logger *slog.Logger
+	// Jitter returns a number in [0, 1) that spreads the attempts to
+	// reconnect. It is called from several goroutines; nil draws from
+	// math/rand/v2.
+	Jitter func() float64
+
+	// QueueBytes and QueueMessages bound what waits for one peer, by
+	// [gcs.Message.Size] and by number. A larger queue rides out a longer
+	// stall of the peer, at the price of memory. Defaults: 64 MiB, 65,536.
+	QueueBytes    int
+	QueueMessages int
+	// BatchBytes is about how many bytes of messages share one gRPC message.
+	// A single message may be larger. Default: 1 MiB.
+	BatchBytes int
+	// MaxMessageBytes is the largest message sent or received. It has to be
+	// the same on all members, and not above QueueBytes. Default: 32 MiB.
+	MaxMessageBytes int
+	// MaxLearnedPeers bounds how many members outside the set of SetPeers are
+	// talked to at a time. Default: 32.
+	MaxLearnedPeers int
+	// HandshakeTimeout bounds an attempt to connect, from the dial to the
+	// Welcome, and how long one that was dialed waits for the Hello.
+	// Default: 5 s.
+	HandshakeTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the pause between two attempts to
+	// connect to a peer. It doubles with each attempt, less up to a half by
+	// Jitter, and starts anew after a stream that lasted MaxBackoff or when
+	// the peer itself shows up. Defaults: 25 ms, 2 s.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// Validate reports everything that is wrong with c at once.
+func (c Config) Validate() error {
+	c.setDefaults()
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("transport: "+format, args...))
+		}
+	}
+	need(!c.Identity.Group.IsZero(), "Identity.Group is zero; give the name of the group")
+	need(!c.Identity.Member.IsZero(), "Identity.Member is zero; give the member's UUID")
+	need(c.Identity.RaftID != 0, "Identity.RaftID is 0; draw one for the member")
+	need(c.Listener != nil, "Listener is nil; listen on the address where peers shall connect")
+	need(c.Handler != nil, "Handler is nil; somebody has to take the messages")
+	_, _, err := net.SplitHostPort(c.Address)
+	need(err == nil, "Address %q is not host:port", c.Address)
+	need(c.QueueBytes > 0 && c.QueueMessages > 0, "QueueBytes and QueueMessages must be positive")
+	need(c.BatchBytes > 0, "BatchBytes must be positive")
+	need(c.MaxMessageBytes > 0 && c.MaxMessageBytes <= c.QueueBytes,
+		"MaxMessageBytes is %d; it must be positive and at most QueueBytes, %d", c.MaxMessageBytes, c.QueueBytes)
+	need(c.MaxMessageBytes <= maxMessageLimit && c.BatchBytes <= maxMessageLimit,
+		"MaxMessageBytes and BatchBytes must be at most %d", maxMessageLimit)
+	need(c.MaxLearnedPeers > 0, "MaxLearnedPeers must be positive")
+	need(c.HandshakeTimeout > 0, "HandshakeTimeout must be positive")
+	need(0 < c.MinBackoff && c.MinBackoff <= c.MaxBackoff, "MinBackoff must be positive and at most MaxBackoff")
+	need(c.TLS == nil || c.TLS.ClientAuth == tls.RequireAndVerifyClientCert,
+		"TLS.ClientAuth is not RequireAndVerifyClientCert; without it anybody may speak as a member")
+	return errors.Join(errs...)
+}
+
+// maxMessageLimit keeps the sizes of batches well inside the 4 GiB of gRPC's
+// length field.
+const maxMessageLimit = 1 << 30
+
+func (c *Config) setDefaults() {
+	or := func(v *int, def int) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	or(&c.QueueBytes, DefaultQueueBytes)
+	or(&c.QueueMessages, DefaultQueueMessages)
+	or(&c.BatchBytes, DefaultBatchBytes)
+	or(&c.MaxMessageBytes, DefaultMaxMessageBytes)
+	or(&c.MaxLearnedPeers, DefaultMaxLearnedPeers)
+	orDuration := func(v *time.Duration, def time.Duration) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	orDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	orDuration(&c.MinBackoff, DefaultMinBackoff)
+	orDuration(&c.MaxBackoff, DefaultMaxBackoff)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Jitter == nil {
+		c.Jitter = rand.Float64
+	}
+}

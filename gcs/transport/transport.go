@@ -1,0 +1,223 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
+)
+
+// Attribute names of what is logged.
+const (
+	attrPeer    = "peer"    // raft id
+	attrAddress = "address" // where the peer answers
+	attrReason  = "reason"
+)
+
+// Transport sends messages to the other members of a group, and takes theirs.
+// Its methods may be called from any goroutine.
+type Transport struct {
+	cfg    Config
+	log    *slog.Logger
+	codec  codec
+	server *grpc.Server
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // the server, senders, and receivers of streams
+
+	mu      sync.RWMutex
+	self    self
+	closed  bool
+	peers   map[uint64]*peer    // by raft id
+	inbound map[uint64]*inbound // the newest stream from each peer
+}
+
+// New starts a transport: it serves on cfg.Listener at once, and dials nobody
+// before [Transport.SetPeers] or a Hello names a peer. On an error the listener
+// is left to the caller.
+func New(cfg Config) (*Transport, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	t := &Transport{
+		cfg: cfg,
+		log: cfg.Logger,
+		codec: codec{
+			CodecV2: encoding.GetCodecV2(proto.Name),
+			pool:    &bufferPool{keep: 2 * cfg.BatchBytes},
+		},
+		self:    self{Identity: cfg.Identity, address: cfg.Address},
+		peers:   make(map[uint64]*peer),
+		inbound: make(map[uint64]*inbound),
+	}
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	t.server = grpc.NewServer(t.serverOptions()...)
+	peerpb.RegisterPeerServer(t.server, service{t: t})
+	t.wg.Go(func() {
+		if err := t.server.Serve(cfg.Listener); err != nil && t.ctx.Err() == nil {
+			t.log.Error("members can no longer connect to this one", attrAddress, cfg.Address, attrReason, err)
+		}
+	})
+	return t, nil
+}
+
+// Flow control of gRPC and its buffers. A window of two batches keeps a stream
+// busy while one batch is decoded, and is what a peer that is held back can
+// still make this member store.
+const (
+	socketBuffer  = 64 << 10
+	windowBatches = 2
+	maxStreams    = 64 // at a time on one connection; a member needs one
+)
+
+func (t *Transport) window() int32 {
+	return int32(windowBatches * max(t.cfg.BatchBytes, minBuffer))
+}
+
+// maxRequest is the largest request: one full batch, or one message with what
+// surrounds it.
+func (t *Transport) maxRequest() int {
+	const overhead = 1 << 10
+	return max(t.cfg.BatchBytes, t.cfg.MaxMessageBytes) + overhead
+}
+
+func (t *Transport) serverOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(transportCredentials(t.cfg.TLS)),
+		grpc.ForceServerCodecV2(t.codec),
+		grpc.MaxRecvMsgSize(t.maxRequest()),
+		grpc.StaticStreamWindowSize(t.window()),
+		grpc.StaticConnWindowSize(t.window()),
+		grpc.ReadBufferSize(socketBuffer),
+		grpc.WriteBufferSize(socketBuffer),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(t.cfg.HandshakeTimeout),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}
+}
+
+// Send queues m for the peer with raft id to. It never blocks. It returns
+// false when the message is dropped: the peer is not known, its queue is full,
+// or the message is too large. True is no promise of delivery. Nothing in m may
+// change afterwards.
+func (t *Transport) Send(to uint64, m *gcs.Message) bool {
+	t.mu.RLock()
+	p := t.peers[to]
+	t.mu.RUnlock()
+	if p == nil {
+		return false
+	}
+	if size := m.Size(); size > t.cfg.MaxMessageBytes {
+		t.log.Error("message dropped", attrPeer, to, attrReason, tooLarge(size, t.cfg.MaxMessageBytes))
+		return false
+	}
+	return p.queue.push(m)
+}
+
+// SetPeers says who the other members are: their addresses by raft id. Members
+// that are new are dialed, members that moved are dialed anew, and those that
+// are missing are left alone, once no stream from them is open. This member's
+// own raft id is skipped. The map is not kept.
+func (t *Transport) SetPeers(addresses map[uint64]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	for id, address := range addresses {
+		if id != t.self.RaftID {
+			t.addPeer(id, address).learned = false
+		}
+	}
+	for id, p := range t.peers {
+		if _, ok := addresses[id]; ok {
+			continue
+		}
+		p.learned = true
+		if t.inbound[id] == nil {
+			t.removePeer(p)
+		}
+	}
+}
+
+// addPeer makes sure that the peer is known and dialed at that address. The
+// caller holds t.mu.
+func (t *Transport) addPeer(id uint64, address string) *peer {
+	p := t.peers[id]
+	if p == nil {
+		p = newPeer(t, id, address)
+		t.peers[id] = p
+		t.wg.Go(p.run)
+		return p
+	}
+	p.setAddress(address)
+	return p
+}
+
+// removePeer forgets a peer and ends its sender. The caller holds t.mu.
+func (t *Transport) removePeer(p *peer) {
+	delete(t.peers, p.id)
+	p.cancel(errRemoved)
+}
+
+// SetIncarnation tells the transport the incarnation that its member belongs to
+// from now on. It ends all streams, and returns when nothing that a peer said
+// under the earlier incarnation can reach the handler any more, and nothing
+// that was queued under it can leave. It must not be called by the handler.
+func (t *Transport) SetIncarnation(incarnation gtid.UUID) {
+	for _, in := range t.changeIncarnation(incarnation) {
+		<-in.done
+	}
+}
+
+// changeIncarnation returns the streams that have to end.
+func (t *Transport) changeIncarnation(incarnation gtid.UUID) []*inbound {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.self.Incarnation == incarnation {
+		return nil
+	}
+	t.self.Incarnation = incarnation
+	ending := slices.Collect(maps.Values(t.inbound))
+	for _, in := range ending {
+		in.cancel(errIncarnation)
+	}
+	for _, p := range t.peers {
+		p.redial()
+	}
+	return ending
+}
+
+// identity returns who this member is at the moment.
+func (t *Transport) identity() self {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.self
+}
+
+// Close ends all streams, in both directions, and waits until no goroutine of
+// the transport and no call of the handler is left. What is queued is lost.
+// Closing twice is harmless.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	t.cancel(ErrClosed)
+	t.server.Stop()
+	t.wg.Wait()
+	return nil
+}
