@@ -204,17 +204,29 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 	if m.GetType() == raftpb.MsgProp {
 		return // proposals come as frames, which can be refused
 	}
-	if index := m.GetSnapshot().GetMetadata().GetIndex(); m.GetType() == raftpb.MsgSnap && index > g.delivered {
+	if at := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap && !g.holds(at) {
 		// The log up to the snapshot is gone, and raft must not believe that
 		// it has what only a clone can bring. After the clone the leader goes
 		// on, or offers the snapshot again, and raft answers that it is not
 		// needed.
-		g.clone = clone{from: from, index: index}
+		g.clone = clone{from: from, index: at.GetIndex()}
 		return
 	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.
 	_ = g.raft.Step(m)
+}
+
+// holds reports whether the log reaches a snapshot, with the same entry: an
+// offer that comes late may find that the log was brought after all. raft takes
+// the entries up to there for committed then, and the leader goes on. A clone
+// could take entries away that this member has answered for.
+func (g *Group) holds(at *raftpb.SnapshotMetadata) bool {
+	if at.GetIndex() <= g.delivered {
+		return true
+	}
+	term, err := g.storage.Term(at.GetIndex())
+	return err == nil && term == at.GetTerm()
 }
 
 // Written tells that writes are as durable as they asked to be. It takes their

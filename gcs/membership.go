@@ -67,26 +67,6 @@ type clone struct {
 	index uint64 // before its log; once that is delivered here, nothing is missing
 }
 
-// holdBack takes a snapshot that a leader sends, and returns what raft may see
-// of it, nil for nothing. raft must not believe that it has what only a clone
-// can bring.
-//
-// An offer may come late, when the log has been brought after all: then raft
-// answers how far it is, and the leader goes on from there. A clone then would
-// do harm: it could take entries away that this member has answered for.
-func (g *Group) holdBack(m *raftpb.Message) *raftpb.Message {
-	offered := m.GetSnapshot().GetMetadata()
-	if offered.GetIndex() <= g.delivered {
-		return m
-	}
-	if term, err := g.storage.Term(offered.GetIndex()); err == nil && term == offered.GetTerm() {
-		g.clone = clone{}
-		return m
-	}
-	g.clone = clone{from: m.GetFrom(), index: offered.GetIndex()}
-	return nil
-}
-
 // sendLeave makes one step towards being out: first give up the lead, then ask
 // whoever has it. Ticks repeat it, so nothing depends on any single message.
 func (g *Group) sendLeave() {
