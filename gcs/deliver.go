@@ -69,7 +69,7 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	if err != nil {
 		return nil
 	}
-	view, err := g.view.Apply(change, e.GetIndex())
+	view, err := g.applied(change, e.GetIndex())
 	if err != nil {
 		return nil
 	}
@@ -80,8 +80,21 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	g.fifo.align(view)
 	g.changeAt = 0
 	if change.Kind == Left {
-		g.departed.add(change.Member.RaftID)
-		g.removed = g.removed || change.Member.RaftID == g.id.RaftID
+		id := change.Member.RaftID
+		g.departed.add(id)
+		g.removed = g.removed || id == g.id.RaftID
+		delete(g.reports, id)
+		delete(g.stalled, id)
 	}
 	return &view
+}
+
+// applied is the view that c makes of the present one. A raft id that left
+// does not come back: what is still on its way from and to it would be taken
+// for the new member's, and nobody listens to it.
+func (g *Group) applied(c Change, index uint64) (View, error) {
+	if c.Kind == Joined && g.departed.has(c.Member.RaftID) {
+		return View{}, &RefusedChangeError{Change: c, Reason: "its raft id has left the group; draw a new one"}
+	}
+	return g.view.Apply(c, index)
 }
