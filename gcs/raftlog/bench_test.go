@@ -17,12 +17,16 @@ import (
 // benchmark's own, which makes the entries.
 func BenchmarkWrite(b *testing.B) {
 	for _, entries := range []int{1, 32} {
-		b.Run(fmt.Sprintf("entries=%d", entries), func(b *testing.B) { benchmarkWrite(b, entries) })
+		for _, cold := range []bool{true, false} {
+			b.Run(fmt.Sprintf("entries=%d/cold=%t", entries, cold), func(b *testing.B) {
+				benchmarkWrite(b, entries, raftlog.Options{ColdSegments: cold})
+			})
+		}
 	}
 }
 
-func benchmarkWrite(b *testing.B, entries int) {
-	l, err := raftlog.Open(b.TempDir(), raftlog.Options{})
+func benchmarkWrite(b *testing.B, entries int, o raftlog.Options) {
+	l, err := raftlog.Open(b.TempDir(), o)
 	if err != nil {
 		b.Fatal(err)
 	}

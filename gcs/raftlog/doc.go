@@ -61,8 +61,10 @@
 //
 // The cost of a Write is one fdatasync. Pebble reuses the files of its
 // write-ahead log (on by default, up to five files here), and syncing a file
-// whose blocks exist is markedly cheaper than growing one. The first segments
-// after Open have no predecessor to reuse: see [Options.WarmSegments].
+// whose blocks exist is markedly cheaper than growing one. After Open there are
+// none to reuse, so Open writes two in advance: the one in use, and the next.
+// From then on one is being written while the other is flushed. See
+// [Options.ColdSegments].
 //
 // The log is opened with big memtables, because an entry that is truncated
 // before its memtable is flushed never costs more than its place in the

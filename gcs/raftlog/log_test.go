@@ -25,7 +25,9 @@ const dir = "data/log"
 // small keeps what a test opens small: chunks and a tail that data of a few
 // hundred bytes overflows.
 func small(fs vfs.FS) raftlog.Options {
-	return raftlog.Options{FS: fs, TailBytes: 1 << 10, SegmentBytes: 512 << 10, CacheBytes: 64 << 10, ChunkBytes: 999}
+	return raftlog.Options{
+		FS: fs, TailBytes: 1 << 10, SegmentBytes: 512 << 10, CacheBytes: 64 << 10, ChunkBytes: 999, ColdSegments: true,
+	}
 }
 
 // crashDisk is a directory in memory that forgets what was not synced.
@@ -53,7 +55,8 @@ func (d *crashDisk) Crash(seed uint64) {
 	d.fs = after
 }
 
-// TestConformance serves readers from memory, from disk, and from both.
+// TestConformance serves readers from memory, from disk, and from both; the
+// second kind writes to warm segments.
 func TestConformance(t *testing.T) {
 	noLeaks(t)
 	tails := []int{16 << 20, 1, 1 << 10}
@@ -64,6 +67,7 @@ func TestConformance(t *testing.T) {
 		return &crashDisk{fs: vfs.NewCrashableMem(), opts: func(fs vfs.FS) raftlog.Options {
 			o := small(fs)
 			o.TailBytes = tail
+			o.ColdSegments = tail != 1
 			return o
 		}}
 	}})

@@ -29,7 +29,11 @@ func Open(dir string, opts Options) (*Log, error) {
 		return nil, err
 	}
 	f := newFailure(opts)
-	s, err := openStore(dir, opts.pebble(f, lock), f)
+	warm := opts.SegmentBytes
+	if opts.ColdSegments {
+		warm = 0
+	}
+	s, err := openStore(dir, opts.pebble(f, lock), f, warm)
 	if err != nil {
 		return nil, errors.Join(openError(dir, err), unlock(lock, f))
 	}
@@ -120,11 +124,35 @@ func (l *Log) load() error {
 	if err := l.loadHeads(); err != nil {
 		return err
 	}
-	return l.removeOrphans()
+	if err := l.removeOrphans(); err != nil {
+		return err
+	}
+	return l.beginSegment()
 }
 
-// loadFormat looks at the format version before anything else is believed, and
-// writes it into a directory that is empty.
+// beginSegment writes the format version and goes on in a new segment, for two
+// reasons. Pebble creates a directory in its oldest format and raises it then;
+// a segment that is open since before has no marks from which a torn end could
+// be told from a flipped bit. And the segment that Open began with becomes the
+// one to be reused next, so that there are two warm ones.
+func (l *Log) beginSegment() error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	key := []byte{kindFormat}
+	put(l.batch, key, encodeFormat(key, formatVersion))
+	if err := l.commit(true); err != nil {
+		return err
+	}
+	if err := l.store.flush(); err != nil {
+		return err
+	}
+	l.store.serve()
+	return nil
+}
+
+// loadFormat looks at the format version before anything else is believed. A
+// directory without one must be empty.
 func (l *Log) loadFormat() error {
 	v, err := l.record(kindFormat, formatLen)
 	if err != nil {
@@ -145,18 +173,7 @@ func (l *Log) loadFormat() error {
 	if !empty {
 		return corrupt("the format version is missing")
 	}
-	if err := l.writable(); err != nil {
-		return err
-	}
-	key := []byte{kindFormat}
-	put(l.batch, key, encodeFormat(key, formatVersion))
-	if err := l.commit(true); err != nil {
-		return err
-	}
-	// Pebble creates a directory in its oldest format and raises it then. The
-	// segment that is open since before that has no marks from which a torn
-	// end could be told from a flipped bit; the next one has.
-	return l.store.flush()
+	return nil
 }
 
 func (l *Log) empty() (bool, error) {

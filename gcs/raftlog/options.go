@@ -33,6 +33,14 @@ type Options struct {
 	// to four times this while flushes lag. Default: 64 MiB.
 	SegmentBytes int
 
+	// ColdSegments leaves out what Open otherwise does to make the first
+	// writes as fast as later ones: it writes two segments' worth of zeros,
+	// so that the first segments exist on disk like the ones that Pebble
+	// reuses. Measured on ext4, the median synced write of 32 small entries
+	// takes a third less time on a segment that exists; writing two segments
+	// of 64 MiB takes some tenths of a second. Default: false.
+	ColdSegments bool
+
 	// CacheBytes is the size of Pebble's block cache, used by readers of old
 	// entries only, who read in sequence and profit little. Default: 8 MiB.
 	CacheBytes int64

@@ -109,8 +109,12 @@ const (
 )
 
 // openStore opens Pebble in dir.
-func openStore(dir string, opts *pebble.Options, f *failure) (*store, error) {
+//
+// Segments that are created before serve is called have warm bytes written in
+// advance.
+func openStore(dir string, opts *pebble.Options, f *failure, warm int) (*store, error) {
 	fs := &guardFS{FS: opts.FS, failure: f}
+	fs.warm.Store(int64(warm))
 	opts.FS = fs
 	s := &store{
 		fs:      fs,
@@ -192,6 +196,9 @@ func (s *store) commit(b *pebble.Batch, sync bool) error {
 // flush moves everything from the write-ahead log into tables, and begins a
 // new segment. An error is final.
 func (s *store) flush() error { return s.final(s.do(job{kind: jobFlush})) }
+
+// serve ends the opening: from now on nobody waits for a segment to be warm.
+func (s *store) serve() { s.fs.warm.Store(0) }
 
 // final reports an error as the one that ended writing.
 func (s *store) final(err error) error {
