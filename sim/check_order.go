@@ -1,0 +1,110 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// agreement checks P1: members deliver prefixes of one sequence. It compares
+// the entries byte for byte, and what a member made of one that changed the
+// view.
+type agreement struct{ indifferent }
+
+func (*agreement) promise() string { return "P1" }
+
+func (*agreement) delivered(by string, e, first *entry) string {
+	if first == nil {
+		return ""
+	}
+	a, b := e.raw, first.raw
+	if a.GetTerm() != b.GetTerm() || a.GetType() != b.GetType() || !bytes.Equal(a.GetData(), b.GetData()) {
+		return fmt.Sprintf("%s delivers at %d an entry of term %d with %d bytes, where one of term %d with %d bytes was delivered",
+			by, e.index, a.GetTerm(), len(a.GetData()), b.GetTerm(), len(b.GetData()))
+	}
+	if (e.view == nil) != (first.view == nil) || e.view != nil && e.view.String() != first.view.String() {
+		return fmt.Sprintf("%s has at %d %s, where there was %s", by, e.index, viewText(e), viewText(first))
+	}
+	return ""
+}
+
+func viewText(e *entry) string {
+	if e.view == nil {
+		return "no change of view"
+	}
+	return e.view.String()
+}
+
+// integrity checks P2: a transaction is delivered at most once, and only if
+// its origin broadcast it.
+type integrity struct {
+	indifferent
+	history *history
+}
+
+func (*integrity) promise() string { return "P2" }
+
+func (c *integrity) delivered(by string, e, first *entry) string {
+	if first != nil {
+		return ""
+	}
+	for i, j := range e.judged {
+		s := c.history.submits[j.id]
+		switch {
+		case s == nil:
+			return fmt.Sprintf("%s delivers at %d transaction %s, which nobody submitted", by, e.index, j.id)
+		case s.origin != j.origin || s.session != j.session:
+			return fmt.Sprintf("%s delivers at %d transaction %s of session %x/%d as one of %x/%d",
+				by, e.index, j.id, s.origin, s.session, j.origin, j.session)
+		case s.index != 0:
+			return fmt.Sprintf("%s delivers at %d transaction %s, which was delivered at %d", by, e.index, j.id, s.index)
+		}
+		for _, k := range e.judged[:i] {
+			if k.id == j.id {
+				return fmt.Sprintf("%s delivers transaction %s twice at %d", by, j.id, e.index)
+			}
+		}
+	}
+	return ""
+}
+
+// order checks P3, FIFO per origin: what a session delivers is a prefix of
+// what it submitted, and nothing of a session comes after a later one.
+type order struct {
+	indifferent
+	history  *history
+	sessions map[uint64]*session // by raft id, the latest delivered from
+}
+
+type session struct {
+	number    uint64
+	delivered int
+}
+
+func (*order) promise() string { return "P3" }
+
+func (c *order) delivered(by string, e, first *entry) string {
+	if first != nil {
+		return ""
+	}
+	for _, j := range e.judged {
+		s := c.history.submits[j.id]
+		if s == nil {
+			continue // a violation of P2
+		}
+		latest := c.sessions[j.origin]
+		if latest == nil || latest.number < j.session {
+			latest = &session{number: j.session}
+			c.sessions[j.origin] = latest
+		}
+		if j.session < latest.number {
+			return fmt.Sprintf("%s delivers at %d a transaction of session %x/%d after one of session %d",
+				by, e.index, j.origin, j.session, latest.number)
+		}
+		latest.delivered++
+		if s.order != latest.delivered {
+			return fmt.Sprintf("%s delivers at %d the transaction that session %x/%d submitted as its number %d as its number %d",
+				by, e.index, j.origin, j.session, s.order, latest.delivered)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,180 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// cloner brings a member the state of another one when no log can.
+//
+// The order of its steps is what keeps a crash from leaving a half:
+//
+//	log.Reset(checkpoint)  ── crash here ──  engine.Import(state)
+//
+// In between the log begins after everything that the engine holds, which a
+// start sees, and asks for another clone. The other order would leave an
+// engine ahead of a log whose tail may be of another history, and a start,
+// which takes what the engine holds for committed, would commit that tail.
+//
+// A clone is only installed when the log does not already hold the entry at
+// its position. Otherwise entries after that position would be lost, and this
+// member may have answered for them.
+type cloner struct {
+	asked    bool
+	imported bool // the log was reset and the engine is not there yet
+	attempt  int
+}
+
+// cloneTimeout is how long a member waits for a donor before it asks again.
+const cloneTimeout = 2 * second
+
+// copied is a copy of a member's whole state.
+type copied struct {
+	checkpoint gcs.Checkpoint
+	state      []byte
+}
+
+// ask asks for a clone. donor is a raft id, 0 for anybody.
+func (c *cloner) ask(r *run, donor uint64) {
+	if c.asked {
+		return
+	}
+	w := r.world
+	c.asked = true
+	c.attempt++
+	attempt := c.attempt
+	r.after(cloneTimeout, func() {
+		if c.asked && c.attempt == attempt {
+			c.again(r)
+		}
+	})
+	from := w.byRaft[donor]
+	if from == nil {
+		from = w.members[w.rand.IntN(len(w.members))]
+	}
+	if from == r.member {
+		return
+	}
+	w.trace.note(w, r.member.name+" asks "+from.name+" for a clone")
+	w.network.carry(r.member, from, 0, func() {
+		if from.run != nil && from.run.replica != nil && from.run.state == replica.Online {
+			ticket := w.ticket()
+			from.run.exports[ticket] = r
+			from.run.tell(replica.ExportAsked{Ticket: ticket})
+		}
+	})
+}
+
+// again gives the request up. The member's state machine, or its lack of one,
+// leads to the next.
+func (c *cloner) again(r *run) {
+	c.asked = false
+	if r.replica == nil {
+		c.ask(r, 0)
+	}
+}
+
+// export copies the engine's state, which at this place in its queue is that
+// of the checkpoint, and sends it off.
+func (r *run) export(x replica.Export) {
+	w := r.world
+	to := r.exports[x.Ticket]
+	delete(r.exports, x.Ticket)
+	if x.Checkpoint.Index == 0 {
+		w.reached[markCloneRefused]++
+		return
+	}
+	export, err := r.member.engine.NewExport()
+	if err != nil {
+		w.violate("engine", "%s: %v", r.member.name, err)
+		return
+	}
+	if at := export.Position().Index; at != x.Checkpoint.Index {
+		w.violate("P4", "%s exports its engine at %d with a checkpoint at %d", r.member.name, at, x.Checkpoint.Index)
+		return
+	}
+	var b bytes.Buffer
+	if err := export.WriteTo(context.Background(), &b); err != nil {
+		w.violate("engine", "%s: %v", r.member.name, err)
+		return
+	}
+	took := int64(b.Len()) / w.plan.network.bandwidth * millisecond
+	w.network.carry(r.member, to.member, min(took, second), func() {
+		switch {
+		case r.ended:
+			w.reached[markExportInterrupted]++
+		case !to.ended && to.cloner.asked:
+			to.install(copied{checkpoint: x.Checkpoint, state: b.Bytes()})
+		}
+	})
+}
+
+// install puts a copy in place of what the member has.
+func (r *run) install(c copied) {
+	m, w := r.member, r.world
+	hard, wanted := m.wants(c.checkpoint)
+	if !wanted {
+		w.reached[markCloneStale]++
+		if r.replica == nil {
+			r.cloner.again(r)
+		} else {
+			r.restart()
+		}
+		return
+	}
+	m.stop()
+	if err := m.log.Reset(c.checkpoint, hard); err != nil {
+		w.violate("log", "%s: %v", m.name, err)
+		return
+	}
+	// The import takes its time, and the power may fail meanwhile.
+	importing := &run{member: m, world: w, raftID: r.raftID, session: r.session}
+	importing.cloner = cloner{asked: true, imported: true}
+	m.run = importing
+	importing.after(importing.diskTime(w.plan.disk.flush), func() {
+		at, err := m.engine.Import(context.Background(), bytes.NewReader(c.state))
+		if err != nil || at.Index != c.checkpoint.Index {
+			w.violate("engine", "%s imports a state at %d for a checkpoint at %d: %v", m.name, at.Index, c.checkpoint.Index, err)
+			return
+		}
+		w.reached[markClone]++
+		w.report.Clones++
+		importing.restart()
+	})
+}
+
+// restart stops the member and starts it from its disks.
+func (r *run) restart() {
+	r.member.stop()
+	r.member.start()
+}
+
+// wants tells whether a checkpoint brings a member on, and the hard state that
+// goes with it: the term and the vote stay, for they were promised to others.
+func (m *member) wants(c gcs.Checkpoint) (*raftpb.HardState, bool) {
+	first, firstErr := m.log.FirstIndex()
+	last, lastErr := m.log.LastIndex()
+	if firstErr != nil || lastErr != nil || c.Index < first-1 {
+		return nil, false
+	}
+	engine := m.engine.Position().Index
+	if engine >= first-1 {
+		if c.Index <= engine {
+			return nil, false
+		}
+		if term, err := m.log.Term(c.Index); c.Index <= last && err == nil && term == c.Term {
+			return nil, false
+		}
+	}
+	old := m.log.HardState()
+	hard := &raftpb.HardState{Term: new(old.GetTerm()), Vote: new(old.GetVote()), Commit: new(c.Index)}
+	if c.Term > old.GetTerm() {
+		hard.Term, hard.Vote = new(c.Term), new(uint64(0))
+	}
+	return hard, true
+}

@@ -1,0 +1,36 @@
+// Package sim is a shell around the members' state machine in which everything
+// that waits is simulated: one goroutine, one seeded random source, a virtual
+// clock, a network that delays, loses, repeats, reorders and partitions, and
+// disks that forget what was not synced.
+//
+// It owns worlds. A world is a group of members with clients that run
+// conflicting transactions while faults strike; after the faults it must heal.
+// Everything about a world follows from its seed: how many members there are,
+// how tight their limits, how slow their disks, what breaks when. The package
+// promises that a seed gives the same events in the same order, byte for byte
+// in the trace, on every run of the same build. (A seed means nothing across
+// versions of Go or of raft.)
+//
+// The checkers stand outside of the members and are fed by what these do: one
+// for each promise of docs/DESIGN.md §6, named by its number. They know the
+// whole history and use the obvious rule where a member uses the clever one.
+//
+// The package must never help a member: whatever it does for one, a real shell
+// has to do too. Where the two could differ, in what is read from a disk at a
+// start and what is done in which order when a copy of the state is installed,
+// member.go and clone.go say why it must be so.
+//
+// # Time
+//
+// Virtual time is an int64 of microseconds since the world began. Events are
+// ordered by time, and among equal times by the order in which they were
+// scheduled.
+//
+// # Randomness
+//
+// A world draws from one PCG. raft draws its election timeouts from
+// crypto/rand.Reader, on which nobody else in a world depends: while a world
+// runs, that variable holds a ChaCha8 with the world's seed. So a process runs
+// one world at a time, and nothing that needs real randomness may run beside
+// it; [Run] keeps the first rule by a lock, the second is the caller's.
+package sim

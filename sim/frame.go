@@ -1,0 +1,62 @@
+package sim
+
+import (
+	"encoding/binary"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// frameName is what a frame can be recognised by.
+type frameName struct{ origin, session, seq uint64 }
+
+// frame is a log entry as the checkers read it, with a reader of their own for
+// the formats that packages gcs and replica draw.
+type frame struct {
+	origin, session, seq uint64
+	transactions         int
+	mark                 uint64 // log index of a history mark in it, 0 for none
+}
+
+// The bytes of those formats that the checkers look at.
+const (
+	frameFormat     = 1
+	transactionKind = 1
+	markKind        = 3
+)
+
+// readFrame returns the frame that an entry holds; ok is false when it holds
+// something else.
+func readFrame(e *raftpb.Entry) (f frame, ok bool) {
+	b := e.GetData()
+	if e.GetType() != raftpb.EntryNormal || len(b) == 0 || b[0] != frameFormat {
+		return frame{}, false
+	}
+	b = b[1:]
+	take := func() (v uint64) {
+		v, n := binary.Uvarint(b)
+		ok = ok && n > 0
+		b = b[max(n, 0):]
+		return v
+	}
+	ok = true
+	f = frame{origin: take(), session: take(), seq: take()}
+	for count := take(); count > 0 && ok; count-- {
+		size := take()
+		if size > uint64(len(b)) {
+			return frame{}, false
+		}
+		f.look(b[:size])
+		b = b[size:]
+	}
+	return f, ok
+}
+
+func (f *frame) look(message []byte) {
+	switch {
+	case len(message) == 0:
+	case message[0] == transactionKind:
+		f.transactions++
+	case message[0] == markKind:
+		f.mark, _ = binary.Uvarint(message[1:])
+	}
+}

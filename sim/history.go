@@ -1,0 +1,307 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// key names a pair in a world's tables.
+type key struct {
+	space space
+	n     int
+}
+
+// space is one of the tables.
+type space byte
+
+const (
+	accounts  space = iota // balances, of which the sum stays the same
+	counters               // few keys, each counting its updates
+	registers              // many keys
+	spaces
+)
+
+var tables = [spaces]applier.Table{
+	accounts:  {Schema: "sim", Name: "accounts"},
+	counters:  {Schema: "sim", Name: "counters"},
+	registers: {Schema: "sim", Name: "registers"},
+}
+
+func (k key) bytes() []byte { return binary.BigEndian.AppendUint32(nil, uint32(k.n)) }
+
+func (k key) String() string { return fmt.Sprintf("%s/%d", tables[k.space].Name, k.n) }
+
+func (k key) item() certifier.Item {
+	t := tables[k.space]
+	return certifier.HashItem(certifier.AppendItemText(nil, certifier.PrimaryIndex, t.Schema, t.Name, k.bytes()))
+}
+
+// value is what a client writes: who wrote it, and a number.
+//
+//	value := id(16) number(8, big-endian) padding
+type value struct {
+	writer replica.TransactionID // zero for a key that does not exist
+	number int64
+}
+
+func (v value) encode(padding int) []byte {
+	b := binary.BigEndian.AppendUint64(append([]byte(nil), v.writer[:]...), uint64(v.number))
+	return append(b, make([]byte, padding)...)
+}
+
+// decodeValue returns the value of b. One too short was written by nobody.
+func decodeValue(b []byte) (v value, ok bool) {
+	if len(b) < len(v.writer)+8 {
+		return value{}, false
+	}
+	n := copy(v.writer[:], b)
+	v.number = int64(binary.BigEndian.Uint64(b[n:]))
+	return v, true
+}
+
+// read is what a transaction saw of one key.
+type read struct {
+	key   key
+	value value
+}
+
+// write is what a transaction does to one key.
+type write struct {
+	key   key
+	bytes []byte // nil to delete the key
+}
+
+// submission is a transaction as its client knows it.
+type submission struct {
+	id       replica.TransactionID
+	origin   uint64 // raft id
+	session  uint64
+	order    int // among those of its session, from 1
+	snapshot applier.Position
+	seen     uint64 // certified transactions in the snapshot
+	reads    []read
+	writes   []write
+
+	index uint64 // log index of its delivery, 0 before
+	acked bool   // its caller was told that it committed
+}
+
+// judged is one transaction in a log entry, as a member judged it.
+type judged struct {
+	origin, session uint64
+	id              replica.TransactionID
+	verdict         certifier.Verdict
+}
+
+// entry is one log entry as a member delivered it.
+type entry struct {
+	index    uint64
+	raw      *raftpb.Entry
+	judged   []judged
+	view     *gcs.View
+	executed gtid.Set
+}
+
+// checker watches over one promise. It is told everything in the order in
+// which it happens, and answers with a violation's text, "" for none.
+type checker interface {
+	promise() string
+	// delivered is told of an entry that by has delivered. first is the same
+	// entry as it was delivered first by anybody, nil if this is that one.
+	delivered(by string, e, first *entry) string
+	// applied is told what by's engine shows.
+	applied(by string, at applier.Position, digest applier.Digest) string
+	// read is told what a transaction's snapshot showed.
+	read(by string, s *submission) string
+	// answered is told that s got an answer, and what by's engine shows.
+	answered(by string, s *submission, a replica.Answer, at applier.Position) string
+	// ended is told what a member's engine holds when all is quiet.
+	ended(by string, s applier.Snapshot) string
+}
+
+// indifferent is a checker that nothing concerns, to be embedded.
+type indifferent struct{}
+
+func (indifferent) delivered(string, *entry, *entry) string                               { return "" }
+func (indifferent) applied(string, applier.Position, applier.Digest) string               { return "" }
+func (indifferent) read(string, *submission) string                                       { return "" }
+func (indifferent) ended(string, applier.Snapshot) string                                 { return "" }
+func (indifferent) answered(string, *submission, replica.Answer, applier.Position) string { return "" }
+
+// history is the complete record of a world, and hands it to the checkers.
+type history struct {
+	group    gtid.UUID
+	submits  map[replica.TransactionID]*submission
+	ordered  []*submission
+	entries  []*entry // by log index, from 1, as first delivered
+	state    reference
+	checkers []checker
+	violate  func(promise, format string, args ...any)
+	reached  *marked
+	frames   map[frameName]bool
+	refused  Refused
+	readOnly int
+}
+
+func newHistory(group gtid.UUID, reached *marked, violate func(promise, format string, args ...any)) *history {
+	h := &history{
+		group:   group,
+		submits: map[replica.TransactionID]*submission{},
+		state:   newReference(),
+		violate: violate,
+		reached: reached,
+		frames:  map[frameName]bool{},
+	}
+	h.checkers = []checker{
+		&agreement{},
+		&integrity{history: h},
+		&order{history: h, sessions: map[uint64]*session{}},
+		&sameVerdict{},
+		newOracle(h),
+		&sameState{history: h},
+		&durability{history: h},
+		&isolation{history: h, last: map[key]replica.TransactionID{}},
+	}
+	return h
+}
+
+// at returns the entry first delivered at a log index, nil if none was.
+func (h *history) at(index uint64) *entry {
+	if index == 0 || index > uint64(len(h.entries)) {
+		return nil
+	}
+	return h.entries[index-1]
+}
+
+func (h *history) tell(ask func(c checker) string) {
+	for _, c := range h.checkers {
+		if text := ask(c); text != "" {
+			h.violate(c.promise(), "%s", text)
+			return
+		}
+	}
+}
+
+func (h *history) submit(s *submission) {
+	h.submits[s.id] = s
+	h.ordered = append(h.ordered, s)
+}
+
+func (h *history) deliver(by string, e *entry) {
+	first := h.at(e.index)
+	if first == nil && e.index != uint64(len(h.entries))+1 {
+		h.violate("P1", "%s delivers %d, but nobody has delivered %d", by, e.index, len(h.entries)+1)
+		return
+	}
+	h.tell(func(c checker) string { return c.delivered(by, e, first) })
+	if first == nil {
+		h.entries = append(h.entries, e)
+		h.enter(e)
+	}
+}
+
+// enter makes e part of what is known.
+func (h *history) enter(e *entry) {
+	if f, ok := readFrame(e.raw); ok {
+		h.noteFrame(f, e)
+	}
+	for _, j := range e.judged {
+		s := h.submits[j.id]
+		if s == nil {
+			continue // a violation of P2
+		}
+		s.index = e.index
+		switch j.verdict.Outcome {
+		case certifier.Certified:
+			h.state.write(s.writes)
+		case certifier.Conflict:
+			h.refused.Conflict++
+			h.reached[markConflict]++
+		case certifier.SnapshotTooOld:
+			h.refused.SnapshotTooOld++
+			h.reached[markSnapshotTooOld]++
+		case certifier.Exhausted:
+			h.refused.Exhausted++
+		}
+	}
+	if e.view != nil {
+		h.reached[markViewChange]++
+	}
+	h.state.entryDone()
+}
+
+// noteFrame notices frames that members must have passed over.
+func (h *history) noteFrame(f frame, e *entry) {
+	name := frameName{f.origin, f.session, f.seq}
+	switch {
+	case h.frames[name]:
+		h.reached[markRepeatedFrame]++
+	case f.transactions > 0 && len(e.judged) == 0:
+		h.reached[markClosedSession]++
+	default:
+		h.frames[name] = true
+	}
+	if f.mark > 0 {
+		h.reached[markHistoryMark]++
+	}
+}
+
+// reference is what every engine must hold, version by version: the writes of
+// the certified transactions as their clients know them, one after the other.
+type reference struct {
+	certified uint64
+	versions  map[key][]version
+	digester  applier.Digester
+	digests   []applier.Digest // by log index, from 1
+}
+
+type version struct {
+	number uint64 // of the certified transaction that wrote it
+	bytes  []byte // nil for a deletion
+}
+
+func newReference() reference { return reference{versions: map[key][]version{}} }
+
+func (r *reference) write(ws []write) {
+	r.certified++
+	for _, w := range ws {
+		old := r.read(w.key, r.certified)
+		if old != nil {
+			r.digester.Remove(tables[w.key.space], w.key.bytes(), old)
+		}
+		if w.bytes != nil {
+			r.digester.Add(tables[w.key.space], w.key.bytes(), w.bytes)
+		}
+		r.versions[w.key] = append(r.versions[w.key], version{number: r.certified, bytes: w.bytes})
+	}
+}
+
+func (r *reference) entryDone() { r.digests = append(r.digests, r.digester.Digest()) }
+
+// read returns what k held after the first n certified transactions, nil for
+// nothing.
+func (r *reference) read(k key, n uint64) []byte {
+	versions := r.versions[k]
+	for i := len(versions) - 1; i >= 0; i-- {
+		if versions[i].number <= n {
+			return versions[i].bytes
+		}
+	}
+	return nil
+}
+
+// digest returns the digest of the state after a log entry.
+func (r *reference) digest(index uint64) applier.Digest {
+	if index == 0 {
+		return applier.Digest{}
+	}
+	return r.digests[index-1]
+}

@@ -1,0 +1,129 @@
+package sim
+
+import (
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// network carries messages between members. What it does to a link it does to
+// everything on it: messages, questions, and copies of the state.
+type network struct {
+	world *world
+	links map[[2]int]*link
+	storm int64 // loss during a storm, in a thousand
+}
+
+// link is one direction between two members.
+type link struct {
+	cuts    int   // partitions that it is cut by
+	latest  int64 // when the message sent last arrives
+	arrived int64 // when the message that arrived last was sent
+}
+
+func newNetwork(w *world) network {
+	return network{world: w, links: map[[2]int]*link{}}
+}
+
+func (n *network) link(from, to *member) *link {
+	name := [2]int{from.slot, to.slot}
+	l := n.links[name]
+	if l == nil {
+		l = &link{}
+		n.links[name] = l
+	}
+	return l
+}
+
+func (n *network) heal() {
+	n.storm = 0
+	for _, from := range n.world.members {
+		for _, to := range n.world.members {
+			n.link(from, to).cuts = 0
+		}
+	}
+}
+
+func (n *network) loss() int64 {
+	if n.world.phase != faulty {
+		return 0
+	}
+	return n.world.plan.network.loss + n.storm
+}
+
+// carry brings something over a link, if it arrives at all.
+func (n *network) carry(from, to *member, delay int64, what func()) (sent bool) {
+	w := n.world
+	l := n.link(from, to)
+	if l.cuts > 0 || chance(w.rand, n.loss()) {
+		w.report.Faults.Lost++
+		return false
+	}
+	at := w.now + delay + w.plan.network.delay.draw(w.rand)
+	if !w.plan.network.reorder {
+		at = max(at, l.latest)
+	}
+	l.latest = max(l.latest, at)
+	sentAt := w.now
+	w.after(at-w.now, func() {
+		if l.cuts > 0 {
+			w.report.Faults.Lost++
+			return
+		}
+		if sentAt < l.arrived {
+			w.report.Faults.Overtaken++
+		}
+		l.arrived = max(l.arrived, sentAt)
+		what()
+	})
+	return true
+}
+
+// send sends a message of a running member. It goes through the codec.
+func (n *network) send(from *run, to uint64, m gcs.Message) {
+	w := n.world
+	if m.Kind == gcs.MessageRefusal {
+		w.reached[markRefusal]++
+	}
+	target := w.byRaft[to]
+	if target == nil || target.raftID != to {
+		return // it has left; nobody answers under that id any more
+	}
+	b, err := gcs.AppendMessage(nil, &m)
+	if err != nil {
+		w.violate("panic", "%s cannot encode a message: %v", from.member.name, err)
+		return
+	}
+	w.trace.send(w, from.member, target, &m, len(b))
+	arrive := func() { n.arrive(from, target, to, b) }
+	if !n.carry(from.member, target, 0, arrive) {
+		n.unreachable(from, to)
+		return
+	}
+	if w.phase == faulty && chance(w.rand, w.plan.network.repeat) {
+		w.report.Faults.Repeated++
+		n.carry(from.member, target, 0, arrive)
+	}
+}
+
+func (n *network) arrive(from *run, target *member, to uint64, b []byte) {
+	w := n.world
+	if target.run == nil || target.raftID != to || target.run.replica == nil {
+		n.unreachable(from, to)
+		return
+	}
+	m, err := gcs.DecodeMessage(b)
+	if err != nil {
+		w.violate("panic", "%s cannot decode a message from %s: %v", target.name, from.member.name, err)
+		return
+	}
+	target.run.tell(replica.Received{From: from.raftID, Message: m})
+}
+
+// unreachable may tell the sender of a lost message.
+func (n *network) unreachable(from *run, to uint64) {
+	if !chance(n.world.rand, n.world.plan.network.unnoticed) {
+		from.after(n.world.plan.network.delay.draw(n.world.rand), func() {
+			from.tell(replica.Unreachable{RaftID: to})
+		})
+	}
+}

@@ -1,0 +1,171 @@
+package sim
+
+import (
+	"math/rand/v2"
+
+	"github.com/concordatdb/concordat/gcs"
+)
+
+// plan is what a world is like. It is drawn before the world begins.
+type plan struct {
+	members int // that form the group
+	joiners int // that come while faults strike
+	clients int // on each member
+
+	faulty int64 // how long faults strike
+	healed int64 // how long clients go on after that
+
+	tick          int64
+	electionTicks int
+	drift         span // of each member's clock, in thousandths
+
+	network networkPlan
+	disk    diskPlan
+	faults  faultPlan
+	work    workPlan
+
+	limits          gcs.Limits
+	applyBytes      int
+	historyItems    int
+	checkpointBytes int
+}
+
+type networkPlan struct {
+	delay     span
+	loss      int64 // in a thousand
+	repeat    int64 // in a thousand
+	reorder   bool  // else messages of one link arrive in order
+	unnoticed int64 // in a thousand: lost without the sender being told
+	bandwidth int64 // bytes in a millisecond, for copies of the state
+}
+
+type diskPlan struct {
+	sync    span  // of the log
+	unsync  span  // a log write that asks for no sync
+	apply   span  // a batch
+	flush   span  // of the engine
+	flushes int64 // in a thousand: an engine flushes a part by itself after a batch
+}
+
+type faultPlan struct {
+	every     span // between two faults
+	down      span // how long a crashed member stays down
+	cut       span // how long a partition lasts
+	crash     int  // weights
+	blackout  int
+	partition int
+	oneWay    int
+	storm     int
+	leave     int
+	stall     int
+}
+
+type workPlan struct {
+	think    span
+	run      span
+	long     int64 // in a thousand: a transaction that takes its time
+	longRun  span
+	big      int64 // in a thousand: a transaction with large values
+	bigBytes span
+	reads    int64 // in a thousand: a transaction that only reads
+	hot      int   // keys
+	cold     int
+	accounts int
+}
+
+func drawPlan(r *rand.Rand) plan {
+	p := plan{
+		members:       pick(r, 1, 2, 3, 3, 3, 3, 4, 5, 5),
+		joiners:       pick(r, 0, 0, 1, 1, 2),
+		clients:       1 + r.IntN(4),
+		faulty:        span{4 * second, 12 * second}.draw(r),
+		healed:        second,
+		tick:          pick[int64](r, 20, 50, 100) * millisecond,
+		electionTicks: 5 + r.IntN(6),
+		drift:         pick(r, span{}, span{-20, 20}, span{-150, 150}),
+		network:       drawNetwork(r),
+		disk:          drawDisk(r),
+		faults:        drawFaults(r),
+		work:          drawWork(r),
+	}
+	p.limits = gcs.Limits{
+		FrameBytes:       pick(r, 1, 200, 1000, 4<<10, 256<<10),
+		WindowFrames:     pick(r, 1, 2, 8, 8),
+		UncommittedBytes: pick[uint64](r, 2<<10, 16<<10, 64<<20),
+		InflightBytes:    pick[uint64](r, 1<<20, 32<<20),
+		DeliveryBytes:    pick[uint64](r, 1, 4<<10, 16<<20),
+	}
+	p.applyBytes = pick(r, 1, 2<<10, 64<<10, 16<<20)
+	p.historyItems = pick(r, 10, 300, 1000, 1<<20)
+	p.checkpointBytes = pick(r, 2<<10, 8<<10, 40<<10, 64<<20)
+	return p
+}
+
+func drawNetwork(r *rand.Rand) networkPlan {
+	return networkPlan{
+		delay: pick(r,
+			span{50 * microsecond, 200 * microsecond},
+			span{200 * microsecond, 2 * millisecond},
+			span{100 * microsecond, 20 * millisecond}),
+		loss:      pick[int64](r, 0, 0, 5, 30, 100),
+		repeat:    pick[int64](r, 0, 0, 10, 100),
+		reorder:   pick(r, true, false),
+		unnoticed: pick[int64](r, 0, 500, 1000),
+		bandwidth: pick[int64](r, 1, 20, 1000),
+	}
+}
+
+func drawDisk(r *rand.Rand) diskPlan {
+	return diskPlan{
+		sync: pick(r,
+			span{20 * microsecond, 60 * microsecond},
+			span{100 * microsecond, millisecond},
+			span{millisecond, 15 * millisecond}),
+		unsync: span{1 * microsecond, 20 * microsecond},
+		apply: pick(r,
+			span{5 * microsecond, 50 * microsecond},
+			span{50 * microsecond, millisecond},
+			span{millisecond, 20 * millisecond}),
+		flush:   span{millisecond, 30 * millisecond},
+		flushes: pick[int64](r, 0, 20, 200),
+	}
+}
+
+func drawFaults(r *rand.Rand) faultPlan {
+	return faultPlan{
+		every: pick(r,
+			span{100 * millisecond, second},
+			span{200 * millisecond, 3 * second},
+			span{second, 5 * second}),
+		down: pick(r,
+			span{millisecond, 200 * millisecond},
+			span{10 * millisecond, 2 * second},
+			span{500 * millisecond, 5 * second}),
+		cut:       pick(r, span{50 * millisecond, second}, span{500 * millisecond, 4 * second}),
+		crash:     r.IntN(6),
+		blackout:  r.IntN(3),
+		partition: r.IntN(4),
+		oneWay:    r.IntN(3),
+		storm:     r.IntN(2),
+		leave:     r.IntN(2),
+		stall:     r.IntN(3),
+	}
+}
+
+func drawWork(r *rand.Rand) workPlan {
+	return workPlan{
+		think: pick(r,
+			span{100 * microsecond, 2 * millisecond},
+			span{millisecond, 20 * millisecond},
+			span{10 * millisecond, 200 * millisecond}),
+		run:      pick(r, span{}, span{10 * microsecond, 500 * microsecond}, span{millisecond, 20 * millisecond}),
+		long:     pick[int64](r, 0, 5, 20),
+		longRun:  span{200 * millisecond, 3 * second},
+		big:      pick[int64](r, 0, 0, 20),
+		bigBytes: span{100, 6000},
+		reads:    pick[int64](r, 20, 100),
+		hot:      1 + r.IntN(10),
+		cold:     20 + r.IntN(400),
+		accounts: 2 + r.IntN(8),
+	}
+}

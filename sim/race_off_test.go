@@ -1,0 +1,6 @@
+//go:build !race
+
+package sim
+
+// sweepSeeds is how many worlds the tests run.
+const sweepSeeds = 40

@@ -1,0 +1,53 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+)
+
+// Options says what to simulate.
+type Options struct {
+	// First is the seed of the first world; the others follow it one by one.
+	First uint64
+	// Seeds is how many worlds to run, at least 1.
+	Seeds int
+	// Trace gets a line for each event of each world; nil for none.
+	Trace io.Writer
+	// Progress, if not nil, is told after each world how many were run and
+	// how many of them broke a promise.
+	Progress func(worlds, violations int)
+}
+
+// ErrNoSeeds is returned by Run when there is nothing to run.
+var ErrNoSeeds = errors.New("sim: the number of seeds must be at least 1")
+
+// running makes worlds take turns: a world puts a source of its own in
+// crypto/rand.Reader.
+var running sync.Mutex
+
+// Run runs one world after the other. Broken promises are in the report, they
+// are no error; an error means that the sweep could not be finished, and the
+// report tells how far it came. While Run runs, crypto/rand.Reader is not
+// random: nothing else in the process may rely on it. Concurrent calls wait
+// for each other.
+func Run(ctx context.Context, o Options) (Report, error) {
+	report := Report{First: o.First, Seeds: o.Seeds, Marks: (&marked{}).named(), Violations: []Violation{}}
+	if o.Seeds < 1 {
+		return report, ErrNoSeeds
+	}
+	running.Lock()
+	defer running.Unlock()
+	for i := range o.Seeds {
+		one, err := runWorld(ctx, o.First+uint64(i), newTracer(o.Trace))
+		if err != nil {
+			return report, err
+		}
+		report.add(&one)
+		if o.Progress != nil {
+			o.Progress(report.Worlds, len(report.Violations))
+		}
+	}
+	return report, nil
+}

@@ -1,0 +1,239 @@
+package sim
+
+import (
+	"context"
+	cryptorand "crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// patience is how long after the faults the world may take to heal, P11's
+// bounded time.
+const patience = 60 * second
+
+// phase is how far a world is.
+type phase byte
+
+const (
+	faulty  phase = iota // faults strike
+	healing              // no more faults, clients go on
+	closing              // clients finish what they began
+	over
+)
+
+// world is one group with its clients and its misfortunes.
+type world struct {
+	clock
+	seed  uint64
+	plan  plan
+	rand  *rand.Rand
+	group gtid.UUID
+	phase phase
+
+	members []*member
+	byRaft  map[uint64]*member
+	network network
+	history *history
+	report  Report
+	reached marked
+	trace   *tracer
+	tickets uint64
+	fault   *Violation
+	failed  bool
+}
+
+// runWorld runs the world of a seed and returns what it was and did.
+func runWorld(ctx context.Context, seed uint64, t *tracer) (Report, error) {
+	before := cryptorand.Reader
+	defer func() { cryptorand.Reader = before }()
+	cryptorand.Reader = rand.NewChaCha8(chachaSeed(seed))
+
+	w := newWorld(seed, t)
+	w.protect("world", w.begin)
+	for i := 0; w.phase != over && !w.failed; i++ {
+		if i%4096 == 0 && ctx.Err() != nil {
+			return Report{}, fmt.Errorf("sim: world of seed %d: %w", seed, context.Cause(ctx))
+		}
+		if !w.step() {
+			w.violate("P11", "nothing will ever happen again")
+		}
+	}
+	w.count()
+	return w.report, t.failed()
+}
+
+func chachaSeed(seed uint64) (s [32]byte) {
+	binary.LittleEndian.PutUint64(s[:], seed)
+	return s
+}
+
+func newWorld(seed uint64, t *tracer) *world {
+	w := &world{
+		seed:   seed,
+		rand:   rand.New(rand.NewPCG(seed, 0)),
+		byRaft: map[uint64]*member{},
+		trace:  t,
+	}
+	w.plan = drawPlan(w.rand)
+	w.group = w.uuid()
+	w.history = newHistory(w.group, &w.reached, w.violate)
+	w.network = newNetwork(w)
+	w.trace.world(w)
+	return w
+}
+
+func (w *world) uuid() gtid.UUID {
+	var u gtid.UUID
+	binary.BigEndian.PutUint64(u[:8], w.rand.Uint64())
+	binary.BigEndian.PutUint64(u[8:], w.rand.Uint64()|1)
+	return u
+}
+
+func (w *world) raftID() uint64 {
+	for {
+		if id, ok := gcs.NewRaftID(w.rand.Uint64()); ok && w.byRaft[id] == nil {
+			return id
+		}
+	}
+}
+
+func (w *world) ticket() uint64 {
+	w.tickets++
+	return w.tickets
+}
+
+// begin founds the group and lets the others come.
+func (w *world) begin() {
+	for i := range w.plan.members + w.plan.joiners {
+		m := newMember(w, i)
+		w.members = append(w.members, m)
+		switch {
+		case i == 0:
+			m.found()
+		case i < w.plan.members:
+			w.after(span{0, 200 * millisecond}.draw(w.rand), m.arrive)
+		default:
+			w.after(span{second, w.plan.faulty}.draw(w.rand), m.arrive)
+		}
+	}
+	w.scheduleFault()
+	w.after(w.plan.faulty, w.heal)
+}
+
+// heal ends the faults: whoever is down comes back, every link works.
+func (w *world) heal() {
+	w.phase = healing
+	w.trace.note(w, "heal")
+	w.network.heal()
+	for _, m := range w.members {
+		m.stalled = false
+		if m.run == nil && !m.gone {
+			m.start()
+		}
+	}
+	w.after(w.plan.healed, func() {
+		w.phase = closing
+		w.awaitQuiet(w.now + patience)
+	})
+}
+
+// awaitQuiet ends the world once every member is ONLINE and level with the
+// others and no call is pending.
+func (w *world) awaitQuiet(deadline int64) {
+	unrest := w.unrest()
+	switch {
+	case unrest == "":
+		w.finish()
+	case w.now >= deadline:
+		w.violate("P11", "%d s after the last fault, %s", (patience+w.plan.healed)/second, unrest)
+	default:
+		w.after(50*millisecond, func() { w.awaitQuiet(deadline) })
+	}
+}
+
+// unrest says what is not quiet yet.
+func (w *world) unrest() string {
+	if m := w.members[0]; len(w.members) == 1 && m.gone {
+		return ""
+	}
+	level := uint64(0)
+	for _, m := range w.members {
+		if m.gone {
+			continue
+		}
+		if text := m.unrest(); text != "" {
+			return text
+		}
+		index := m.engine.Position().Index
+		if level != 0 && index != level {
+			return fmt.Sprintf("%s is at %d, another member at %d", m.name, index, level)
+		}
+		level = index
+	}
+	return ""
+}
+
+// finish lets the checkers look at what is left.
+func (w *world) finish() {
+	w.phase = over
+	for _, m := range w.members {
+		if m.gone {
+			continue
+		}
+		snapshot, err := m.engine.Begin()
+		if err != nil {
+			w.violate("P5", "%s cannot be read: %v", m.name, err)
+			return
+		}
+		w.history.tell(func(c checker) string { return c.ended(m.name, snapshot) })
+		m.checkDigest()
+	}
+}
+
+func (w *world) count() {
+	r := &w.report
+	r.Worlds = 1
+	r.Events = w.done
+	r.VirtualSeconds = float64(w.now) / float64(second)
+	r.Committed = int(w.history.state.certified)
+	r.Refused = w.history.refused
+	for _, s := range w.history.ordered {
+		if s.acked {
+			r.Acknowledged++
+		}
+	}
+	r.Marks = w.reached.named()
+	if w.fault != nil {
+		r.Violations = []Violation{*w.fault}
+	}
+	w.trace.end(w)
+}
+
+// violate records that a promise was broken, which ends the world. What comes
+// after the first is a consequence.
+func (w *world) violate(promise, format string, args ...any) {
+	if w.failed {
+		return
+	}
+	w.failed = true
+	w.fault = &Violation{
+		Seed: w.seed, Promise: promise,
+		Seconds: float64(w.now) / float64(second), Text: fmt.Sprintf(format, args...),
+	}
+	w.trace.note(w, "violation of "+promise)
+}
+
+// protect runs what a member does. A panic is a violation.
+func (w *world) protect(who string, what func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.violate("panic", "%s: %v\n%s", who, r, debug.Stack())
+		}
+	}()
+	what()
+}
