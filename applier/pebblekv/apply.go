@@ -135,7 +135,7 @@ func (o *overlay) find(key []byte) *touchedKey {
 	if len(o.keys) == 0 {
 		return nil
 	}
-	at, ok := o.first[maphash.Bytes(o.seed, key)]
+	at, ok := o.first[o.hash(key)]
 	for ; ok && at >= 0; at = o.keys[at].next {
 		if k := &o.keys[at]; bytes.Equal(o.bytes[k.from:k.to], key) {
 			return k
@@ -150,7 +150,7 @@ func (o *overlay) add(key []byte) *touchedKey {
 	if o.first == nil {
 		o.seed, o.first = maphash.MakeSeed(), make(map[uint64]int32)
 	}
-	hash := maphash.Bytes(o.seed, key)
+	hash := o.hash(key)
 	next, ok := o.first[hash]
 	if !ok {
 		next = -1
@@ -161,6 +161,8 @@ func (o *overlay) add(key []byte) *touchedKey {
 	o.keys = append(o.keys, touchedKey{from: from, to: len(o.bytes), next: next})
 	return &o.keys[len(o.keys)-1]
 }
+
+func (o *overlay) hash(key []byte) uint64 { return maphash.Bytes(o.seed, key) }
 
 // reset forgets everything, the values that alias payloads first of all.
 func (o *overlay) reset() {

@@ -14,8 +14,9 @@ import (
 // Engine is an [applier.Engine] on Pebble.
 //
 // After [ErrFailed] it is read-only for good. One thing is then less certain
-// than usual: whether the batch of the Apply that returned ErrFailed is visible.
-// It is visible whole or not at all, and Position tells.
+// than usual: the batch of the Apply that returned ErrFailed may become visible,
+// whole, even after Apply has returned, because a commit that is waiting for a
+// broken disk cannot be called back. Position tells.
 type Engine struct {
 	opts    Options
 	dir     *directory
@@ -66,32 +67,75 @@ func Open(path string, opts Options) (*Engine, error) {
 	return e, nil
 }
 
-// openState opens the state in force, or creates the first.
+// openState opens the state in force, or creates the first. Nothing is removed
+// before it is known that the state is sound.
 func (e *Engine) openState() error {
 	name, err := e.dir.current()
 	if err != nil {
 		return err
 	}
-	if err := e.dir.sweep(name); err != nil {
-		return err
-	}
-	create := name == ""
-	if create {
-		name = stateName(1)
+	if name == "" {
+		return e.createState()
 	}
 	if e.stateSeq, err = strconv.ParseUint(strings.TrimPrefix(name, statePrefix), 10, 64); err != nil {
 		return fmt.Errorf("%w: %s names state %q", ErrCorrupt, e.dir.join(currentName), name)
 	}
-	if e.store, err = openStore(e.dir.join(name), e.opts, e.failure, create); err != nil {
+	if _, err := e.dir.Stat(e.dir.join(name)); err != nil {
+		return fmt.Errorf("%w: %s names state %q: %w", ErrCorrupt, e.dir.join(currentName), name, err)
+	}
+	if e.store, err = openStore(e.dir.join(name), e.opts, e.failure, false); err != nil {
 		return err
 	}
-	if !create {
-		return nil
+	if err := e.dir.sweep(name); err != nil {
+		return errors.Join(err, e.store.close())
+	}
+	return nil
+}
+
+// createState makes the first state.
+func (e *Engine) createState() error {
+	e.stateSeq = 1
+	name := stateName(e.stateSeq)
+	if err := e.checkFresh(name); err != nil {
+		return err
+	}
+	if err := e.dir.RemoveAll(e.dir.join(name)); err != nil {
+		return err
+	}
+	var err error
+	if e.store, err = openStore(e.dir.join(name), e.opts, e.failure, true); err != nil {
+		return err
 	}
 	if err := errors.Join(syncDir(e.dir.FS, e.dir.path), e.dir.setCurrent(name)); err != nil {
 		return errors.Join(err, e.store.close())
 	}
 	return nil
+}
+
+// checkFresh reports an error if there is data although CURRENT is missing: then
+// somebody has lost it, and creating an engine would lose the rest. A creation
+// that did not finish left nothing but the state that it was about to make,
+// empty or unreadable.
+func (e *Engine) checkFresh(creating string) error {
+	names, err := e.dir.List(e.dir.path)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, statePrefix) && (name != creating || e.holdsData(name)) {
+			return fmt.Errorf("%w: %s is missing beside %s", ErrCorrupt, e.dir.join(currentName), name)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) holdsData(name string) bool {
+	s, err := openStore(e.dir.join(name), e.opts, newFailure(), false)
+	if err != nil {
+		return false
+	}
+	index := s.visible.Load().position.Index
+	return s.close() != nil || index > 0
 }
 
 func stateName(n uint64) string { return fmt.Sprintf("%s%06d", statePrefix, n) }

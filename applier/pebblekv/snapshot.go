@@ -82,8 +82,10 @@ func (s *snapshot) Close() error {
 	if s.ended != nil {
 		return nil
 	}
+	err := s.end(applier.ErrClosed)
+	// Only now: until it is forgotten, the store waits for it before it closes.
 	s.store.forget(s)
-	return s.end(applier.ErrClosed)
+	return err
 }
 
 // invalidate ends the snapshot on behalf of the engine.
@@ -105,7 +107,8 @@ func (s *snapshot) end(why error) error {
 		sc.iter = nil
 	}
 	s.scans = nil
-	return errors.Join(append(errs, s.reader.Close())...)
+	s.store.release(s.reader)
+	return errors.Join(errs...)
 }
 
 // scan is one walk over a range. It copies each pair, because the memory that

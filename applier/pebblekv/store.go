@@ -31,6 +31,9 @@ type store struct {
 	results chan error    // from the worker, one for each job
 	idle    chan struct{} // closed when the worker has ended
 
+	reap   chan *pebble.Snapshot // to the reaper; closed to end it
+	reaped chan struct{}         // closed when the reaper has ended
+
 	visible atomic.Pointer[state] // what readers see, see begin
 	writer  writer                // scratch of apply
 
@@ -56,7 +59,7 @@ func openStore(dir string, opts Options, f *failure, create bool) (*store, error
 	db, err := openPebble(dir, popts, g)
 	if err != nil {
 		cache.Unref()
-		if pebble.IsCorruptionError(err) {
+		if pebble.IsCorruptionError(err) || errors.Is(err, pebble.ErrDBDoesNotExist) {
 			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 		return nil, fmt.Errorf("open %s: %w", dir, err)
@@ -64,10 +67,12 @@ func openStore(dir string, opts Options, f *failure, create bool) (*store, error
 	s := &store{
 		dir: dir, db: db, cache: cache, failure: f,
 		work: make(chan job), results: make(chan error, 1), idle: make(chan struct{}),
+		reap: make(chan *pebble.Snapshot, maxUnreaped), reaped: make(chan struct{}),
 		snaps: make(map[*snapshot]struct{}),
 	}
 	g.armed.Store(true)
 	go s.worker()
+	go s.reaper()
 	if err := s.load(create); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), s.close())
 	}
@@ -198,7 +203,8 @@ func (s *store) begin() (applier.Snapshot, error) {
 	reader := s.db.NewSnapshot()
 	st, err := s.stateOf(reader)
 	if err != nil {
-		return nil, errors.Join(err, reader.Close())
+		s.release(reader)
+		return nil, err
 	}
 	snap := &snapshot{store: s, reader: reader, state: st}
 	s.mu.Lock()
@@ -252,6 +258,27 @@ func (s *store) durable() (index uint64, err error) {
 	return index, errors.Join(err, it.Error(), it.Close())
 }
 
+// maxUnreaped is how many of Pebble's snapshots may wait to be closed before
+// whoever gives up another has to wait too.
+const maxUnreaped = 256
+
+// release gives up a snapshot of Pebble's. Closing one may wait for a sync of
+// the MANIFEST, for ever if that failed, so the reaper does it. After a failure
+// there is no point in it.
+func (s *store) release(reader *pebble.Snapshot) {
+	select {
+	case s.reap <- reader:
+	case <-s.failure.done:
+	}
+}
+
+func (s *store) reaper() {
+	defer close(s.reaped)
+	for reader := range s.reap {
+		_ = reader.Close() // it has no way to fail
+	}
+}
+
 // invalidate ends every open snapshot. None may be begun meanwhile or later.
 func (s *store) invalidate(why error) {
 	s.mu.Lock()
@@ -270,16 +297,22 @@ func (s *store) forget(snap *snapshot) {
 	s.mu.Unlock()
 }
 
-// close ends the worker and gives everything back. A store whose disk failed
-// cannot be closed: Pebble would wait for what is parked. It is abandoned, with
-// its memory, its goroutines and its lock, until the process ends.
+// close ends the worker and gives everything back. Nothing else may use the
+// store. One whose disk failed cannot be closed: Pebble would wait for what is
+// parked. It is abandoned, with its memory, Pebble's goroutines and its lock,
+// until the process ends.
 func (s *store) close() error {
 	s.invalidate(applier.ErrClosed)
+	close(s.reap)
+	select {
+	case <-s.reaped:
+	case <-s.failure.done:
+	}
 	err := s.call(s.db.Close)
+	close(s.work)
 	if failed := s.failure.get(); failed != nil {
 		return failed
 	}
-	close(s.work)
 	<-s.idle
 	s.cache.Unref()
 	if err != nil {

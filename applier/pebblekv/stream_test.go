@@ -1,0 +1,130 @@
+package pebblekv
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// streamOf writes chunks, given as kind and payload, without an end.
+func streamOf(t testing.TB, chunks ...string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := newChunkWriter(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range chunks {
+		if err := w.chunk(c[0], []byte(c[1:])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+// receiveStream runs the part of Import that handles what comes from outside.
+func receiveStream(t testing.TB, stream []byte) (*vfs.MemFS, error) {
+	t.Helper()
+	mem := vfs.NewMem()
+	if err := mem.MkdirAll("/in", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	in, err := newChunkReader(bytes.NewReader(stream))
+	if err != nil {
+		return mem, err
+	}
+	im := &importer{fs: mem, dir: "/in", in: in, seen: map[string]bool{}}
+	_, err = im.run(t.Context())
+	return mem, err
+}
+
+func TestImporter(t *testing.T) {
+	record := "P" + string(appendRecord(nil, &state{position: batchOf(3, "", "").To}))
+	end := func(files, bytes uint64) string { return "E" + string(endPayload(files, bytes)) }
+	for _, c := range []struct {
+		what   string
+		stream []byte
+		want   error
+	}{
+		{"nothing", streamOf(t, record, end(0, 0)), nil},
+		{"one file", streamOf(t, record, "Fa", "Dx", "Dyz", end(1, 3)), nil},
+		{"empty file", streamOf(t, record, "Fa", "Fb", "Dx", end(2, 1)), nil},
+		{"no record", streamOf(t, "Fa", end(1, 0)), ErrCorrupt},
+		{"bad record", streamOf(t, record[:30], end(0, 0)), ErrCorrupt},
+		{"second record", streamOf(t, record, record, end(0, 0)), ErrCorrupt},
+		{"data without file", streamOf(t, record, "Dx", end(0, 1)), ErrCorrupt},
+		{"unknown kind", streamOf(t, record, "?", end(0, 0)), ErrCorrupt},
+		{"file twice", streamOf(t, record, "Fa", "Fb", "Fa", end(3, 0)), ErrCorrupt},
+		{"file leads out", streamOf(t, record, "F../a", end(1, 0)), ErrCorrupt},
+		{"file is the directory", streamOf(t, record, "F..", end(1, 0)), ErrCorrupt},
+		{"file without name", streamOf(t, record, "F", end(1, 0)), ErrCorrupt},
+		{"wrong count of files", streamOf(t, record, "Fa", end(2, 0)), ErrCorrupt},
+		{"wrong count of bytes", streamOf(t, record, "Fa", "Dx", end(1, 2)), ErrCorrupt},
+		{"short end", streamOf(t, record, "E1234567"), ErrCorrupt},
+		{"no end", streamOf(t, record, "Fa", "Dx"), io.ErrUnexpectedEOF},
+		{"no magic", []byte("CCDT"), io.ErrUnexpectedEOF},
+		{"other magic", []byte("GIF89a..........."), ErrCorrupt},
+		{"newer version", append([]byte("CCDTKV\x01\x00"), streamOf(t)[8:]...), ErrFormat},
+		{"huge chunk", append(streamOf(t), 'P', 0xff, 0xff, 0xff, 0xff), ErrCorrupt},
+	} {
+		if _, err := receiveStream(t, c.stream); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", c.what, err, c.want)
+		}
+	}
+}
+
+// TestImporterOrder checks that whole chunks cannot change places unnoticed.
+func TestImporterOrder(t *testing.T) {
+	record := "P" + string(appendRecord(nil, &state{}))
+	head := len(streamOf(t, record, "Fa"))
+	stream := streamOf(t, record, "Fa", "D1", "D2", "E"+string(endPayload(1, 2)))
+	const chunk = chunkHeader + 1 + 4
+	swapped := bytes.Clone(stream)
+	copy(swapped[head:], stream[head+chunk:head+2*chunk])
+	copy(swapped[head+chunk:], stream[head:head+chunk])
+	if _, err := receiveStream(t, stream); err != nil {
+		t.Errorf("in order: %v", err)
+	}
+	if _, err := receiveStream(t, swapped); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("out of order: got %v, want %v", err, ErrCorrupt)
+	}
+}
+
+// FuzzImporter checks that no stream writes outside its directory, panics, or
+// fails otherwise than by saying what is wrong with it.
+func FuzzImporter(f *testing.F) {
+	record := "P" + string(appendRecord(nil, &state{position: batchOf(3, "", "").To}))
+	f.Add(streamOf(f, record, "Fa", "Dx", "E"+string(endPayload(1, 1))))
+	f.Add(streamOf(f, record, "F../../etc/passwd"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		mem, err := receiveStream(t, stream)
+		if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+			t.Errorf("%v", err)
+		}
+		if names, err := mem.List("/"); err != nil || len(names) != 1 {
+			t.Errorf("file system holds %q, %v", names, err)
+		}
+	})
+}
+
+// FuzzRecord checks that what decodes encodes to the same bytes.
+func FuzzRecord(f *testing.F) {
+	f.Add(appendRecord(nil, &state{position: batchOf(3, "", "").To}))
+	f.Add([]byte(strings.Repeat("\x00", 29)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		st, err := decodeRecord(b)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if again := appendRecord(nil, st); !bytes.Equal(again, b) {
+			t.Errorf("%x decodes and encodes to %x", b, again)
+		}
+	})
+}
