@@ -60,6 +60,9 @@ type Verdict struct {
 // fall. A mark that names a position between is rounded down.
 const milestoneEvery = 1024
 
+// largeWriteSet is the number of items above which scratch memory is not kept.
+const largeWriteSet = 1 << 16
+
 // Certifier holds the history and the numbering. It belongs to one goroutine.
 //
 // Invariants:
@@ -88,10 +91,14 @@ type Certifier struct {
 	low        gtid.Set
 
 	last       map[Item]uint64
-	records    queue.Queue[record]
-	hashes     queue.Queue[Item]
+	records    window[record]
+	hashes     window[Item]
 	swept      uint64
 	milestones queue.Queue[milestone]
+
+	// before has last[h] for each item of the write set at hand. Looking an
+	// item up costs a cache miss, so it is done once.
+	before []uint64
 }
 
 // record is what a conflict is judged by and explained with. Snapshot version
@@ -132,7 +139,7 @@ func (c *Certifier) Sequence() uint64 { return c.sequence }
 // for each transaction, what is not yet given back included.
 func (c *Certifier) HistoryItems() int { return c.hashes.Len() + c.records.Len() }
 
-// Certify judges the next transaction.
+// Certify judges the next transaction. It keeps no reference to ws.
 func (c *Certifier) Certify(snapshot gtid.Set, ws WriteSet) Verdict {
 	if !c.low.SubsetOf(snapshot) {
 		return Verdict{Outcome: SnapshotTooOld}
@@ -149,14 +156,21 @@ func (c *Certifier) Certify(snapshot gtid.Set, ws WriteSet) Verdict {
 	v.LastCommitted = c.record(id, snapshot, ws)
 	c.executed = c.executed.Add(id)
 	c.sweep(2*ws.Len() + 2)
+	if cap(c.before) > largeWriteSet {
+		c.before = nil
+	}
 	return v
 }
 
+// conflict looks for the first item in conflict. If there is none, c.before is
+// complete.
 func (c *Certifier) conflict(snapshot gtid.Set, ws WriteSet) (Verdict, bool) {
+	c.before = c.before[:0]
 	for i := range ws.Len() {
-		seq, ok := c.last[ws.Item(i)]
-		if !ok || seq <= c.mark {
-			continue
+		seq := c.last[ws.Item(i)]
+		c.before = append(c.before, seq)
+		if seq <= c.mark {
+			continue // never written, or forgotten
 		}
 		if writer := c.writer(seq); !writer.seenBy(snapshot) {
 			return Verdict{Outcome: Conflict, Item: i, Winner: writer.gtid}, true
@@ -179,11 +193,9 @@ func (c *Certifier) record(id gtid.GTID, snapshot gtid.Set, ws WriteSet) (lastCo
 		lastCommitted = c.sequence - 1
 		c.floor = c.sequence
 	}
-	for i := range ws.Len() {
+	for i, before := range c.before {
 		item := ws.Item(i)
-		if before := c.last[item]; before != c.sequence { // else an item twice in one write set
-			lastCommitted = max(lastCommitted, before)
-		}
+		lastCommitted = max(lastCommitted, before)
 		c.last[item] = c.sequence
 		c.hashes.Push(item)
 	}

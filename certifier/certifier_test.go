@@ -203,3 +203,31 @@ func TestModel(t *testing.T) {
 		})
 	}
 }
+
+// TestLargeWriteSet passes what 16 bits count, and what scratch memory is kept
+// for, and finds the last of many items.
+func TestLargeWriteSet(t *testing.T) {
+	const n = largeWriteSet + 1
+	c := New(group)
+	all := itemsOf(n, func(i int) Item { return Item(i) })
+	if v := c.Certify(gtid.Set{}, writes(all...)); v.Outcome != Certified {
+		t.Fatalf("verdict %+v", v)
+	}
+	for i := range all[:n-1] {
+		all[i] += n
+	}
+	want := Verdict{Outcome: Conflict, Item: n - 1, Winner: gtid.GTID{UUID: group, Number: 1}}
+	if v := c.Certify(gtid.Set{}, writes(all...)); v != want {
+		t.Errorf("verdict %+v, want %+v", v, want)
+	}
+}
+
+// TestCertifyAllocatesNothing holds the hot path to its budget: a transaction
+// of an origin that lags, with items found in the history.
+func TestCertifyAllocatesNothing(t *testing.T) {
+	w := newWorkload(20_000, 8)
+	allocs := testing.AllocsPerRun(2000, func() { w.certify(w.next()) })
+	if allocs != 0 {
+		t.Errorf("%v allocations for each transaction", allocs)
+	}
+}

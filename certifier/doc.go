@@ -26,9 +26,11 @@
 // The history is a window over the log. A history mark at a log index drops
 // what was certified up to there, and a transaction whose S does not contain
 // everything up to the mark is refused as too old. Forgetting is therefore
-// always safe, and memory bounded, whatever a slow member does. A mark takes
-// effect at once, in every answer; the memory is given back a little at a time
-// with each later transaction, so that no delivery pays for it.
+// always safe, and memory bounded, whatever a slow member does: as long as
+// snapshot versions have nothing that the group did not certify, a mark turns
+// verdicts into "too old" and changes no other. A mark takes effect at once, in
+// every answer; the memory is given back a little at a time with each later
+// transaction, so that no delivery pays for it.
 //
 // # Bytes
 //

@@ -82,7 +82,7 @@ func (c *Certifier) appendRecords(b []byte) (_ []byte, err error) {
 // happen to look like one it makes a certifier that keeps its invariants.
 func Restore(b []byte) (*Certifier, error) {
 	d := &decoder{rest: b}
-	if format := d.bytes(1); format != nil && format[0] != stateFormat {
+	if format := d.bytes(1); len(format) == 1 && format[0] != stateFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
 	}
 	c := &Certifier{}
