@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 )
 
@@ -61,8 +62,8 @@ type Config struct {
 	// CacheBytes is the built-in store's block cache. Default 64 MiB.
 	CacheBytes int64
 
-	// TLS authenticates members to each other. nil: plaintext. See
-	// transport.TLSFiles for what it must hold.
+	// TLS authenticates members to each other. nil: plaintext. [TLSFiles] says
+	// what it must hold, and makes one.
 	TLS *tls.Config
 
 	// TransactionSizeLimit is the largest transaction, in bytes of its message:
@@ -91,6 +92,9 @@ type Config struct {
 	// Logger gets what happens. nil: silence.
 	Logger *slog.Logger
 }
+
+// TLSFiles names the PEM files from which its Load makes a Config.TLS.
+type TLSFiles = transport.TLSFiles
 
 // maxTransactionSize leaves room for a frame's and a message's own bytes below
 // the transport's limit.
