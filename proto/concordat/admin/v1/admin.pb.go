@@ -131,7 +131,8 @@ type StatusResponse struct {
 	// The member that answers, as UUID text.
 	Member string      `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"`
 	State  MemberState `protobuf:"varint,4,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
-	// Why the member is in MEMBER_STATE_ERROR.
+	// Why the member is in MEMBER_STATE_ERROR, or what it waits for when it is
+	// MEMBER_STATE_OFFLINE.
 	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	// The member that orders transactions, as UUID text; empty when none is
 	// known.
@@ -285,7 +286,7 @@ func (x *StatusResponse) GetCounters() *Counters {
 // View is the membership at a position of the log.
 type View struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Text id, the same on every member.
+	// Number of the view as text, the same on every member.
 	Id      string    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Members []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
 	// Log position that began the view.
@@ -360,7 +361,7 @@ type Member struct {
 	RaftId  uint64                 `protobuf:"varint,2,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
 	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	State   MemberState            `protobuf:"varint,4,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
-	// Communication protocol version.
+	// Version of the library: major<<16 | minor<<8 | patch.
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Weight in elections.
 	Weight        uint32 `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"`
@@ -440,7 +441,7 @@ func (x *Member) GetWeight() uint32 {
 	return 0
 }
 
-// Counters run from the start of the process.
+// Counters run from the start of the process, but for certified.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Transactions of this member's callers that committed.
@@ -449,7 +450,7 @@ type Counters struct {
 	Conflicts uint64 `protobuf:"varint,2,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
 	// Transactions of this member's callers whose snapshot was too old.
 	SnapshotsTooOld uint64 `protobuf:"varint,3,opt,name=snapshots_too_old,json=snapshotsTooOld,proto3" json:"snapshots_too_old,omitempty"`
-	// Transactions of all members that were certified here, passed or not.
+	// Transactions that passed certification since the group began.
 	Certified uint64 `protobuf:"varint,4,opt,name=certified,proto3" json:"certified,omitempty"`
 	// Transactions of all members that were applied here.
 	Applied uint64 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`

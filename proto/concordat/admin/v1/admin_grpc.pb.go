@@ -35,7 +35,8 @@ type AdminClient interface {
 	// state of the member, and never waits for another one.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Leave takes the member out of the group in order. It returns once the view
-	// without the member is agreed.
+	// without the member is agreed; the process then ends. The last member cannot
+	// leave.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 }
 
@@ -77,7 +78,8 @@ type AdminServer interface {
 	// state of the member, and never waits for another one.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Leave takes the member out of the group in order. It returns once the view
-	// without the member is agreed.
+	// without the member is agreed; the process then ends. The last member cannot
+	// leave.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }

@@ -27,8 +27,9 @@ type ErrorInfo_Code int32
 
 const (
 	ErrorInfo_CODE_UNSPECIFIED ErrorInfo_Code = 0
-	// Another transaction that wrote the same item was certified first. Run
-	// the transaction again. table, key and winner are set.
+	// Another transaction wrote the same item first, or the item is not what
+	// the transaction expects. Nothing happened: read again and run it again.
+	// table and key are set, and winner if certification found the conflict.
 	ErrorInfo_CODE_CONFLICT ErrorInfo_Code = 1
 	// This member takes no writes. Go to primary_address, if it is set.
 	ErrorInfo_CODE_READ_ONLY ErrorInfo_Code = 2
@@ -49,21 +50,28 @@ const (
 	ErrorInfo_CODE_NOT_ONLINE ErrorInfo_Code = 8
 	// The request itself is wrong. text says where.
 	ErrorInfo_CODE_INVALID ErrorInfo_Code = 9
+	// The member has failed and is in ERROR. What it holds can still be read.
+	// Write to another one.
+	ErrorInfo_CODE_FAILED ErrorInfo_Code = 10
+	// The member cannot leave the group as things are. text says why.
+	ErrorInfo_CODE_LEAVE ErrorInfo_Code = 11
 )
 
 // Enum value maps for ErrorInfo_Code.
 var (
 	ErrorInfo_Code_name = map[int32]string{
-		0: "CODE_UNSPECIFIED",
-		1: "CODE_CONFLICT",
-		2: "CODE_READ_ONLY",
-		3: "CODE_NO_QUORUM",
-		4: "CODE_OUTCOME_UNKNOWN",
-		5: "CODE_SNAPSHOT_TOO_OLD",
-		6: "CODE_TOO_LARGE",
-		7: "CODE_CLOSED",
-		8: "CODE_NOT_ONLINE",
-		9: "CODE_INVALID",
+		0:  "CODE_UNSPECIFIED",
+		1:  "CODE_CONFLICT",
+		2:  "CODE_READ_ONLY",
+		3:  "CODE_NO_QUORUM",
+		4:  "CODE_OUTCOME_UNKNOWN",
+		5:  "CODE_SNAPSHOT_TOO_OLD",
+		6:  "CODE_TOO_LARGE",
+		7:  "CODE_CLOSED",
+		8:  "CODE_NOT_ONLINE",
+		9:  "CODE_INVALID",
+		10: "CODE_FAILED",
+		11: "CODE_LEAVE",
 	}
 	ErrorInfo_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":      0,
@@ -76,6 +84,8 @@ var (
 		"CODE_CLOSED":           7,
 		"CODE_NOT_ONLINE":       8,
 		"CODE_INVALID":          9,
+		"CODE_FAILED":           10,
+		"CODE_LEAVE":            11,
 	}
 )
 
@@ -103,7 +113,7 @@ func (x ErrorInfo_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorInfo_Code.Descriptor instead.
 func (ErrorInfo_Code) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14, 0}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // Table names a table.
@@ -642,8 +652,8 @@ func (x *Pair) GetValue() []byte {
 	return nil
 }
 
-// TxnRequest is a whole transaction. A get sees the puts and deletes before it
-// in the list.
+// TxnRequest is a whole transaction, of at most 65,536 operations. A get and an
+// expectation see the puts and deletes before them in the list.
 type TxnRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ops           []*Op                  `protobuf:"bytes,1,rep,name=ops,proto3" json:"ops,omitempty"`
@@ -688,6 +698,82 @@ func (x *TxnRequest) GetOps() []*Op {
 	return nil
 }
 
+// Expectation is what a transaction must find under a key; where it does not,
+// nothing happens and the call fails with CODE_CONFLICT. So a client reads,
+// computes, and writes on the condition that what it read still holds.
+//
+// What was found is sure to hold until the commit only if the transaction also
+// writes that key: the group certifies writes, not reads.
+type Expectation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The value; it does not count when absent is true.
+	Value []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// There must be no such key.
+	Absent        bool `protobuf:"varint,4,opt,name=absent,proto3" json:"absent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expectation) Reset() {
+	*x = Expectation{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expectation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expectation) ProtoMessage() {}
+
+func (x *Expectation) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expectation.ProtoReflect.Descriptor instead.
+func (*Expectation) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Expectation) GetTable() *Table {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
+func (x *Expectation) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Expectation) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Expectation) GetAbsent() bool {
+	if x != nil {
+		return x.Absent
+	}
+	return false
+}
+
 // Op is one operation of a transaction.
 type Op struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -696,6 +782,7 @@ type Op struct {
 	//	*Op_Get
 	//	*Op_Put
 	//	*Op_Delete
+	//	*Op_Expect
 	Op            isOp_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -703,7 +790,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +802,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +815,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Op) GetOp() isOp_Op {
@@ -765,6 +852,15 @@ func (x *Op) GetDelete() *DeleteRequest {
 	return nil
 }
 
+func (x *Op) GetExpect() *Expectation {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Expect); ok {
+			return x.Expect
+		}
+	}
+	return nil
+}
+
 type isOp_Op interface {
 	isOp_Op()
 }
@@ -781,11 +877,17 @@ type Op_Delete struct {
 	Delete *DeleteRequest `protobuf:"bytes,3,opt,name=delete,proto3,oneof"`
 }
 
+type Op_Expect struct {
+	Expect *Expectation `protobuf:"bytes,4,opt,name=expect,proto3,oneof"`
+}
+
 func (*Op_Get) isOp_Op() {}
 
 func (*Op_Put) isOp_Op() {}
 
 func (*Op_Delete) isOp_Op() {}
+
+func (*Op_Expect) isOp_Op() {}
 
 type TxnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -799,7 +901,7 @@ type TxnResponse struct {
 
 func (x *TxnResponse) Reset() {
 	*x = TxnResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +913,7 @@ func (x *TxnResponse) String() string {
 func (*TxnResponse) ProtoMessage() {}
 
 func (x *TxnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +926,7 @@ func (x *TxnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
 func (*TxnResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TxnResponse) GetGtid() string {
@@ -841,7 +943,7 @@ func (x *TxnResponse) GetResults() []*OpResult {
 	return nil
 }
 
-// OpResult is what a get read; it is empty for a put or a delete.
+// OpResult is what a get read; it is empty for other operations.
 type OpResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Value         []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
@@ -852,7 +954,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +966,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +979,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OpResult) GetValue() []byte {
@@ -916,7 +1018,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1030,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1043,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ErrorInfo) GetCode() ErrorInfo_Code {
@@ -1033,18 +1135,24 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"3\n" +
 	"\n" +
 	"TxnRequest\x12%\n" +
-	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\"\xa6\x01\n" +
+	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\"{\n" +
+	"\vExpectation\x12,\n" +
+	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
+	"\x06absent\x18\x04 \x01(\bR\x06absent\"\xde\x01\n" +
 	"\x02Op\x12/\n" +
 	"\x03get\x18\x01 \x01(\v2\x1b.concordat.kv.v1.GetRequestH\x00R\x03get\x12/\n" +
 	"\x03put\x18\x02 \x01(\v2\x1b.concordat.kv.v1.PutRequestH\x00R\x03put\x128\n" +
-	"\x06delete\x18\x03 \x01(\v2\x1e.concordat.kv.v1.DeleteRequestH\x00R\x06deleteB\x04\n" +
+	"\x06delete\x18\x03 \x01(\v2\x1e.concordat.kv.v1.DeleteRequestH\x00R\x06delete\x126\n" +
+	"\x06expect\x18\x04 \x01(\v2\x1c.concordat.kv.v1.ExpectationH\x00R\x06expectB\x04\n" +
 	"\x02op\"V\n" +
 	"\vTxnResponse\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x123\n" +
 	"\aresults\x18\x02 \x03(\v2\x19.concordat.kv.v1.OpResultR\aresults\"6\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
-	"\x05found\x18\x02 \x01(\bR\x05found\"\xd7\x03\n" +
+	"\x05found\x18\x02 \x01(\bR\x05found\"\xf8\x03\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
@@ -1052,7 +1160,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x06winner\x18\x04 \x01(\tR\x06winner\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12'\n" +
 	"\x0fprimary_address\x18\x06 \x01(\tR\x0eprimaryAddress\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\"\xd8\x01\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"\xf9\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -1063,7 +1171,11 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x0eCODE_TOO_LARGE\x10\x06\x12\x0f\n" +
 	"\vCODE_CLOSED\x10\a\x12\x13\n" +
 	"\x0fCODE_NOT_ONLINE\x10\b\x12\x10\n" +
-	"\fCODE_INVALID\x10\t2\xdc\x02\n" +
+	"\fCODE_INVALID\x10\t\x12\x0f\n" +
+	"\vCODE_FAILED\x10\n" +
+	"\x12\x0e\n" +
+	"\n" +
+	"CODE_LEAVE\x10\v2\xdc\x02\n" +
 	"\x02KV\x12@\n" +
 	"\x03Get\x12\x1b.concordat.kv.v1.GetRequest\x1a\x1c.concordat.kv.v1.GetResponse\x12@\n" +
 	"\x03Put\x12\x1b.concordat.kv.v1.PutRequest\x1a\x1c.concordat.kv.v1.PutResponse\x12I\n" +
@@ -1084,7 +1196,7 @@ func file_concordat_kv_v1_kv_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_concordat_kv_v1_kv_proto_goTypes = []any{
 	(ErrorInfo_Code)(0),    // 0: concordat.kv.v1.ErrorInfo.Code
 	(*Table)(nil),          // 1: concordat.kv.v1.Table
@@ -1098,10 +1210,11 @@ var file_concordat_kv_v1_kv_proto_goTypes = []any{
 	(*ScanResponse)(nil),   // 9: concordat.kv.v1.ScanResponse
 	(*Pair)(nil),           // 10: concordat.kv.v1.Pair
 	(*TxnRequest)(nil),     // 11: concordat.kv.v1.TxnRequest
-	(*Op)(nil),             // 12: concordat.kv.v1.Op
-	(*TxnResponse)(nil),    // 13: concordat.kv.v1.TxnResponse
-	(*OpResult)(nil),       // 14: concordat.kv.v1.OpResult
-	(*ErrorInfo)(nil),      // 15: concordat.kv.v1.ErrorInfo
+	(*Expectation)(nil),    // 12: concordat.kv.v1.Expectation
+	(*Op)(nil),             // 13: concordat.kv.v1.Op
+	(*TxnResponse)(nil),    // 14: concordat.kv.v1.TxnResponse
+	(*OpResult)(nil),       // 15: concordat.kv.v1.OpResult
+	(*ErrorInfo)(nil),      // 16: concordat.kv.v1.ErrorInfo
 }
 var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
 	1,  // 0: concordat.kv.v1.GetRequest.table:type_name -> concordat.kv.v1.Table
@@ -1109,28 +1222,30 @@ var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
 	1,  // 2: concordat.kv.v1.DeleteRequest.table:type_name -> concordat.kv.v1.Table
 	1,  // 3: concordat.kv.v1.ScanRequest.table:type_name -> concordat.kv.v1.Table
 	10, // 4: concordat.kv.v1.ScanResponse.pairs:type_name -> concordat.kv.v1.Pair
-	12, // 5: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
-	2,  // 6: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
-	4,  // 7: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
-	6,  // 8: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
-	14, // 9: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
-	0,  // 10: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
-	1,  // 11: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
-	2,  // 12: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
-	4,  // 13: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
-	6,  // 14: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
-	8,  // 15: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
-	11, // 16: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
-	3,  // 17: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
-	5,  // 18: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
-	7,  // 19: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
-	9,  // 20: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
-	13, // 21: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	13, // 5: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
+	1,  // 6: concordat.kv.v1.Expectation.table:type_name -> concordat.kv.v1.Table
+	2,  // 7: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
+	4,  // 8: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
+	6,  // 9: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
+	12, // 10: concordat.kv.v1.Op.expect:type_name -> concordat.kv.v1.Expectation
+	15, // 11: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
+	0,  // 12: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
+	1,  // 13: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
+	2,  // 14: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
+	4,  // 15: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
+	6,  // 16: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
+	8,  // 17: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
+	11, // 18: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
+	3,  // 19: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
+	5,  // 20: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
+	7,  // 21: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
+	9,  // 22: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
+	14, // 23: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_concordat_kv_v1_kv_proto_init() }
@@ -1138,10 +1253,11 @@ func file_concordat_kv_v1_kv_proto_init() {
 	if File_concordat_kv_v1_kv_proto != nil {
 		return
 	}
-	file_concordat_kv_v1_kv_proto_msgTypes[11].OneofWrappers = []any{
+	file_concordat_kv_v1_kv_proto_msgTypes[12].OneofWrappers = []any{
 		(*Op_Get)(nil),
 		(*Op_Put)(nil),
 		(*Op_Delete)(nil),
+		(*Op_Expect)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1149,7 +1265,7 @@ func file_concordat_kv_v1_kv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_kv_v1_kv_proto_rawDesc), len(file_concordat_kv_v1_kv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
