@@ -198,11 +198,8 @@ func (g *Group) Receive(from uint64, m Message) {
 }
 
 func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
-	if m.GetFrom() != from || m.GetTo() != g.id.RaftID || raft.IsLocalMsg(m.GetType()) {
+	if m.GetFrom() != from || m.GetTo() != g.id.RaftID || !plausible(m) {
 		return
-	}
-	if m.GetType() == raftpb.MsgProp {
-		return // proposals come as frames, which can be refused
 	}
 	if at := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap && !g.holds(at) {
 		// The log up to the snapshot is gone, and raft must not believe that

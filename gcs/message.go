@@ -128,6 +128,41 @@ func (m *Message) Size() int {
 	return size
 }
 
+// plausible reports whether one member's raft may say m to another's. raft
+// trusts what it hears: a gap between entries, or a context that it did not
+// make, is a panic, and a request meant for its own member is done.
+func plausible(m *raftpb.Message) bool {
+	if m.GetTerm() == 0 {
+		return false
+	}
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		return consecutive(m)
+	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp:
+		const counter = 8 // of raft's rounds of reading
+		return len(m.GetContext()) == 0 || len(m.GetContext()) == counter
+	case raftpb.MsgAppResp, raftpb.MsgSnap, raftpb.MsgTimeoutNow,
+		raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp:
+		return true
+	default: // proposals, too: they come as frames, which can be refused
+		return false
+	}
+}
+
+// consecutive reports whether the entries of a MsgApp follow on what it says
+// is before them, in terms that a leader of its term can know.
+func consecutive(m *raftpb.Message) bool {
+	index, term := m.GetIndex(), m.GetLogTerm()
+	for _, e := range m.GetEntries() {
+		index++
+		if e.GetIndex() != index || e.GetTerm() < term {
+			return false
+		}
+		term = e.GetTerm()
+	}
+	return term <= m.GetTerm()
+}
+
 func appendUvarints(b []byte, vs ...uint64) []byte {
 	for _, v := range vs {
 		b = binary.AppendUvarint(b, v)
