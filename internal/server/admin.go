@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+)
+
+// admin implements the service Admin.
+type admin struct {
+	adminpb.UnimplementedAdminServer
+	server *Server
+}
+
+// Status implements adminpb.AdminServer.
+func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.StatusResponse, error) {
+	n := a.server.node.Load()
+	if n == nil {
+		return &adminpb.StatusResponse{State: adminpb.MemberState_MEMBER_STATE_OFFLINE, Error: errStarting.Error()}, nil
+	}
+	s := n.Status()
+	response := &adminpb.StatusResponse{
+		Group: s.Group.String(), Incarnation: s.Incarnation.String(), Member: s.Member.String(),
+		State: state(s.State), Leader: uuidText(s.Leader), View: view(s.View),
+		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
+		Executed: s.Executed.String(),
+		Counters: counters(s.Counters),
+	}
+	if s.Err != nil {
+		response.Error = s.Err.Error()
+	}
+	// A store that cannot give its digest is no reason to hide the rest.
+	if digest, at, err := n.Digest(); err == nil {
+		response.Digest, response.DigestPosition = digest[:], at.Index
+		response.Applied, response.Executed = at.Index, at.Executed.String()
+	}
+	return response, nil
+}
+
+// Leave implements adminpb.AdminServer.
+func (a *admin) Leave(ctx context.Context, _ *adminpb.LeaveRequest) (*adminpb.LeaveResponse, error) {
+	n, err := a.server.current()
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	a.server.leaveAsked.Store(true)
+	if err := n.Leave(ctx); err != nil {
+		return nil, toStatus(err)
+	}
+	return &adminpb.LeaveResponse{}, nil
+}
+
+func state(s concordat.State) adminpb.MemberState {
+	switch s {
+	case concordat.Offline:
+		return adminpb.MemberState_MEMBER_STATE_OFFLINE
+	case concordat.Recovering:
+		return adminpb.MemberState_MEMBER_STATE_RECOVERING
+	case concordat.Online:
+		return adminpb.MemberState_MEMBER_STATE_ONLINE
+	case concordat.Error:
+		return adminpb.MemberState_MEMBER_STATE_ERROR
+	}
+	return adminpb.MemberState_MEMBER_STATE_UNSPECIFIED
+}
+
+func view(v concordat.View) *adminpb.View {
+	out := &adminpb.View{Id: strconv.FormatUint(v.ID, 10), Index: v.Index, Cause: v.Cause}
+	for _, m := range v.Members {
+		out.Members = append(out.Members, &adminpb.Member{
+			Uuid: m.UUID.String(), RaftId: m.RaftID, Address: m.Address,
+			State: state(m.State), Version: m.Version, Weight: m.Weight,
+		})
+	}
+	return out
+}
+
+func counters(c concordat.Counters) *adminpb.Counters {
+	return &adminpb.Counters{
+		Committed: c.Committed, Conflicts: c.Conflicts, SnapshotsTooOld: c.SnapshotsTooOld,
+		Certified: c.Sequence, Applied: c.Applied,
+		HistoryItems: c.HistoryItems, LogSyncs: c.LogWrites,
+	}
+}
+
+// uuidText returns u as text, empty for the zero UUID.
+func uuidText(u gtid.UUID) string {
+	if u.IsZero() {
+		return ""
+	}
+	return u.String()
+}

@@ -1,0 +1,29 @@
+// Package server serves a node to clients over gRPC, on an address of its own
+// beside the one on which members talk to each other: the services KV and Admin
+// of proto/concordat, and gRPC's own health service. It has the client's half
+// too: [Dial] makes a connection whose calls fail with the errors of package
+// concordat, as if the node were in the same process.
+//
+// The package owns how errors travel. One of the group becomes a gRPC status
+// with a kvpb.ErrorInfo as its detail, and on the other side the same typed
+// error again: a conflict still names table, key and winner.
+//
+//	concordat            code of ErrorInfo   gRPC status
+//	ErrConflict          CONFLICT            Aborted
+//	ErrSnapshotTooOld    SNAPSHOT_TOO_OLD    Aborted
+//	ErrOutcomeUnknown    OUTCOME_UNKNOWN     Unknown
+//	ErrNotOnline         NOT_ONLINE          Unavailable
+//	ErrClosed            CLOSED              Unavailable
+//	ErrFailed            FAILED              FailedPrecondition
+//	ErrLeave             LEAVE               FailedPrecondition
+//	ErrTooLarge          TOO_LARGE           ResourceExhausted
+//	ErrInvalid           INVALID             InvalidArgument
+//
+// It promises that a call that writes never fails with an error that says less
+// than is known: a connection that breaks under a write is ErrOutcomeUnknown,
+// one that could not be made is ErrNotOnline.
+//
+// It knows nothing of how members agree, keeps no state between calls, and
+// decides nothing: who may write, and when a member has to go, is the node's
+// and the program's business.
+package server

@@ -1,0 +1,237 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
+)
+
+// What one call may ask for.
+const (
+	// maxOps is part of the protocol's text.
+	maxOps = 1 << 16
+	// maxResultBytes bounds what the gets of one Txn bring back.
+	maxResultBytes = 32 << 20
+	// txnAttempts is how often a Txn is run before its client hears of a
+	// conflict. A put or a delete depends on nothing that another transaction
+	// could have changed: it is run until its context ends.
+	txnAttempts = 5
+	// A message of a scan is sent once it has this many bytes or pairs: large
+	// enough to make a message cheap, small enough to come soon.
+	scanBytes = 64 << 10
+	scanPairs = 1024
+)
+
+// kv implements the service KV.
+type kv struct {
+	kvpb.UnimplementedKVServer
+	server *Server
+}
+
+// Get implements kvpb.KVServer.
+func (k *kv) Get(ctx context.Context, r *kvpb.GetRequest) (*kvpb.GetResponse, error) {
+	response := &kvpb.GetResponse{}
+	err := k.view(ctx, func(tx *concordat.Tx) (err error) {
+		response.Value, response.Found, err = get(tx, r)
+		return err
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return response, nil
+}
+
+// Put implements kvpb.KVServer.
+func (k *kv) Put(ctx context.Context, r *kvpb.PutRequest) (*kvpb.PutResponse, error) {
+	id, err := k.update(ctx, func(tx *concordat.Tx) error {
+		return tx.Put(table(r.GetTable()), r.GetKey(), r.GetValue())
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &kvpb.PutResponse{Gtid: id.String()}, nil
+}
+
+// Delete implements kvpb.KVServer.
+func (k *kv) Delete(ctx context.Context, r *kvpb.DeleteRequest) (*kvpb.DeleteResponse, error) {
+	id, err := k.update(ctx, func(tx *concordat.Tx) error {
+		return tx.Delete(table(r.GetTable()), r.GetKey())
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &kvpb.DeleteResponse{Gtid: id.String()}, nil
+}
+
+// Scan implements kvpb.KVServer.
+func (k *kv) Scan(r *kvpb.ScanRequest, stream grpc.ServerStreamingServer[kvpb.ScanResponse]) error {
+	return toStatus(k.view(stream.Context(), func(tx *concordat.Tx) error { return scan(tx, r, stream) }))
+}
+
+func scan(tx *concordat.Tx, r *kvpb.ScanRequest, stream grpc.ServerStreamingServer[kvpb.ScanResponse]) error {
+	t := table(r.GetTable())
+	if err := check(t); err != nil {
+		return err
+	}
+	pairs := tx.Scan
+	if r.GetReverse() {
+		pairs = tx.ScanReverse
+	}
+	var run []*kvpb.Pair
+	var size int
+	var count uint64
+	for key, value := range pairs(t, bound(r.GetFrom()), bound(r.GetTo())) {
+		both := make([]byte, 0, len(key)+len(value))
+		both = append(append(both, key...), value...)
+		run = append(run, &kvpb.Pair{Key: both[:len(key):len(key)], Value: both[len(key):]})
+		size += len(both)
+		if count++; count == r.GetLimit() {
+			break
+		}
+		if size < scanBytes && len(run) < scanPairs {
+			continue
+		}
+		// Send waits while the client is slow, and ends with the stream.
+		if err := stream.Send(&kvpb.ScanResponse{Pairs: run}); err != nil {
+			return err
+		}
+		run, size = nil, 0
+	}
+	if err := tx.Err(); err != nil || len(run) == 0 {
+		return err
+	}
+	return stream.Send(&kvpb.ScanResponse{Pairs: run})
+}
+
+// Txn implements kvpb.KVServer.
+func (k *kv) Txn(ctx context.Context, r *kvpb.TxnRequest) (*kvpb.TxnResponse, error) {
+	if n := len(r.GetOps()); n > maxOps {
+		return nil, toStatus(fmt.Errorf("%w: %d operations in one transaction, the limit is %d; split it",
+			concordat.ErrTooLarge, n, maxOps))
+	}
+	response := &kvpb.TxnResponse{}
+	run := func(tx *concordat.Tx) (err error) {
+		response.Results, err = runOps(tx, r.GetOps())
+		return err
+	}
+	if !writes(r.GetOps()) {
+		// So a member that has failed still answers.
+		if err := k.view(ctx, run); err != nil {
+			return nil, toStatus(err)
+		}
+		return response, nil
+	}
+	id, err := k.update(ctx, run, concordat.WithMaxAttempts(txnAttempts))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	response.Gtid = id.String()
+	return response, nil
+}
+
+func writes(ops []*kvpb.Op) bool {
+	for _, op := range ops {
+		switch op.GetOp().(type) {
+		case *kvpb.Op_Put, *kvpb.Op_Delete:
+			return true
+		}
+	}
+	return false
+}
+
+func runOps(tx *concordat.Tx, ops []*kvpb.Op) ([]*kvpb.OpResult, error) {
+	results := make([]*kvpb.OpResult, len(ops))
+	read := 0
+	for i, op := range ops {
+		result, err := runOp(tx, op)
+		if err != nil {
+			return nil, fmt.Errorf("operation %d: %w", i, err)
+		}
+		if read += len(result.GetValue()); read > maxResultBytes {
+			return nil, fmt.Errorf("operation %d: %w: the transaction reads more than %d bytes; split it",
+				i, concordat.ErrTooLarge, maxResultBytes)
+		}
+		results[i] = result
+	}
+	return results, nil
+}
+
+func runOp(tx *concordat.Tx, op *kvpb.Op) (*kvpb.OpResult, error) {
+	result := &kvpb.OpResult{}
+	var err error
+	switch op := op.GetOp().(type) {
+	case *kvpb.Op_Get:
+		result.Value, result.Found, err = get(tx, op.Get)
+	case *kvpb.Op_Put:
+		err = tx.Put(table(op.Put.GetTable()), op.Put.GetKey(), op.Put.GetValue())
+	case *kvpb.Op_Delete:
+		err = tx.Delete(table(op.Delete.GetTable()), op.Delete.GetKey())
+	case *kvpb.Op_Expect:
+		err = expect(tx, op.Expect)
+	default:
+		err = fmt.Errorf("%w: it is none of get, put, delete and expect", concordat.ErrInvalid)
+	}
+	return result, err
+}
+
+func expect(tx *concordat.Tx, e *kvpb.Expectation) error {
+	t := table(e.GetTable())
+	value, found, err := get(tx, &kvpb.GetRequest{Table: e.GetTable(), Key: e.GetKey()})
+	if err != nil {
+		return err
+	}
+	if found == e.GetAbsent() || found && !bytes.Equal(value, e.GetValue()) {
+		return &ExpectationError{Table: t, Key: e.GetKey()}
+	}
+	return nil
+}
+
+func get(tx *concordat.Tx, r *kvpb.GetRequest) ([]byte, bool, error) {
+	t := table(r.GetTable())
+	if err := check(t); err != nil {
+		return nil, false, err
+	}
+	return tx.Get(t, r.GetKey())
+}
+
+func (k *kv) view(ctx context.Context, fn func(*concordat.Tx) error) error {
+	n, err := k.server.current()
+	if err != nil {
+		return err
+	}
+	return n.View(ctx, fn)
+}
+
+func (k *kv) update(ctx context.Context, fn func(*concordat.Tx) error, opts ...concordat.TxOption) (gtid.GTID, error) {
+	n, err := k.server.current()
+	if err != nil {
+		return gtid.GTID{}, err
+	}
+	return n.Update(ctx, fn, opts...)
+}
+
+func table(t *kvpb.Table) concordat.Table {
+	return concordat.Table{Schema: t.GetSchema(), Name: t.GetName()}
+}
+
+// check is for reads. Writes are checked by the transaction.
+func check(t concordat.Table) error {
+	if err := t.Check(); err != nil {
+		return fmt.Errorf("%w: %w", concordat.ErrInvalid, err)
+	}
+	return nil
+}
+
+// bound is a bound of a scan as package concordat has it.
+func bound(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return b
+}
