@@ -85,6 +85,7 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 		g.removed = g.removed || id == g.id.RaftID
 		delete(g.reports, id)
 		delete(g.stalled, id)
+		delete(g.leavers, id)
 	}
 	return &view
 }

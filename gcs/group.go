@@ -89,7 +89,8 @@ type Group struct {
 	reports  map[uint64]Report
 	ticks    int
 	leaving  bool
-	removed  bool // this member is out of the view, by its own log or a peer's word
+	leavers  map[uint64]bool // members that asked this leader to let them go
+	removed  bool            // this member is out of the view, by its own log or a peer's word
 	clone    clone
 	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
 	changeAt int            // tick of the last membership change proposed
@@ -130,6 +131,7 @@ func New(cfg Config) (*Group, error) {
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
 		reports:   map[uint64]Report{},
 		stalled:   map[uint64]int{},
+		leavers:   map[uint64]bool{},
 	}
 	if err := g.restore(cfg.Checkpoint); err != nil {
 		return nil, err
@@ -307,6 +309,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 	if changed && g.leader != 0 {
 		clear(g.reports)
 		clear(g.stalled)
+		clear(g.leavers)
 		g.resend()
 	}
 }

@@ -82,15 +82,24 @@ func (g *Group) sendLeave() {
 }
 
 // heir is the ONLINE member, other than this one, that has most of the log
-// among those heard from lately.
+// among those that have reported to this leader and do not want to leave
+// themselves: two that both left would hand the lead to each other forever,
+// and neither would have the time to let the other go.
 func (g *Group) heir() uint64 {
 	var best, match uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && pr.Match > match {
+		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && g.wouldStay(id) && pr.Match > match {
 			best, match = id, pr.Match
 		}
 	})
 	return best
+}
+
+// wouldStay reports whether a member has reported to this leader without asking
+// to leave. It asks in every round of reports.
+func (g *Group) wouldStay(id uint64) bool {
+	_, reported := g.reports[id]
+	return reported && !g.leavers[id]
 }
 
 func (g *Group) receiveLeave(from uint64) {
@@ -98,6 +107,7 @@ func (g *Group) receiveLeave(from uint64) {
 	if g.role != raft.StateLeader || !ok {
 		return
 	}
+	g.leavers[from] = true
 	// A refusal is only possible while the view is changing; the member asks
 	// again.
 	_ = g.proposeChange(Change{Kind: Left, Member: m})
