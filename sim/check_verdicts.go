@@ -65,6 +65,10 @@ func (o *oracle) delivered(by string, e, first *entry) string {
 	if first != nil {
 		return ""
 	}
+	// A mark may stand before the transactions of its frame.
+	if f, ok := readFrame(e.raw); ok && f.mark > 0 && f.mark < e.index {
+		o.marked = max(o.marked, o.reached[f.mark-1])
+	}
 	for _, j := range e.judged {
 		s := o.history.submits[j.id]
 		if s == nil {
@@ -76,9 +80,6 @@ func (o *oracle) delivered(by string, e, first *entry) string {
 		}
 	}
 	o.reached = append(o.reached, o.certified)
-	if f, ok := readFrame(e.raw); ok && f.mark > 0 && f.mark <= e.index {
-		o.marked = max(o.marked, o.reached[f.mark-1])
-	}
 	if n := e.executed.Count(); n != o.certified {
 		return fmt.Sprintf("%s has executed %s at %d, but %d transactions were certified", by, e.executed, e.index, o.certified)
 	}

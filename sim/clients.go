@@ -202,7 +202,7 @@ func (c *client) release() {
 // an unknown outcome.
 func (c *client) abandon() {
 	if c.current != nil && c.current.order > 0 {
-		c.member.world.report.Unknown++
+		c.current.lost = true
 	}
 	c.release()
 }

@@ -136,7 +136,7 @@ func (r *run) install(c copied) {
 	importing := &run{member: m, world: w, raftID: r.raftID, session: r.session}
 	importing.cloner = cloner{asked: true, imported: true}
 	m.run = importing
-	importing.after(importing.diskTime(w.plan.disk.flush), func() {
+	importing.after(importing.diskTime(w.plan.disk.install), func() {
 		at, err := m.engine.Import(context.Background(), bytes.NewReader(c.state))
 		if err != nil || at.Index != c.checkpoint.Index {
 			w.violate("engine", "%s imports a state at %d for a checkpoint at %d: %v", m.name, at.Index, c.checkpoint.Index, err)

@@ -92,6 +92,7 @@ type submission struct {
 
 	index uint64 // log index of its delivery, 0 before
 	acked bool   // its caller was told that it committed
+	lost  bool   // its caller was told that nobody knows
 }
 
 // judged is one transaction in a log entry, as a member judged it.

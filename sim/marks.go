@@ -26,7 +26,7 @@ const (
 	markEngineBehindLog
 	markRedelivery
 	markApplyQueueFull
-	markUnknownCommitted
+	markUnknownDelivered
 	markUnknownLost
 	marks // how many there are
 )
@@ -54,7 +54,7 @@ var markNames = [marks]string{
 	markEngineBehindLog:     "restart with the engine behind the log",
 	markRedelivery:          "entry delivered again after a restart",
 	markApplyQueueFull:      "delivery waited for the engine",
-	markUnknownCommitted:    "unknown outcome was a commit",
+	markUnknownDelivered:    "unknown outcome was delivered all the same",
 	markUnknownLost:         "unknown outcome was never delivered",
 }
 

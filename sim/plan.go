@@ -44,6 +44,7 @@ type diskPlan struct {
 	unsync  span  // a log write that asks for no sync
 	apply   span  // a batch
 	flush   span  // of the engine
+	install span  // of a copied state
 	flushes int64 // in a thousand: an engine flushes a part by itself after a batch
 }
 
@@ -127,6 +128,7 @@ func drawDisk(r *rand.Rand) diskPlan {
 			span{50 * microsecond, millisecond},
 			span{millisecond, 20 * millisecond}),
 		flush:   span{millisecond, 30 * millisecond},
+		install: pick(r, span{millisecond, 30 * millisecond}, span{50 * millisecond, second}),
 		flushes: pick[int64](r, 0, 20, 200),
 	}
 }
@@ -147,7 +149,7 @@ func drawFaults(r *rand.Rand) faultPlan {
 		partition: r.IntN(4),
 		oneWay:    r.IntN(3),
 		storm:     r.IntN(2),
-		leave:     r.IntN(2),
+		leave:     r.IntN(3),
 		stall:     r.IntN(3),
 	}
 }

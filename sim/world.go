@@ -158,9 +158,6 @@ func (w *world) awaitQuiet(deadline int64) {
 
 // unrest says what is not quiet yet.
 func (w *world) unrest() string {
-	if m := w.members[0]; len(w.members) == 1 && m.gone {
-		return ""
-	}
 	level := uint64(0)
 	for _, m := range w.members {
 		if m.gone {
@@ -203,8 +200,15 @@ func (w *world) count() {
 	r.Committed = int(w.history.state.certified)
 	r.Refused = w.history.refused
 	for _, s := range w.history.ordered {
-		if s.acked {
+		switch {
+		case s.acked:
 			r.Acknowledged++
+		case s.lost && s.index == 0:
+			r.Unknown++
+			w.reached[markUnknownLost]++
+		case s.lost:
+			r.Unknown++
+			w.reached[markUnknownDelivered]++
 		}
 	}
 	r.Marks = w.reached.named()
