@@ -173,10 +173,11 @@ func TestCloneIsInterrupted(t *testing.T) {
 	}
 }
 
-// liar serves clones that are not what they should be.
+// liar is a server that does not do what a member does.
 type liar struct {
 	peerpb.UnimplementedPeerServer
-	chunks []*peerpb.CloneChunk
+	chunks  []*peerpb.CloneChunk
+	answers []*peerpb.ConnectResponse
 }
 
 func (l liar) Clone(_ *peerpb.CloneRequest, stream grpc.ServerStreamingServer[peerpb.CloneChunk]) error {
@@ -188,6 +189,34 @@ func (l liar) Clone(_ *peerpb.CloneRequest, stream grpc.ServerStreamingServer[pe
 	return nil
 }
 
+func (l liar) Connect(stream serverStream) error {
+	for _, a := range l.answers {
+		if err := stream.Send(a); err != nil {
+			return err
+		}
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+// serve runs the liar and returns its address.
+func (l liar) serve(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	peerpb.RegisterPeerServer(server, l)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		<-served
+	})
+	return listener.Addr().String()
+}
+
 func TestCloneIsVerified(t *testing.T) {
 	for name, test := range map[string]struct {
 		chunks []*peerpb.CloneChunk
@@ -197,18 +226,37 @@ func TestCloneIsVerified(t *testing.T) {
 		"cut off":  {[]*peerpb.CloneChunk{{Data: []byte("abc"), Crc32C: 0x364b3fb7}}, io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			server := grpc.NewServer()
-			peerpb.RegisterPeerServer(server, liar{chunks: test.chunks})
-			served := make(chan error, 1)
-			go func() { served <- server.Serve(l) }()
-			defer func() { server.Stop(); <-served }()
-			if got, err := readClone(t, l.Addr().String(), nil); !errors.Is(err, test.want) {
+			if got, err := readClone(t, liar{chunks: test.chunks}.serve(t), nil); !errors.Is(err, test.want) {
 				t.Errorf("got %q, %v, want %v", got, err, test.want)
 			}
 		})
 	}
+}
+
+// The dialer, too, looks at who answers.
+func TestWelcomeIsChecked(t *testing.T) {
+	a := start(t, 1)
+	welcome := func(change func(*peerpb.Identity)) *peerpb.ConnectResponse {
+		id := start(t, 2).Identity()
+		change(id)
+		return &peerpb.ConnectResponse{Welcome: &peerpb.Welcome{Identity: id}}
+	}
+	for _, test := range []struct {
+		change func(*peerpb.Identity)
+		want   peerpb.RefusalReason
+	}{
+		{func(id *peerpb.Identity) { id.Group = make([]byte, 16) }, peerpb.RefusalReason_REFUSAL_REASON_WRONG_GROUP},
+		{func(id *peerpb.Identity) { id.Incarnation = make([]byte, 16) }, peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION},
+		{func(id *peerpb.Identity) { id.RaftId = 5 }, peerpb.RefusalReason_REFUSAL_REASON_NOT_THIS_MEMBER},
+	} {
+		impostor := liar{answers: []*peerpb.ConnectResponse{welcome(test.change)}}
+		a.SetPeers(map[uint64]string{2: impostor.serve(t)})
+		a.refused(t, 2, test.want)
+	}
+	if a.wasUp(2) {
+		t.Error("an impostor was believed")
+	}
+	right := welcome(func(*peerpb.Identity) {})
+	a.SetPeers(map[uint64]string{2: liar{answers: []*peerpb.ConnectResponse{right, right}}.serve(t)})
+	a.logged(t, "no stream to peer", "unexpected answer")
 }

@@ -26,7 +26,14 @@ import (
 // gRPC's pool, and allocate and copy each again on the other side; and that
 // pool clears a whole MiB for any buffer of more than 32 KiB. Here a message is
 // encoded once, into the buffer that goes out, and decoded out of the buffers
-// that came in.
+// that came in. Measured from Send to Receive over loopback on 2 busy cores:
+//
+//	             plain codec           this one
+//	frame 128 B   1.1 µs, 2 allocs     0.6 µs, 0 allocs
+//	frame 4 KiB  12.1 µs, 2 allocs     6.7 µs, 0 allocs
+//	append 4 KiB 17.1 µs, 12 allocs    9.0 µs, 10 allocs (raft's own decoding)
+//
+// Most of what is left is the kernel's loopback and the copies to and from it.
 type codec struct {
 	encoding.CodecV2 // for everything else
 	pool             *bufferPool
@@ -70,9 +77,10 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// appendBatch appends to buf the wire form of as many of msgs as fit into
-// limit bytes, at least one, and returns how many that were. A message that
-// cannot be encoded, or is larger than maxMessage, is left out and reported.
+// appendBatch appends to buf, which is empty, the wire form of as many of msgs
+// as fit into limit bytes, at least one, and returns how many that were. A
+// message that cannot be encoded, or is larger than maxMessage, counts, but is
+// left out and reported.
 func appendBatch(buf []byte, msgs []gcs.Message, limit, maxMessage int) (_ []byte, n int, err error) {
 	for ; n < len(msgs); n++ {
 		m := &msgs[n]
@@ -97,6 +105,9 @@ func appendBatch(buf []byte, msgs []gcs.Message, limit, maxMessage int) (_ []byt
 			buf = moveTail(buf, length, w-width)
 		}
 		binary.PutUvarint(buf[start+1:], uint64(length))
+		if start > 0 && len(buf) > limit { // its size was estimated too low
+			return buf[:start], n, err
+		}
 	}
 	return buf, n, err
 }
@@ -176,6 +187,9 @@ func measure(b []byte) (count, frames int, err error) {
 		num, typ, n := protowire.ConsumeField(b)
 		if n < 0 {
 			return 0, 0, malformed("%w", protowire.ParseError(n))
+		}
+		if num > protowire.MaxValidNumber || typ == protowire.StartGroupType { // which protowire lets pass
+			return 0, 0, malformed("field %d of wire type %d", num, typ)
 		}
 		if (num == 1 || num == 2) && typ != protowire.BytesType {
 			return 0, 0, malformed("field %d has wire type %d", num, typ)

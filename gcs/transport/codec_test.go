@@ -28,7 +28,7 @@ func drawMessage(t *rapid.T) gcs.Message {
 		gcs.MessageRaft, gcs.MessageFrame, gcs.MessageRefusal, gcs.MessageReport, gcs.MessageLeave,
 	}).Draw(t, "kind"); kind {
 	case gcs.MessageRaft:
-		m := &raftpb.Message{Term: new(rapid.Uint64().Draw(t, "term")), Context: bytesOf("context")}
+		m := &raftpb.Message{Term: new(rapid.Uint64().Draw(t, "term")), Context: bytesOf("context")} // which Size does not count
 		for range rapid.IntRange(0, 3).Draw(t, "entries") {
 			m.Entries = append(m.Entries, &raftpb.Entry{Data: bytesOf("data")})
 		}
@@ -58,6 +58,9 @@ func TestBatchesRoundTrip(t *testing.T) {
 			var want peerpb.ConnectRequest
 			if err := proto.Unmarshal(batch, &want); err != nil {
 				t.Fatal(err)
+			}
+			if n > 1 && len(batch) > limit {
+				t.Fatalf("%d messages in a batch of %d bytes", n, len(batch))
 			}
 			in := decodeRequest(batch)
 			if in.err != nil || in.hello != nil || len(in.msgs) != n || len(want.GetMessages()) != n {
@@ -108,6 +111,8 @@ func TestDecodeRequestErrors(t *testing.T) {
 		{"hello garbage", "\x0a\x02\xff\xff", errMalformed},
 		{"end of no group", "\x1c", errMalformed},
 		{"field 0", "\x02\x00", errMalformed},
+		{"field above all", "\xa0\x8a\x8c\x8c0\x00", errMalformed},
+		{"group", "\x1b\x1c", errMalformed},
 		{"no message", "\x12\x00", gcs.ErrMessage},
 	} {
 		if in := decodeRequest([]byte(test.bytes)); !errors.Is(in.err, test.want) {

@@ -41,6 +41,9 @@ const (
 	keepaliveTimeout = 5 * time.Second
 )
 
+// maxConnectionIdle is how long a connection without any call is served.
+const maxConnectionIdle = time.Minute
+
 // Handler takes what comes from the network. Its methods are called from
 // several goroutines at a time; what is said of the order for each holds among
 // the calls for one peer. None may call [Transport.Close] or

@@ -297,6 +297,64 @@ func TestSetIncarnationWaitsForTheHandler(t *testing.T) {
 	a.refused(t, 2, peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION)
 }
 
+// Nothing that was queued under the old incarnation leaves under the new one.
+func TestSetIncarnationEmptiesQueues(t *testing.T) {
+	a := start(t, 1, func(c *Config) { c.HandshakeTimeout = time.Hour })
+	a.SetPeers(map[uint64]string{2: deaf(t)})
+	a.Send(2, frame(1, 0))
+	a.SetIncarnation(gtid.UUID{0: 0x1c, 15: 2})
+	q := a.peers[2].queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.msgs) != 0 || q.bytes != 0 || q.count != 0 {
+		t.Errorf("%d messages of %d bytes are left", q.count, q.bytes)
+	}
+}
+
+// What a sender has taken counts until it is done, whatever is dropped
+// meanwhile.
+func TestQueueAccounts(t *testing.T) {
+	q := newQueue(1<<20, 3)
+	m := frame(0, 100)
+	for range 2 {
+		q.push(m)
+	}
+	taken := q.take(t.Context(), nil)
+	q.push(m)
+	if q.push(m) {
+		t.Error("messages under way do not count")
+	}
+	q.drop()
+	if q.count != 2 || q.bytes != 2*m.Size() {
+		t.Errorf("%d messages of %d bytes count while 2 are under way", q.count, q.bytes)
+	}
+	q.done(taken)
+	if q.count != 0 || q.bytes != 0 {
+		t.Errorf("%d messages of %d bytes count in an empty queue", q.count, q.bytes)
+	}
+}
+
+// A peer that shows up is dialed at once, however long the pause.
+func TestWhoDialsIsDialed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	patient := start(t, 1, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour })
+	patient.SetPeers(map[uint64]string{2: address})
+	patient.until(t, "an attempt in vain", func() bool { return len(patient.downs[2]) == 1 })
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	late := startOn(t, 2, l)
+	late.dials(patient)
+	patient.untilUp(t, 2, 1)
+}
+
 func TestCloseIsFinal(t *testing.T) {
 	a, b := start(t, 1), start(t, 2)
 	b.gate = make(chan struct{})
