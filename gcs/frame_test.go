@@ -3,15 +3,12 @@ package gcs
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
-
-var compareUnexported = cmp.AllowUnexported(fifo{}, origin{}, frameHeader{}, View{})
 
 // accepted is the naive picture of the rule: everything that was delivered,
 // and the question whether a frame comes right after it.
@@ -187,7 +184,7 @@ func TestDecodeFrameAliases(t *testing.T) {
 	if &msgs[0] != &into[:1][0] {
 		t.Error("the slice of messages was not reused")
 	}
-	if got := fmt.Sprintf("%s", append(msgs[0], "!!!!"...)); got != "one!!!!" || string(msgs[1]) != "two" {
+	if got := string(append(msgs[0], "!!!!"...)); got != "one!!!!" || string(msgs[1]) != "two" {
 		t.Errorf("appending to the first message made the second %q", msgs[1])
 	}
 	b[len(b)-1] = 'O'

@@ -1,6 +1,8 @@
 package gcs
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -50,7 +52,10 @@ func (l *memlog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 func (l *memlog) write(w LogWrite) {
 	if len(w.Entries) > 0 {
 		keep := w.Entries[0].GetIndex() - l.cut - 1
-		l.entries = append(l.entries[:keep:keep], w.Entries...)
+		if keep < uint64(len(l.entries)) {
+			l.entries = slices.Clone(l.entries[:keep]) // readers may hold the rest
+		}
+		l.entries = append(l.entries, w.Entries...)
 	}
 	if h := w.HardState; h != nil {
 		l.hard = HardState{h.GetTerm(), h.GetVote(), h.GetCommit()}

@@ -282,6 +282,7 @@ func (v View) flaw() string {
 func (c Change) confChange() *raftpb.ConfChangeV2 {
 	typ := raftpb.ConfChangeAddNode
 	switch c.Kind {
+	case Bootstrapped, Promoted:
 	case Joined:
 		typ = raftpb.ConfChangeAddLearnerNode
 	case Left:
