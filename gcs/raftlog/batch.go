@@ -15,6 +15,8 @@ func put(b *pebble.Batch, key, value []byte) {
 	_ = op.Finish()
 }
 
+func remove(b *pebble.Batch, key []byte) { _ = b.Delete(key, nil) }
+
 // putEntryInto encodes e in the batch's own memory.
 func putEntryInto(b *pebble.Batch, e *raftpb.Entry) {
 	op := b.SetDeferred(indexKeyLen, entryHeaderLen+len(e.GetData()))
@@ -58,7 +60,7 @@ func removeEntries(b *pebble.Batch, lo, hi uint64) {
 }
 
 func removeCheckpoint(b *pebble.Batch, h head) {
-	_ = b.Delete(indexKey(kindCheckpoint, h.index), nil)
+	remove(b, indexKey(kindCheckpoint, h.index))
 	removeBlob(b, h.blob)
 }
 

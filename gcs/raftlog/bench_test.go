@@ -17,9 +17,9 @@ import (
 // benchmark's own, which makes the entries.
 func BenchmarkWrite(b *testing.B) {
 	for _, entries := range []int{1, 32} {
-		for _, cold := range []bool{true, false} {
-			b.Run(fmt.Sprintf("entries=%d/cold=%t", entries, cold), func(b *testing.B) {
-				benchmarkWrite(b, entries, raftlog.Options{ColdSegments: cold})
+		for _, warm := range []bool{false, true} {
+			b.Run(fmt.Sprintf("entries=%d/warm=%t", entries, warm), func(b *testing.B) {
+				benchmarkWrite(b, entries, raftlog.Options{WarmSegments: warm})
 			})
 		}
 	}

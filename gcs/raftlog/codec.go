@@ -20,6 +20,7 @@ const (
 	kindIdentity   = 0x02
 	kindHardState  = 0x03
 	kindCut        = 0x04
+	kindFiller     = 0x05
 	kindEntry      = 0x10
 	kindCheckpoint = 0x20
 	kindChunk      = 0x21

@@ -29,6 +29,7 @@
 //	| 0x02 |                  |  identity
 //	| 0x03 |                  |  hard state
 //	| 0x04 |                  |  cut: the last entry forgotten by Truncate or Reset
+//	| 0x05 |                  |  filler, gone in the batch that writes it
 //	| 0x10 | index 8          |  entry
 //	| 0x20 | index 8          |  head of a checkpoint
 //	| 0x21 | blob 8 | chunk 4 |  a slice of a checkpoint's data
@@ -60,11 +61,9 @@
 // # Latency
 //
 // The cost of a Write is one fdatasync. Pebble reuses the files of its
-// write-ahead log (on by default, up to five files here), and syncing a file
-// whose blocks exist is markedly cheaper than growing one. After Open there are
-// none to reuse, so Open writes two in advance: the one in use, and the next.
-// From then on one is being written while the other is flushed. See
-// [Options.ColdSegments].
+// write-ahead log (it does so by default, and keeps up to five here), and
+// syncing a file whose blocks exist is markedly cheaper than growing one. After
+// Open there are none to reuse: see [Options.WarmSegments].
 //
 // The log is opened with big memtables, because an entry that is truncated
 // before its memtable is flushed never costs more than its place in the

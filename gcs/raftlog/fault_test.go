@@ -281,7 +281,7 @@ func TestCrashWhileWriting(t *testing.T) {
 		fs := vfs.NewCrashableMem()
 		o := small(fs)
 		o.SegmentBytes = 64 << 10
-		o.ColdSegments = seed%2 == 0
+		o.WarmSegments = seed%2 == 1
 		l := mustOpen(t, o)
 		var acked atomic.Uint64
 		var wg sync.WaitGroup

@@ -26,7 +26,7 @@ const dir = "data/log"
 // hundred bytes overflows.
 func small(fs vfs.FS) raftlog.Options {
 	return raftlog.Options{
-		FS: fs, TailBytes: 1 << 10, SegmentBytes: 512 << 10, CacheBytes: 64 << 10, ChunkBytes: 999, ColdSegments: true,
+		FS: fs, TailBytes: 1 << 10, SegmentBytes: 512 << 10, CacheBytes: 64 << 10, ChunkBytes: 999,
 	}
 }
 
@@ -67,7 +67,7 @@ func TestConformance(t *testing.T) {
 		return &crashDisk{fs: vfs.NewCrashableMem(), opts: func(fs vfs.FS) raftlog.Options {
 			o := small(fs)
 			o.TailBytes = tail
-			o.ColdSegments = tail != 1
+			o.WarmSegments = tail == 1
 			return o
 		}}
 	}})

@@ -29,9 +29,9 @@ func Open(dir string, opts Options) (*Log, error) {
 		return nil, err
 	}
 	f := newFailure(opts)
-	warm := opts.SegmentBytes
-	if opts.ColdSegments {
-		warm = 0
+	warm := 0
+	if opts.WarmSegments {
+		warm = opts.SegmentBytes
 	}
 	s, err := openStore(dir, opts.pebble(f, lock), f, warm)
 	if err != nil {
@@ -130,14 +130,23 @@ func (l *Log) load() error {
 	return l.beginSegment()
 }
 
-// beginSegment writes the format version and goes on in a new segment, for two
-// reasons. Pebble creates a directory in its oldest format and raises it then;
-// a segment that is open since before has no marks from which a torn end could
-// be told from a flipped bit. And the segment that Open began with becomes the
-// one to be reused next, so that there are two warm ones.
+// beginSegment writes the format version and goes on in a new segment. Pebble
+// creates a directory in its oldest format and raises it then; a segment that
+// is open since before has no marks from which a torn end could be told from a
+// flipped bit.
+//
+// If segments are to be warm, it also brings Pebble to full-sized memtables: a
+// record of nearly half the largest size needs one that is half of it, and the
+// one after that has all. The record goes in the batch that writes it, so it
+// never reaches a table. What Open has used of segments by then is reused.
 func (l *Log) beginSegment() error {
 	if err := l.writable(); err != nil {
 		return err
+	}
+	if l.opts.WarmSegments {
+		filler := []byte{kindFiller}
+		put(l.batch, filler, make([]byte, l.opts.SegmentBytes/16*7))
+		remove(l.batch, filler)
 	}
 	key := []byte{kindFormat}
 	put(l.batch, key, encodeFormat(key, formatVersion))

@@ -33,13 +33,14 @@ type Options struct {
 	// to four times this while flushes lag. Default: 64 MiB.
 	SegmentBytes int
 
-	// ColdSegments leaves out what Open otherwise does to make the first
-	// writes as fast as later ones: it writes two segments' worth of zeros,
-	// so that the first segments exist on disk like the ones that Pebble
-	// reuses. Measured on ext4, the median synced write of 32 small entries
-	// takes a third less time on a segment that exists; writing two segments
-	// of 64 MiB takes some tenths of a second. Default: false.
-	ColdSegments bool
+	// WarmSegments makes the first writes after Open as fast as later ones.
+	// Pebble reuses the files of its write-ahead log, and a sync costs less
+	// on blocks that exist; but its memtables, and segments with them, start
+	// small and grow, and small segments are reused too, so that without this
+	// it takes hundreds of megabytes until all segments are full-grown. With
+	// it Open writes three whole segments in advance: at 64 MiB that takes
+	// about half a second. Default: false.
+	WarmSegments bool
 
 	// CacheBytes is the size of Pebble's block cache, used by readers of old
 	// entries only, who read in sequence and profit little. Default: 8 MiB.
