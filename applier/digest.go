@@ -43,21 +43,11 @@ func (d *Digester) Digest() (sum Digest) {
 	return sum
 }
 
-// Add accounts for a pair that enters the state.
-func (d *Digester) Add(t Table, key, value []byte) {
-	h1, h2 := d.hash(t, key, value)
-	d.h1 += h1
-	d.h2 += h2
-}
+// PairHash is what one pair contributes to a digest.
+type PairHash struct{ h1, h2 uint64 }
 
-// Remove accounts for a pair that leaves the state. The pair must be in it.
-func (d *Digester) Remove(t Table, key, value []byte) {
-	h1, h2 := d.hash(t, key, value)
-	d.h1 -= h1
-	d.h2 -= h2
-}
-
-func (d *Digester) hash(t Table, key, value []byte) (h1, h2 uint64) {
+// Hash returns the contribution of a pair. It does not change the digest.
+func (d *Digester) Hash(t Table, key, value []byte) PairHash {
 	b := d.pair[:0]
 	b = append(append(b, byte(len(t.Schema))), t.Schema...)
 	b = append(append(b, byte(len(t.Name))), t.Name...)
@@ -66,5 +56,24 @@ func (d *Digester) hash(t Table, key, value []byte) (h1, h2 uint64) {
 	if cap(b) <= maxKeptPair {
 		d.pair = b
 	}
-	return murmur3.Sum128(b)
+	h1, h2 := murmur3.Sum128(b)
+	return PairHash{h1, h2}
 }
+
+// AddHash accounts for a pair that enters the state.
+func (d *Digester) AddHash(h PairHash) {
+	d.h1 += h.h1
+	d.h2 += h.h2
+}
+
+// RemoveHash accounts for a pair that leaves the state. The pair must be in it.
+func (d *Digester) RemoveHash(h PairHash) {
+	d.h1 -= h.h1
+	d.h2 -= h.h2
+}
+
+// Add is AddHash of Hash.
+func (d *Digester) Add(t Table, key, value []byte) { d.AddHash(d.Hash(t, key, value)) }
+
+// Remove is RemoveHash of Hash.
+func (d *Digester) Remove(t Table, key, value []byte) { d.RemoveHash(d.Hash(t, key, value)) }

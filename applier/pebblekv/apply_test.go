@@ -1,55 +1,69 @@
 package pebblekv
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/concordatdb/concordat/applier"
 )
 
-// TestOverlay compares the overlay with a map.
-func TestOverlay(t *testing.T) {
+// TestPairCache compares the cache with maps: what it knows is true, and it
+// knows all that the batch under construction touched.
+func TestPairCache(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var o overlay
-		for range rapid.IntRange(1, 3).Draw(t, "batches") {
-			want := map[string]string{}
-			for range rapid.IntRange(0, 40).Draw(t, "keys") {
-				k := rapid.StringOfN(rapid.RuneFrom([]rune{0, 'a', 'b'}), 0, 3, -1).Draw(t, "key")
-				v := rapid.StringN(1, 2, -1).Draw(t, "value")
-				entry := o.find([]byte(k))
-				if was, ok := want[k]; ok != (entry != nil) || ok && string(entry.value) != was {
-					t.Fatalf("find %q: %v, want %q, %v", k, entry, was, ok)
+		var c pairCache
+		var d applier.Digester
+		committed := map[keyID]pairState{}
+		for range rapid.IntRange(1, 8).Draw(t, "batches") {
+			c.begin()
+			touched := map[keyID]pairState{}
+			for range rapid.IntRange(0, 30).Draw(t, "keys") {
+				// Few sets, so that pairs push each other out.
+				n := rapid.Uint64Range(0, 11).Draw(t, "key")
+				id := keyID{lo: n % 3, hi: n}
+				want, ok := touched[id]
+				if !ok {
+					want = committed[id]
 				}
-				if entry == nil {
-					entry = o.add([]byte(k))
+				if got, known := c.find(id); known && got != want || ok && !known {
+					t.Fatalf("find %v: %v, %v, want %v, %v", id, got, known, want, ok)
 				}
-				entry.value = []byte(v)
-				want[k] = v
+				value := binary.AppendUvarint(nil, rapid.Uint64().Draw(t, "value"))
+				state := pairState{live: len(value)%2 == 1, hash: d.Hash(table, nil, value)}
+				c.touch(id, state)
+				touched[id] = state
 			}
-			o.reset()
-			for k := range want {
-				if o.find([]byte(k)) != nil {
-					t.Fatalf("%q is found after a reset", k)
+			if rapid.Bool().Draw(t, "commit") {
+				c.commit()
+				for id, state := range touched {
+					committed[id] = state
 				}
 			}
 		}
 	})
 }
 
-// TestOverlayCollision checks keys that share a hash.
-func TestOverlayCollision(t *testing.T) {
-	var o overlay
-	o.add([]byte("first")).value = []byte("1")
-	hash := o.hash([]byte("second"))
-	o.first[hash] = 0 // as if "first" had it
-	if o.find([]byte("second")) != nil {
-		t.Fatal("found another key")
+// TestPairCacheKeeps checks that the cache is of use.
+func TestPairCacheKeeps(t *testing.T) {
+	var c pairCache
+	id := func(n uint64) keyID { return keyID{lo: 5, hi: n} }
+	for n := range uint64(4) {
+		c.begin()
+		c.touch(id(n), pairState{live: true})
+		c.commit()
 	}
-	o.add([]byte("second")).value = []byte("2")
-	delete(o.first, o.hash([]byte("first")))
-	o.first[o.hash([]byte("first"))] = 1
-	for key, want := range map[string]string{"first": "1", "second": "2"} {
-		if e := o.find([]byte(key)); e == nil || string(e.value) != want {
-			t.Errorf("find %q: %v, want %q", key, e, want)
+	c.begin()
+	c.touch(id(2), pairState{}) // again, in place
+	c.commit()
+	c.begin()
+	for n, want := range []bool{false, false, true, true} {
+		if _, known := c.find(id(uint64(n))); known != want {
+			t.Errorf("key %d: known %v, want %v", n, known, want)
 		}
+	}
+	if state, _ := c.find(id(2)); state.live {
+		t.Error("an older state of a key is found")
 	}
 }

@@ -34,7 +34,8 @@ type store struct {
 	reap   chan *pebble.Snapshot // to the reaper; closed to end it
 	reaped chan struct{}         // closed when the reaper has ended
 
-	visible atomic.Pointer[state] // what readers see, see begin
+	visible atomic.Pointer[state] // what readers see
+	commits atomic.Uint64         // odd while a commit is under way
 	writer  writer                // scratch of apply
 
 	mu    sync.Mutex
@@ -162,11 +163,13 @@ func (s *store) do(j job) (err error) {
 	if j.batch == nil {
 		return j.call()
 	}
-	if err := j.batch.Commit(pebble.NoSync); err != nil {
-		return err
+	s.commits.Add(1)
+	err = j.batch.Commit(pebble.NoSync)
+	if err == nil {
+		s.visible.Store(j.next)
 	}
-	s.visible.Store(j.next)
-	return nil
+	s.commits.Add(1)
+	return err
 }
 
 // call has the worker call f. It returns f's error, or the failure of the
@@ -194,17 +197,23 @@ func (s *store) submit(j job) error {
 	}
 }
 
-// begin opens a snapshot with the state that it shows. It takes no lock that a
-// commit holds. That Pebble's snapshot and the pointer visible speak of the same
-// moment is checked, not assumed: the position record is read through the
-// snapshot, and only if its index is another one is it decoded. Indexes grow
-// strictly, so an equal index is an equal state.
+// begin opens a snapshot with the state that it shows. It waits for no commit.
+//
+// Pebble's snapshot and the pointer visible must speak of the same moment. They
+// do if no commit was under way at any time in between, which the counter
+// tells: commits change it before they become readable and after they have set
+// visible. Otherwise, rarely, the position record is read through the snapshot,
+// and is right by its nature.
 func (s *store) begin() (applier.Snapshot, error) {
+	commits := s.commits.Load()
+	st := s.visible.Load()
 	reader := s.db.NewSnapshot()
-	st, err := s.stateOf(reader)
-	if err != nil {
-		s.release(reader)
-		return nil, err
+	if commits%2 == 1 || s.commits.Load() != commits {
+		var err error
+		if st, err = s.stateOf(reader); err != nil {
+			s.release(reader)
+			return nil, err
+		}
 	}
 	snap := &snapshot{store: s, reader: reader, state: st}
 	s.mu.Lock()
