@@ -1,0 +1,358 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+var (
+	groupName   = gtid.UUID{15: 0x0a}
+	incarnation = gtid.UUID{15: 0x0f}
+)
+
+// settings are what tests set of a member's configuration; zero means ample.
+type settings struct{ applyBytes, historyItems, checkpointBytes int }
+
+// world is members whose disks are at once as durable as asked and whose
+// messages arrive at once, in order. Only engines may take their time.
+type world struct {
+	t       testing.TB
+	members []*member
+}
+
+type member struct {
+	world    *world
+	settings settings
+	identity gcs.Identity
+	log      memlog
+	saved    []gcs.Checkpoint
+	replica  *Replica
+	inbox    []Event
+
+	// The engine. While it is held, tasks wait.
+	held     bool
+	tasks    []Task
+	position applier.Position
+	durable  uint64
+	batches  []batch
+
+	pinned uint64 // log index of a snapshot held open, 0 for none
+
+	answers  []Answer
+	joins    []JoinAnswer
+	leaves   []LeaveAnswer
+	exports  []Export
+	states   []State // each new one
+	verdicts map[uint64][]string
+	executed map[uint64]string
+	views    []string
+}
+
+// batch is one that the engine has applied.
+type batch struct {
+	to       applier.Position
+	payloads []string
+}
+
+func newWorld(t testing.TB) *world { return &world{t: t} }
+
+func (w *world) member(n byte, s settings) *member {
+	m := &member{
+		world: w, settings: s,
+		identity: gcs.Identity{
+			Group: groupName, Incarnation: incarnation, Member: gtid.UUID{n}, RaftID: uint64(n), Session: 1,
+		},
+		verdicts: map[uint64][]string{}, executed: map[uint64]string{},
+	}
+	w.members = append(w.members, m)
+	return m
+}
+
+func (m *member) info() gcs.Member {
+	return gcs.Member{
+		UUID: m.identity.Member, RaftID: m.identity.RaftID, Address: fmt.Sprintf("member-%d", m.identity.RaftID),
+	}
+}
+
+// newFounder is the one member of a new group, which has not run yet.
+func newFounder(t testing.TB, s settings) *member {
+	m := newWorld(t).member(1, s)
+	write, err := gcs.Bootstrap(m.identity, m.info())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.log.write(write)
+	m.start()
+	return m
+}
+
+// newGroup is three ONLINE members, led by the first.
+func newGroup(t testing.TB, s settings) *world {
+	founder := newFounder(t, s)
+	w := founder.world
+	founder.tick(40)
+	for n := byte(2); n <= 3; n++ {
+		w.join(w.member(n, s))
+	}
+	for _, m := range w.members {
+		if m.state() != Online {
+			t.Fatalf("member %d is %v: %v", m.identity.RaftID, m.state(), m.replica.Status())
+		}
+	}
+	return w
+}
+
+// join starts an empty member and has the first member let it in.
+func (w *world) join(m *member) {
+	m.start()
+	for try := uint64(1); try <= 40 && (m.replica == nil || m.state() != Online); try++ {
+		w.members[0].step(JoinAsked{Ticket: try, Member: m.info()})
+		w.tick(2)
+	}
+}
+
+func (m *member) config() Config {
+	s := m.settings
+	ample := func(v int) int {
+		if v == 0 {
+			return 64 << 20
+		}
+		return v
+	}
+	cfg := Config{
+		Group: gcs.Config{
+			Identity: m.identity, Log: &m.log, HardState: m.log.hard, Applied: m.position.Index,
+			ElectionTicks: 10, Limits: gcs.DefaultLimits(),
+		},
+		ApplyBytes: ample(s.applyBytes), HistoryItems: ample(s.historyItems), CheckpointBytes: ample(s.checkpointBytes),
+		Trace: m,
+	}
+	for _, c := range m.saved {
+		if c.Index <= m.position.Index {
+			cfg.Group.Checkpoint = c
+		}
+	}
+	return cfg
+}
+
+func (m *member) start() {
+	r, err := New(m.config())
+	if err != nil {
+		m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
+	}
+	m.replica = r
+}
+
+// restart takes the member back to what its disks hold, of which the engine
+// loses what lies above a log index, and forgets what it told.
+func (m *member) restart(engine uint64) {
+	m.identity.Session++
+	m.inbox, m.tasks, m.answers, m.states = nil, nil, nil, nil
+	m.batches = slices.DeleteFunc(m.batches, func(b batch) bool { return b.to.Index > engine })
+	m.position = applier.Position{}
+	if n := len(m.batches); n > 0 {
+		m.position = m.batches[n-1].to
+	}
+	m.verdicts, m.executed = map[uint64][]string{}, map[uint64]string{}
+	m.start()
+}
+
+func (m *member) state() State { return m.replica.Status().State }
+
+// tick lets time pass for one member, and for the world.
+func (m *member) tick(n int) {
+	for range n {
+		oldest := m.position.Index
+		if m.pinned != 0 {
+			oldest = m.pinned
+		}
+		m.step(Ticked{OldestSnapshot: oldest})
+	}
+}
+
+func (w *world) tick(n int) {
+	for range n {
+		for _, m := range w.members {
+			m.tick(1)
+		}
+	}
+}
+
+// step lets something happen to a member, and all that follows from it.
+func (m *member) step(events ...Event) {
+	m.inbox = append(m.inbox, events...)
+	for again := true; again; {
+		again = false
+		for _, other := range m.world.members {
+			if len(other.inbox) > 0 && other.replica != nil {
+				again = true
+				events, other.inbox = other.inbox, nil
+				other.act(other.replica.Step(events...))
+			}
+		}
+	}
+}
+
+func (m *member) act(e *Effects) {
+	for _, w := range e.Writes {
+		m.log.write(w.LogWrite)
+		m.inbox = append(m.inbox, Written{w.Responses})
+	}
+	for _, out := range e.Messages {
+		m.send(out)
+	}
+	m.saved = append(m.saved, e.Checkpoints...)
+	m.answers = append(m.answers, e.Answers...)
+	m.joins = append(m.joins, e.Joins...)
+	m.leaves = append(m.leaves, e.Leaves...)
+	if e.Truncate > 0 {
+		m.log.truncate(e.Truncate)
+	}
+	if n := len(m.states); n == 0 || m.states[n-1] != e.State {
+		m.states = append(m.states, e.State)
+	}
+	m.tasks = append(m.tasks, e.Tasks...)
+	if !m.held {
+		m.work(len(m.tasks))
+	}
+}
+
+// work has the engine do the next n tasks.
+func (m *member) work(n int) {
+	for _, task := range m.tasks[:n] {
+		switch {
+		case task.Apply != nil:
+			if err := task.Apply.CheckAfter(m.position); err != nil {
+				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
+			}
+			b := batch{to: task.Apply.To}
+			for _, tx := range task.Apply.Transactions {
+				b.payloads = append(b.payloads, string(tx.Payload))
+			}
+			m.batches = append(m.batches, b)
+			m.position = b.to
+			m.inbox = append(m.inbox, Applied{m.position.Index})
+		case task.Flush:
+			m.durable = m.position.Index
+			m.inbox = append(m.inbox, Durable{m.durable})
+		case task.Export != nil:
+			m.exports = append(m.exports, *task.Export)
+		}
+	}
+	m.tasks = slices.Delete(m.tasks, 0, n)
+}
+
+// payloads are those that the engine shows, in order.
+func (m *member) payloads() []string {
+	var all []string
+	for _, b := range m.batches {
+		all = append(all, b.payloads...)
+	}
+	return all
+}
+
+// release has the engine do what waits, and go on by itself.
+func (m *member) release() {
+	m.held = false
+	m.work(len(m.tasks))
+	m.step()
+}
+
+// send encodes as the wire does: members share no memory.
+func (m *member) send(out gcs.Outgoing) {
+	b, err := gcs.AppendMessage(nil, &out.Message)
+	if err != nil {
+		m.world.t.Fatal(err)
+	}
+	msg, err := gcs.DecodeMessage(b)
+	if err != nil {
+		m.world.t.Fatal(err)
+	}
+	for _, to := range m.world.members {
+		if to.identity.RaftID == out.To {
+			to.inbox = append(to.inbox, Received{From: m.identity.RaftID, Message: msg})
+		}
+	}
+}
+
+// transaction is the event of a caller who commits.
+func (m *member) transaction(ticket uint64, snapshot gtid.Set, payload string, items ...certifier.Item) Submitted {
+	msg, err := AppendTransaction(nil, TransactionID{byte(m.identity.RaftID), byte(ticket)}, snapshot, items, []byte(payload))
+	if err != nil {
+		m.world.t.Fatal(err)
+	}
+	return Submitted{Ticket: ticket, Message: msg}
+}
+
+// Verdict implements [Trace].
+func (m *member) Verdict(index, origin, session uint64, id TransactionID, v certifier.Verdict) {
+	m.verdicts[index] = append(m.verdicts[index], fmt.Sprintf("%d/%d %v %+v", origin, session, id, v))
+}
+
+// View implements [Trace].
+func (m *member) View(v gcs.View) { m.views = append(m.views, v.String()) }
+
+// Executed implements [Trace].
+func (m *member) Executed(index uint64, executed gtid.Set) { m.executed[index] = executed.String() }
+
+// memlog is a log in memory.
+type memlog struct {
+	cut, cutTerm uint64
+	entries      []*raftpb.Entry // those after cut
+	hard         gcs.HardState
+}
+
+func (l *memlog) FirstIndex() (uint64, error) { return l.cut + 1, nil }
+func (l *memlog) LastIndex() (uint64, error)  { return l.cut + uint64(len(l.entries)), nil }
+
+func (l *memlog) Term(index uint64) (uint64, error) {
+	switch {
+	case index < l.cut:
+		return 0, raft.ErrCompacted
+	case index == l.cut:
+		return l.cutTerm, nil
+	case index > l.cut+uint64(len(l.entries)):
+		return 0, raft.ErrUnavailable
+	}
+	return l.entries[index-l.cut-1].GetTerm(), nil
+}
+
+func (l *memlog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	if lo <= l.cut {
+		return nil, raft.ErrCompacted
+	}
+	found := l.entries[lo-l.cut-1 : hi-l.cut-1]
+	size := uint64(0)
+	for i, e := range found {
+		size += uint64(len(e.GetData()))
+		if i > 0 && size > maxSize {
+			return found[:i:i], nil
+		}
+	}
+	return found[:len(found):len(found)], nil
+}
+
+func (l *memlog) write(w gcs.LogWrite) {
+	if len(w.Entries) > 0 {
+		keep := w.Entries[0].GetIndex() - l.cut - 1
+		l.entries = append(l.entries[:keep:keep], w.Entries...)
+	}
+	if h := w.HardState; h != nil {
+		l.hard = gcs.HardState{Term: h.GetTerm(), Vote: h.GetVote(), Commit: h.GetCommit()}
+	}
+}
+
+func (l *memlog) truncate(index uint64) {
+	l.cutTerm, _ = l.Term(index)
+	l.entries = l.entries[index-l.cut:]
+	l.cut = index
+}
