@@ -32,8 +32,8 @@ func clientOptions(c *tls.Config) []grpc.DialOption {
 func (t *Transport) Identity() *peerpb.Identity { return t.identity().proto() }
 
 // Join asks the member at addr to take the one described by req into the
-// group. c is as in [Config.TLS]. A refusal is a *RefusedError; a member that
-// does not lead answers with the address of the one that does.
+// group. c is as in [Config.TLS]. The error of a refusal wraps a *RefusedError.
+// A member that does not lead answers with the address of the one that does.
 func Join(ctx context.Context, addr string, req *peerpb.JoinRequest, c *tls.Config) (*peerpb.JoinResponse, error) {
 	conn, err := grpc.NewClient("passthrough:///"+addr, clientOptions(c)...)
 	if err != nil {

@@ -68,8 +68,8 @@ type Handler interface {
 
 	// PeerUp says that a stream to the peer is open. PeerDown says that it
 	// broke, or that another attempt to open one came to nothing, and why:
-	// messages sent before may be lost. The reason is a *RefusedError when the
-	// peer did not want to talk to this member, or this member not to it.
+	// messages sent before may be lost. The reason wraps a *RefusedError when
+	// the peer did not want to talk to this member, or this member not to it.
 	// They come in order, one call at a time, and end when SetPeers drops the
 	// peer. Both must return soon: they hold up the messages to that peer.
 	PeerUp(raftID uint64)
@@ -90,6 +90,7 @@ type Config struct {
 	// plaintext. The same configuration serves as server and as client, so it
 	// has to hold a certificate that is good for both, RootCAs, ClientCAs and
 	// ClientAuth = tls.RequireAndVerifyClientCert. [TLSFiles.Load] makes one.
+	// A certificate admits its holder as some member, not as a certain one.
 	TLS *tls.Config
 	// Handler takes what comes in.
 	Handler Handler

@@ -27,7 +27,7 @@ type RefusedError struct {
 // Error returns the reason and the sentence.
 func (e *RefusedError) Error() string {
 	name := strings.TrimPrefix(e.Reason.String(), "REFUSAL_REASON_")
-	return fmt.Sprintf("transport: refused, %s: %s", strings.ToLower(strings.ReplaceAll(name, "_", " ")), e.Text)
+	return fmt.Sprintf("refused for %s: %s", strings.ToLower(strings.ReplaceAll(name, "_", " ")), e.Text)
 }
 
 func refuse(reason peerpb.RefusalReason, format string, args ...any) *RefusedError {

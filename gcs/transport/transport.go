@@ -133,7 +133,8 @@ func (t *Transport) Send(to uint64, m *gcs.Message) bool {
 // SetPeers says who the other members are: their addresses by raft id. Members
 // that are new are dialed, members that moved are dialed anew, and those that
 // are missing are left alone, once no stream from them is open. This member's
-// own raft id is skipped. The map is not kept.
+// own raft id is skipped, and an address given here goes before the one in a
+// peer's Hello. The map is not kept.
 func (t *Transport) SetPeers(addresses map[uint64]string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

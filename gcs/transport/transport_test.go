@@ -204,8 +204,8 @@ func TestUnansweredDialGivesUp(t *testing.T) {
 	a.until(t, "several attempts", func() bool { return len(a.downs[2]) >= 3 })
 	a.Send(2, frame(0, 0))
 	a.until(t, "another attempt", func() bool { return len(a.downs[2]) >= 5 })
-	if p := a.peers[2]; p.queue.count != 0 {
-		t.Errorf("%d messages outlived the attempt to connect", p.queue.count)
+	if q := a.peers[2].queue; !q.empty() {
+		t.Error("a message outlived the attempt to connect")
 	}
 }
 
@@ -303,12 +303,15 @@ func TestSetIncarnationEmptiesQueues(t *testing.T) {
 	a.SetPeers(map[uint64]string{2: deaf(t)})
 	a.Send(2, frame(1, 0))
 	a.SetIncarnation(gtid.UUID{0: 0x1c, 15: 2})
-	q := a.peers[2].queue
+	if q := a.peers[2].queue; !q.empty() {
+		t.Error("a message of the old incarnation is still queued")
+	}
+}
+
+func (q *queue) empty() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.msgs) != 0 || q.bytes != 0 || q.count != 0 {
-		t.Errorf("%d messages of %d bytes are left", q.count, q.bytes)
-	}
+	return len(q.msgs) == 0 && q.bytes == 0 && q.count == 0
 }
 
 // What a sender has taken counts until it is done, whatever is dropped
@@ -329,7 +332,7 @@ func TestQueueAccounts(t *testing.T) {
 		t.Errorf("%d messages of %d bytes count while 2 are under way", q.count, q.bytes)
 	}
 	q.done(taken)
-	if q.count != 0 || q.bytes != 0 {
+	if !q.empty() {
 		t.Errorf("%d messages of %d bytes count in an empty queue", q.count, q.bytes)
 	}
 }
