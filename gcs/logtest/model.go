@@ -13,11 +13,11 @@ import (
 // model is a log as one would write it down on paper. It is copied before each
 // change, so that earlier states can be compared with what a crash left.
 type model struct {
-	identity      gcs.Identity
-	hardState     *raftpb.HardState
-	cut, cutTerm  uint64
-	entries       []*raftpb.Entry // those after cut
-	checkpoints   []gcs.Checkpoint
+	identity     gcs.Identity
+	hardState    *raftpb.HardState
+	cut, cutTerm uint64
+	entries      []*raftpb.Entry // those after cut
+	checkpoints  []gcs.Checkpoint
 }
 
 func newModel() model { return model{hardState: &raftpb.HardState{}} }

@@ -77,8 +77,18 @@ func (m *machine) write(r *rapid.T) {
 		between = append(between, next.clone())
 		synced = synced || w.Sync
 	}
+	before := m.now()
+	held, err := m.log.Entries(before.cut+1, before.last()+1, math.MaxUint64)
+	if err != nil {
+		r.Fatalf("entries: %v", err)
+	}
 	if err := m.log.Write(ws); err != nil {
 		r.Fatalf("write: %v", err)
+	}
+	for i, want := range before.entries {
+		if !sameEntry(held[i], want) {
+			r.Fatalf("a reader held %v, which a write changed to %v", want, held[i])
+		}
 	}
 	if synced {
 		m.become(next, true)
