@@ -1,0 +1,235 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Shape is where the members run.
+type Shape string
+
+// The shapes.
+const (
+	InProcess Shape = "in-process"
+	Processes Shape = "processes"
+)
+
+// Placement is where the clients are.
+type Placement string
+
+// The placements.
+const (
+	OneMember Placement = "one"    // all at the member that leads
+	AllOver   Placement = "spread" // evenly over the three
+)
+
+// Options say what to measure. Each combination of the lists makes one row.
+type Options struct {
+	Shapes     []Shape
+	Placements []Placement
+	Clients    []int
+	ValueBytes []int
+	// Conflicts adds rows in which clients write the same few keys.
+	Conflicts bool
+	// Duration is how long each row is measured, after WarmUp.
+	Duration time.Duration
+	WarmUp   time.Duration
+	// Repeats measures everything so often, in turn.
+	Repeats int
+	// Keys is the number of keys preloaded.
+	Keys int
+	// Dir is where the members' directories are made; empty: below the
+	// working directory. It should be on a real disk.
+	Dir string
+	// Profiles, if not empty, is a directory for a CPU and an allocation
+	// profile of each in-process row.
+	Profiles string
+	// StartNode starts a member as a process of its own. Needed for Processes.
+	StartNode StartNode
+	// Progress is told what is being measured. nil is silent.
+	Progress io.Writer
+}
+
+// StartNode starts a member process in dir, founding a group if seed is empty
+// and joining through seed otherwise, and returns when it serves transactions.
+type StartNode func(ctx context.Context, dir, seed string) (NodeProcess, error)
+
+// NodeProcess is a member running as a process.
+type NodeProcess interface {
+	PID() int
+	MemberAddress() string // for other members
+	ClientAddress() string // for gRPC
+	Stop() error           // ends the process and waits for it
+}
+
+// Members is the size of the groups measured.
+const Members = 3
+
+// Defaults returns the full matrix.
+func Defaults() Options {
+	return Options{
+		Shapes:     []Shape{InProcess, Processes},
+		Placements: []Placement{OneMember, AllOver},
+		Clients:    []int{1, 16, 64, 256},
+		ValueBytes: []int{100, 1024},
+		Conflicts:  true,
+		Duration:   2500 * time.Millisecond,
+		WarmUp:     time.Second,
+		Repeats:    1,
+		Keys:       60_000,
+	}
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("bench: "+format, args...))
+		}
+	}
+	check(len(o.Shapes) > 0 && len(o.Placements) > 0 && len(o.Clients) > 0 && len(o.ValueBytes) > 0,
+		"shapes, placements, clients and value sizes must each name at least one")
+	for _, n := range o.Clients {
+		check(n > 0, "%d clients cannot do anything", n)
+		check(n <= o.Keys, "%d clients need a key each, there are %d", n, o.Keys)
+	}
+	for _, n := range o.ValueBytes {
+		check(n > 0 && n <= 1<<20, "values of %d bytes; choose 1 to %d", n, 1<<20)
+	}
+	for _, s := range o.Shapes {
+		check(s == InProcess || s == Processes, "unknown shape %q; choose %q or %q", s, InProcess, Processes)
+		check(s != Processes || o.StartNode != nil, "no way to start member processes")
+	}
+	for _, p := range o.Placements {
+		check(p == OneMember || p == AllOver, "unknown placement %q; choose %q or %q", p, OneMember, AllOver)
+	}
+	check(o.Duration > 0 && o.WarmUp >= 0, "a duration of %v after a warm-up of %v measures nothing", o.Duration, o.WarmUp)
+	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
+	return errors.Join(errs...)
+}
+
+// Run measures and returns the report. It stops early when ctx ends.
+func Run(ctx context.Context, o Options) (r Report, err error) {
+	if err := o.validate(); err != nil {
+		return Report{}, err
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	base := o.Dir
+	if base == "" {
+		base = "."
+	}
+	dir, err := os.MkdirTemp(base, "concordat-bench-")
+	if err != nil {
+		return Report{}, fmt.Errorf("bench: directory for the members: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r.Machine = inspect(dir)
+	if r.Machine.Volatile {
+		fmt.Fprintf(o.Progress, "WARNING: %s is on %s, where fsync costs nothing; choose a directory on a disk\n", dir, r.Machine.Filesystem)
+	}
+	for _, shape := range o.Shapes {
+		rows, err := o.runShape(ctx, shape, filepath.Join(dir, string(shape)))
+		r.Rows = append(r.Rows, rows...)
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// runShape starts a group, and measures all rows of one shape on it.
+func (o *Options) runShape(ctx context.Context, shape Shape, dir string) (rows []Row, err error) {
+	fmt.Fprintf(o.Progress, "%s: starting %d members, preloading %d keys\n", shape, Members, o.Keys)
+	var g group
+	if shape == InProcess {
+		g, err = startNodes(ctx, dir)
+	} else {
+		g, err = startProcesses(ctx, dir, o.StartNode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	for _, size := range o.ValueBytes {
+		if err := preload(ctx, g, o.Keys, size); err != nil {
+			return rows, fmt.Errorf("bench: preload: %w", err)
+		}
+		for _, l := range o.loads(shape, size) {
+			if err := ctx.Err(); err != nil {
+				return rows, err
+			}
+			row, err := o.measure(ctx, g, l)
+			if err != nil {
+				return rows, fmt.Errorf("bench: %s: %w", l, err)
+			}
+			rows = append(rows, row)
+			fmt.Fprintf(o.Progress, "%s: %.0f commits/s\n", l, row.CommitsPerSecond)
+		}
+	}
+	return rows, nil
+}
+
+// loads lists what is measured with one value size on one group. Repeats are
+// spread over the whole time, so that a noisy minute does not fall on one row.
+func (o *Options) loads(shape Shape, size int) []load {
+	var loads []load
+	for range o.Repeats {
+		for _, placement := range o.Placements {
+			for _, clients := range o.Clients {
+				loads = append(loads, load{Shape: shape, Placement: placement, Clients: clients, ValueBytes: size, keys: o.Keys})
+			}
+		}
+		if o.Conflicts && shape == InProcess && size == o.ValueBytes[0] {
+			loads = append(loads, conflictLoads(shape, size)...)
+		}
+	}
+	return loads
+}
+
+// conflictLoads are the shapes of contention: clients of all members write the
+// same few keys, blindly or after reading them.
+func conflictLoads(shape Shape, size int) []load {
+	hot := func(clients, keys int, read bool) load {
+		return load{Shape: shape, Placement: AllOver, Clients: clients, ValueBytes: size, HotKeys: keys, ReadFirst: read}
+	}
+	return []load{hot(3, 1, false), hot(16, 100, false), hot(16, 10, true), hot(16, 1000, true)}
+}
+
+// preload fills the keys through the leader, many in one transaction.
+func preload(ctx context.Context, g group, keys, size int) error {
+	const batch = 500
+	random := newRandom(0)
+	for from := 0; from < keys; from += batch {
+		pairs := make([]pair, 0, batch)
+		for k := from; k < min(from+batch, keys); k++ {
+			pairs = append(pairs, pair{keyOf(k), valueOf(random, size)})
+		}
+		if err := g.load(ctx, pairs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type pair struct{ key, value []byte }
+
+func keyOf(i int) []byte { return fmt.Appendf(nil, "key-%08d", i) }
+
+// valueOf returns bytes that do not compress.
+func valueOf(random *rand.Rand, size int) []byte {
+	v := make([]byte, size)
+	for i := range v {
+		v[i] = byte(random.Uint32())
+	}
+	return v
+}
+
+func newRandom(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(1, stream)) }

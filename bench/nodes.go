@@ -1,0 +1,100 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/concordatdb/concordat"
+)
+
+// benchGroup is the name of the groups measured. They live on loopback and do
+// not outlive the measurement.
+const benchGroup = "be9c0000-0000-4000-8000-000000000001"
+
+var table = concordat.Table{Schema: "bench", Name: "rows"}
+
+// nodes is a group in this process.
+type nodes struct{ members []*concordat.Node }
+
+func startNodes(ctx context.Context, dir string) (_ *nodes, err error) {
+	g := &nodes{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	for i := range Members {
+		cfg := concordat.Config{
+			Group: benchGroup, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0",
+		}
+		if i == 0 {
+			cfg.Bootstrap = true
+		} else {
+			cfg.Seeds = []string{g.members[0].Address()}
+		}
+		n, err := concordat.Open(ctx, cfg)
+		if err != nil {
+			return nil, fmt.Errorf("member %d: %w", i+1, err)
+		}
+		g.members = append(g.members, n)
+	}
+	return g, nil
+}
+
+func (g *nodes) update(ctx context.Context, member int, key, value []byte, readFirst bool) error {
+	tx, err := g.members[member].Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if readFirst {
+		if _, _, err := tx.Get(table, key); err != nil {
+			return err
+		}
+	}
+	if err := tx.Put(table, key, value); err != nil {
+		return err
+	}
+	_, err = tx.Commit(ctx)
+	return err
+}
+
+func (g *nodes) load(ctx context.Context, pairs []pair) error {
+	_, err := g.members[0].Update(ctx, func(tx *concordat.Tx) error {
+		for _, p := range pairs {
+			if err := tx.Put(table, p.key, p.value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+func (g *nodes) leader(context.Context) (int, error) {
+	for i, n := range g.members {
+		if s := n.Status(); s.Leader == s.Member {
+			return i, nil
+		}
+	}
+	return 0, errors.New("no member leads")
+}
+
+func (g *nodes) usage(context.Context) (usage, error) {
+	cpu, err := ownCPU()
+	u := usage{cpu: cpu}
+	for _, n := range g.members {
+		u.logWrites += n.Status().Counters.LogWrites
+	}
+	return u, err
+}
+
+func (g *nodes) close() error {
+	var errs []error
+	for _, n := range g.members {
+		errs = append(errs, n.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// noisyFrom is the background load, in percent of all cores, from which a row
+// is marked as noisy.
+const noisyFrom = 25
+
+// Row is one measurement.
+type Row struct {
+	load
+	Seconds          float64 `json:"seconds"`
+	Commits          int64   `json:"commits"`
+	CommitsPerSecond float64 `json:"commits_per_second"`
+	Conflicts        int     `json:"conflicts"`
+	Errors           int     `json:"errors"`
+	P50              float64 `json:"p50_ms"`
+	P99              float64 `json:"p99_ms"`
+	P999             float64 `json:"p999_ms"`
+	Max              float64 `json:"max_ms"`
+	// CPUMicros is CPU time per commit over all members and the load.
+	CPUMicros float64 `json:"cpu_us_per_commit"`
+	// LogWrites is group commits of the members' logs per commit: each has one
+	// fsync.
+	LogWrites float64 `json:"log_fsyncs_per_commit"`
+	// DiskFlushes is what the disks report, of everything on the machine.
+	// Negative if they report nothing.
+	DiskFlushes float64 `json:"disk_flushes_per_commit"`
+	// BackgroundBefore and BackgroundAfter are how busy the machine was just
+	// before and after, in percent of all cores, from other causes.
+	BackgroundBefore float64 `json:"background_before_pct"`
+	BackgroundAfter  float64 `json:"background_after_pct"`
+
+	cpu       time.Duration
+	logWrites uint64
+	flushes   uint64
+	noFlushes bool
+}
+
+// Noisy reports whether other work disturbed the row.
+func (r Row) Noisy() bool { return max(r.BackgroundBefore, r.BackgroundAfter) >= noisyFrom }
+
+func (r *Row) diskFlushes() uint64 {
+	n, ok := deviceFlushes()
+	r.noFlushes = !ok
+	return n
+}
+
+// tally sums the clients up.
+func (r *Row) tally(clients []*client) {
+	all := hdrhistogram.New(1, latencyMost, latencyDigits)
+	for _, c := range clients {
+		all.Merge(c.latency)
+		r.Conflicts += c.conflicts
+		r.Errors += c.errors
+	}
+	r.Commits = all.TotalCount()
+	r.CommitsPerSecond = float64(r.Commits) / r.Seconds
+	ms := func(micros int64) float64 { return float64(micros) / 1000 }
+	r.P50, r.P99 = ms(all.ValueAtQuantile(50)), ms(all.ValueAtQuantile(99))
+	r.P999, r.Max = ms(all.ValueAtQuantile(99.9)), ms(all.Max())
+	per := max(1, float64(r.Commits))
+	r.CPUMicros = float64(r.cpu.Microseconds()) / per
+	r.LogWrites = float64(r.logWrites) / per
+	r.DiskFlushes = float64(r.flushes) / per
+	if r.noFlushes {
+		r.DiskFlushes = -1
+	}
+}
+
+// Report is what Run measured.
+type Report struct {
+	Machine Machine `json:"machine"`
+	Rows    []Row   `json:"rows"`
+}
+
+// WriteTable writes the report for people.
+func (r Report) WriteTable(w io.Writer) error {
+	fmt.Fprintf(w, "%s\n", r.Machine)
+	if r.Machine.Volatile {
+		fmt.Fprintln(w, "NOT DURABLE: the members' directories are in memory")
+	}
+	fmt.Fprintf(w, "%d members, commits on the disks of a majority; CPU and fsyncs over everything; * = noisy machine\n\n", Members)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "shape\tclients\tat\tvalue\tcommits/s\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/commit\tlog fsyncs/commit\tdisk flushes/commit\tconflicts\terrors\t\t")
+	for _, row := range r.Rows {
+		mark := ""
+		if row.Noisy() {
+			mark = "*"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%.0f\t%.2f\t%.2f\t%.2f\t%.1f\t%.1f\t%.3f\t%.3f\t%s\t%d\t%s\t\n",
+			row.Shape, row.Clients, row.at(), row.ValueBytes, row.CommitsPerSecond,
+			row.P50, row.P99, row.P999, row.Max, row.CPUMicros, row.LogWrites, row.DiskFlushes,
+			row.conflictShare(), row.Errors, mark)
+	}
+	return t.Flush()
+}
+
+func (r Row) at() string {
+	switch {
+	case r.HotKeys > 0 && r.ReadFirst:
+		return fmt.Sprintf("%d hot, read", r.HotKeys)
+	case r.HotKeys > 0:
+		return fmt.Sprintf("%d hot", r.HotKeys)
+	}
+	return string(r.Placement)
+}
+
+func (r Row) conflictShare() string {
+	if r.Conflicts == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%.1f %%)", r.Conflicts, 100*float64(r.Conflicts)/float64(int64(r.Conflicts)+r.Commits))
+}
