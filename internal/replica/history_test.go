@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"testing/cryptotest"
@@ -28,10 +29,10 @@ func (w *world) write(n, items int) {
 func TestHistoryFollowsSnapshots(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	w := newGroup(t, settings{})
-	const n, items = 200, 500
+	const n, items = 100, 500
 	w.write(n, items)
 	for _, m := range w.members {
-		if got, most := m.replica.Status().History, n*items/4; got > most {
+		if got, most := m.replica.Status().History, n*items/2; got > most {
 			t.Errorf("member %d holds a history of %d, more than %d", m.identity.RaftID, got, most)
 		}
 	}
@@ -48,7 +49,7 @@ func TestHistoryFollowsSnapshots(t *testing.T) {
 // all alike.
 func TestHistoryIsBounded(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	const limit, items = 40_000, 500
+	const limit, items = 16_000, 400
 	w := newGroup(t, settings{historyItems: limit})
 	w.write(1, items)
 	m := w.members[2]
@@ -113,5 +114,64 @@ func TestLeave(t *testing.T) {
 	last.tick(10)
 	if len(last.leaves) != 1 || last.leaves[0].Ticket != 2 || last.leaves[0].Err == nil || last.state() != Online {
 		t.Errorf("the last member is %v, and was answered %+v", last.state(), last.leaves)
+	}
+}
+
+// TestLogIsCutBehindTheEngine has an engine that falls behind by several
+// checkpoints: the log is cut as the engine becomes durable, not before. That
+// it is cut at the right place is checked wherever a log is cut.
+func TestLogIsCutBehindTheEngine(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{checkpointBytes: 4 << 10})
+	m := w.members[2]
+	m.held = true
+	w.load(0, 200)
+	if n := len(m.saved) - m.flushed; n < 3 || m.log.cut != 0 {
+		t.Fatalf("%d checkpoints before the engine is durable, log cut at %d", n, m.log.cut)
+	}
+	cuts := 0
+	for len(m.tasks) > 0 {
+		before := m.log.cut
+		m.work(1)
+		m.step()
+		if m.log.cut > before {
+			cuts++
+		}
+	}
+	if want := len(m.saved) - 1; cuts != want {
+		t.Errorf("log cut %d times over %d checkpoints, want %d", cuts, len(m.saved), want)
+	}
+	checkpoint := m.saved[len(m.saved)-1].Index
+	m.release()
+	m.restart(m.position.Index)
+	for n := len(m.saved); len(m.saved) == n; {
+		w.load(1000, 10)
+	}
+	if m.log.cut != checkpoint {
+		t.Errorf("after a restart from %d the log is cut at %d with the next checkpoint", checkpoint, m.log.cut)
+	}
+}
+
+// TestExportAfterRestart asks for a copy before the member has certified
+// anything again. It can give one exactly when its engine is no further than
+// its checkpoint.
+func TestExportAfterRestart(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{checkpointBytes: 4 << 10})
+	w.load(0, 100)
+	m := w.members[2]
+	for m.position.Index == m.durable {
+		w.load(100, 1)
+	}
+	checkpoint := m.saved[len(m.saved)-1]
+	m.restart(m.position.Index)
+	m.step(ExportAsked{Ticket: 1})
+	m.restart(checkpoint.Index)
+	m.step(ExportAsked{Ticket: 2})
+	if len(m.exports) != 2 || m.exports[0].Checkpoint.Index != 0 {
+		t.Fatalf("exports %+v, of which the first is of an engine ahead", m.exports)
+	}
+	if got := m.exports[1].Checkpoint; got.Index != checkpoint.Index || !bytes.Equal(got.Data, checkpoint.Data) {
+		t.Errorf("export at %d is not the checkpoint at %d", got.Index, checkpoint.Index)
 	}
 }

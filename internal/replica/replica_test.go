@@ -335,7 +335,7 @@ func TestOneSeedOneTrace(t *testing.T) {
 		w.tick(40)
 		var b strings.Builder
 		for _, m := range w.members {
-			fmt.Fprintln(&b, m.views, m.verdicts, m.executed, m.answers, m.payloads(), m.states)
+			fmt.Fprintf(&b, "%v %v %v %+v %q %v\n", m.views, m.verdicts, m.executed, m.answers, m.payloads(), m.states)
 		}
 		return b.String()
 	}

@@ -35,6 +35,7 @@ type member struct {
 	identity gcs.Identity
 	log      memlog
 	saved    []gcs.Checkpoint
+	flushed  int // of saved, those for which the engine was made durable
 	replica  *Replica
 	inbox    []Event
 
@@ -157,6 +158,7 @@ func (m *member) start() {
 func (m *member) restart(engine uint64) {
 	m.identity.Session++
 	m.inbox, m.tasks, m.answers, m.states = nil, nil, nil, nil
+	m.flushed = len(m.saved)
 	m.batches = slices.DeleteFunc(m.batches, func(b batch) bool { return b.to.Index > engine })
 	m.position = applier.Position{}
 	if n := len(m.batches); n > 0 {
@@ -215,7 +217,7 @@ func (m *member) act(e *Effects) {
 	m.joins = append(m.joins, e.Joins...)
 	m.leaves = append(m.leaves, e.Leaves...)
 	if e.Truncate > 0 {
-		m.log.truncate(e.Truncate)
+		m.truncate(e.Truncate)
 	}
 	if n := len(m.states); n == 0 || m.states[n-1] != e.State {
 		m.states = append(m.states, e.State)
@@ -224,6 +226,21 @@ func (m *member) act(e *Effects) {
 	if !m.held {
 		m.work(len(m.tasks))
 	}
+}
+
+// truncate forgets the log up to the newest checkpoint but one from which the
+// member could start, whatever its engine loses.
+func (m *member) truncate(index uint64) {
+	var usable []uint64
+	for _, c := range m.saved {
+		if c.Index <= m.durable {
+			usable = append(usable, c.Index)
+		}
+	}
+	if n := len(usable); n < 2 || usable[n-2] != index {
+		m.world.t.Errorf("member %d: log cut at %d, its checkpoints below %d are %v", m.identity.RaftID, index, m.durable, usable)
+	}
+	m.log.truncate(index)
 }
 
 // work has the engine do the next n tasks.
@@ -243,6 +260,10 @@ func (m *member) work(n int) {
 			m.inbox = append(m.inbox, Applied{m.position.Index})
 		case task.Flush:
 			m.durable = m.position.Index
+			if want := m.saved[m.flushed].Index; m.durable != want {
+				m.world.t.Errorf("member %d: made durable at %d, for a checkpoint at %d", m.identity.RaftID, m.durable, want)
+			}
+			m.flushed++
 			m.inbox = append(m.inbox, Durable{m.durable})
 		case task.Export != nil:
 			m.exports = append(m.exports, *task.Export)
@@ -338,7 +359,7 @@ func (l *memlog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 			return found[:i:i], nil
 		}
 	}
-	return found[:len(found):len(found)], nil
+	return slices.Clip(found), nil
 }
 
 func (l *memlog) write(w gcs.LogWrite) {
