@@ -1,13 +1,16 @@
 package concordat
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // snapshots knows from which log indexes transactions are still running that
 // may want to commit. It keeps the group from forgetting what they will be
 // certified against.
 type snapshots struct {
 	mu   sync.Mutex
-	open []held // ascending by index; the first one is in use
+	open []held // ascending by index, all of them in use
 }
 
 type held struct {
@@ -24,20 +27,18 @@ func (s *snapshots) hold(index uint64) {
 		s.open[i].n++
 		return
 	}
-	s.open = append(s.open, held{})
-	copy(s.open[i+1:], s.open[i:])
-	s.open[i] = held{index: index, n: 1}
+	s.open = slices.Insert(s.open, i, held{index: index, n: 1})
 }
 
+// release ends one hold of index. An index that nobody holds takes no room, so
+// one transaction that stays open costs nothing for those that come and go.
 func (s *snapshots) release(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[s.find(index)].n--
-	first := 0
-	for first < len(s.open) && s.open[first].n == 0 {
-		first++
+	i := s.find(index)
+	if s.open[i].n--; s.open[i].n == 0 {
+		s.open = slices.Delete(s.open, i, i+1)
 	}
-	s.open = s.open[first:]
 }
 
 // find returns the place of index. The search goes from the end, where new
