@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -16,12 +15,20 @@ import (
 // members agree on every index and that no origin's message comes twice, or
 // out of order.
 type world struct {
-	t       testing.TB
+	t       reporter
 	members []*member // ascending by n
 	wire    []envelope
 	cut     map[[2]uint64]bool
 	history map[uint64]string // by log index, what was delivered there
 	story   story
+}
+
+// reporter is what tests, benchmarks and property tests have in common.
+type reporter interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
 }
 
 type envelope struct {
@@ -87,7 +94,7 @@ func (s *story) end() string {
 	return b.String()
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t reporter) *world {
 	return &world{t: t, cut: map[[2]uint64]bool{}, history: map[uint64]string{}}
 }
 
@@ -203,23 +210,32 @@ func (w *world) pump(m *member) {
 	w.notice(m)
 }
 
-// settle delivers messages until there are none.
+// settle delivers messages until there are none. Members that never fall silent
+// without a tick are broken.
 func (w *world) settle() {
-	for len(w.wire) > 0 {
+	for said := 0; len(w.wire) > 0; said++ {
+		if said == 100_000 {
+			w.t.Fatalf("members do not stop talking: %d messages, the next is %+v", said, w.wire[0])
+		}
 		e := w.wire[0]
 		w.wire = w.wire[1:]
-		i := slices.IndexFunc(w.members, func(m *member) bool { return m.n == e.to && m.group != nil })
-		lost := i < 0 || w.cut[[2]uint64{min(e.from, e.to), max(e.from, e.to)}]
-		if what := describe(e.msg); what != "" {
-			if lost {
-				what += ", lost"
-			}
-			w.story.wire("%d->%d %s", e.from, e.to, what)
+		w.hand(e)
+	}
+}
+
+// hand delivers a message, or loses it if the wire is cut or nobody is there.
+func (w *world) hand(e envelope) {
+	i := slices.IndexFunc(w.members, func(m *member) bool { return m.n == e.to && m.group != nil })
+	lost := i < 0 || w.cut[[2]uint64{min(e.from, e.to), max(e.from, e.to)}]
+	if what := describe(e.msg); what != "" {
+		if lost {
+			what += ", lost"
 		}
-		if !lost {
-			w.members[i].group.Receive(e.from, e.msg)
-			w.pump(w.members[i])
-		}
+		w.story.wire("%d->%d %s", e.from, e.to, what)
+	}
+	if !lost {
+		w.members[i].group.Receive(e.from, e.msg)
+		w.pump(w.members[i])
 	}
 }
 
