@@ -82,7 +82,8 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	if change.Kind == Left {
 		id := change.Member.RaftID
 		g.departed.add(id)
-		g.removed = g.removed || id == g.id.RaftID
+		g.left = e.GetIndex()
+		g.settle(g.left)
 		delete(g.reports, id)
 		delete(g.stalled, id)
 		delete(g.leavers, id)

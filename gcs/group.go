@@ -67,11 +67,14 @@ type Group struct {
 	id      Identity
 	raft    *raft.RawNode
 	storage *storage
+	hard    *raftpb.HardState // that the log has after all writes
 
 	view      View
 	fifo      fifo
 	departed  departed
 	delivered uint64 // index of the last entry taken by NextDelivery
+	left      uint64 // index of the last entry by which a member left
+	settled   uint64 // up to where the disk says that the log is committed
 
 	sender sender
 	leader uint64 // raft id, 0 when none is known
@@ -90,7 +93,7 @@ type Group struct {
 	ticks    int
 	leaving  bool
 	leavers  map[uint64]bool // members that asked this leader to let them go
-	removed  bool            // this member is out of the view, by its own log or a peer's word
+	removed  bool            // a member that stays says that this one is out of the view
 	clone    clone
 	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
 	changeAt int            // tick of the last membership change proposed
@@ -128,6 +131,7 @@ func New(cfg Config) (*Group, error) {
 	g := &Group{
 		id:        cfg.Identity,
 		delivered: cfg.Checkpoint.Index,
+		settled:   cfg.Checkpoint.Index,
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
 		reports:   map[uint64]Report{},
 		stalled:   map[uint64]int{},
@@ -140,7 +144,7 @@ func New(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.storage = s
+	g.storage, g.hard = s, s.hard
 	if g.raft, err = raft.NewRawNode(cfg.raftConfig(s)); err != nil {
 		return nil, fmt.Errorf("gcs: raft refuses the configuration: %w", err)
 	}
@@ -176,7 +180,8 @@ func (g *Group) Outstanding() int { return len(g.sender.waiting) }
 // point is ignored: peers may be ahead, behind, or repeat themselves.
 func (g *Group) Receive(from uint64, m Message) {
 	if g.departed.has(from) {
-		if m.Kind != MessageRemoved { // two that both left would tell each other forever
+		// Two that both left would tell each other forever.
+		if m.Kind != MessageRemoved && g.settled >= g.left {
 			g.send(from, Message{Kind: MessageRemoved})
 		}
 		return
@@ -232,7 +237,9 @@ func (g *Group) holds(at *raftpb.SnapshotMetadata) bool {
 // responses, in the order of the writes.
 func (g *Group) Written(responses []*raftpb.Message) {
 	for _, m := range responses {
-		if m.GetTo() == g.id.RaftID {
+		if index := m.GetCommit(); m.GetType() == raftpb.MsgStorageAppendResp && index > 0 {
+			g.settled = max(g.settled, index)
+		} else if m.GetTo() == g.id.RaftID {
 			_ = g.raft.Step(m) // stale responses are dropped by design
 		} else {
 			g.send(m.GetTo(), Message{Kind: MessageRaft, Raft: m})
@@ -269,6 +276,7 @@ func (g *Group) dispatch(m *raftpb.Message) {
 		w.Entries = m.GetEntries()
 		if m.Term != nil {
 			w.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+			g.hard = w.HardState
 		}
 		// By contract a write that nobody waits for need not be synced, but
 		// new entries always have somebody.
@@ -279,6 +287,19 @@ func (g *Group) dispatch(m *raftpb.Message) {
 	default:
 		g.send(m.GetTo(), Message{Kind: MessageRaft, Raft: m})
 	}
+}
+
+// settle puts it on this member's disk that the log is committed up to index,
+// and has Written tell when that is done.
+func (g *Group) settle(index uint64) {
+	g.writes = append(g.writes, Write{
+		LogWrite: LogWrite{Sync: true, HardState: &raftpb.HardState{
+			Term: g.hard.Term, Vote: g.hard.Vote, Commit: new(max(g.hard.GetCommit(), index)),
+		}},
+		Responses: []*raftpb.Message{{
+			Type: raftpb.MsgStorageAppendResp.Enum(), To: new(g.id.RaftID), Commit: new(index),
+		}},
+	})
 }
 
 func (g *Group) send(to uint64, m Message) {

@@ -71,13 +71,27 @@ type clone struct {
 // whoever has it. Ticks repeat it, so nothing depends on any single message.
 func (g *Group) sendLeave() {
 	switch {
-	case !g.leaving || g.removed || g.leader == 0:
+	case g.removed:
+	case g.departed.has(g.id.RaftID):
+		g.askForRelease()
+	case !g.leaving || g.leader == 0:
 	case g.leader != g.id.RaftID:
 		g.send(g.leader, Message{Kind: MessageLeave})
 	case g.view.online() > 1:
 		if heir := g.heir(); heir != 0 {
 			g.raft.TransferLeader(heir)
 		}
+	}
+}
+
+// askForRelease asks the members of the new view whether this one may go. Its
+// own log is not enough: a member that knows of the change, but not for certain
+// that it is committed, counts this one's vote after a restart. Of a group of
+// two, the one that stays would wait for the other forever. So a member is out
+// when somebody who stays has it on disk that it is.
+func (g *Group) askForRelease() {
+	for _, m := range g.view.Members {
+		g.send(m.RaftID, Message{Kind: MessageLeave})
 	}
 }
 

@@ -58,7 +58,6 @@ func (g *Group) restore(c Checkpoint) error {
 	if g.view.Index > c.Index {
 		return fmt.Errorf("%w: it is of %d, its view began at %d", ErrState, c.Index, g.view.Index)
 	}
-	g.removed = g.departed.has(g.id.RaftID)
 	return nil
 }
 

@@ -144,18 +144,29 @@ func TestStateViewOfNothing(t *testing.T) {
 	}
 }
 
-// A member that was taken out before its checkpoint knows it from its start.
-func TestRestartKnowsOfItsRemoval(t *testing.T) {
-	for _, c := range []struct {
-		left []uint64
-		want bool
-	}{{nil, false}, {[]uint64{7}, false}, {[]uint64{7, 1}, true}} {
+// A member that was taken out before its checkpoint asks from its start whether
+// it may go, and goes when somebody who stays says so.
+func TestRestartAsksForItsRelease(t *testing.T) {
+	for _, c := range []struct{ left, asked []uint64 }{{nil, nil}, {[]uint64{7}, nil}, {[]uint64{7, 1}, []uint64{2, 3}}} {
 		g, err := start(state(group(online(2), online(3)), origins(2, 3), c.left...))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.Removed() != c.want {
-			t.Errorf("after %v left, member 1 is removed: %v", c.left, g.Removed())
+		for range reportTicks {
+			g.Tick()
+		}
+		var asked []uint64
+		for _, m := range g.Messages(nil) {
+			if m.Message.Kind == MessageLeave {
+				asked = append(asked, m.To)
+			}
+		}
+		if !slices.Equal(asked, c.asked) || g.Removed() {
+			t.Errorf("after %v left, member 1 asks %v, want %v; it is removed: %v", c.left, asked, c.asked, g.Removed())
+		}
+		g.Receive(2, Message{Kind: MessageRemoved})
+		if !g.Removed() {
+			t.Errorf("after %v left, member 2 says in vain that member 1 is out", c.left)
 		}
 	}
 }
