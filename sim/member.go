@@ -245,7 +245,7 @@ func (m *member) unrest() string {
 	switch r := m.run; {
 	case r == nil:
 		return m.name + " is down"
-	case m.leaving:
+	case m.leaving && m.mayLeave():
 		return m.name + " has not left"
 	case r.replica == nil:
 		return m.name + " waits for a clone"
@@ -257,6 +257,23 @@ func (m *member) unrest() string {
 		return m.name + " clones"
 	}
 	return ""
+}
+
+// mayLeave reports whether anybody else could go on without this member. The
+// last ONLINE one cannot leave, whatever it was promised when it was not.
+func (m *member) mayLeave() bool {
+	if m.run.replica == nil {
+		return false
+	}
+	view := m.run.replica.Status().View
+	online := 0
+	for _, v := range view.Members {
+		if v.State == gcs.Online {
+			online++
+		}
+	}
+	_, member := view.Member(m.raftID)
+	return online > 1 || !member
 }
 
 func (m *member) checkDigest() {
