@@ -114,8 +114,9 @@ func (b Batch) CheckAfter(p Position) error {
 
 // Engine is the database of one member.
 //
-// Who may call: Apply, NewExport, Import and Flush are called by one goroutine
-// at a time; everything else from any goroutine, also concurrently with them.
+// Who may call: Apply, NewExport and Import are called by one goroutine at a
+// time; everything else from any goroutine, also concurrently with them. Flush
+// is called by one goroutine at a time, and should not hold up Apply.
 //
 // What may be lost: Apply need not be durable. After a crash an engine opens at
 // some earlier Position; what it lost must be a suffix of the batches, whole

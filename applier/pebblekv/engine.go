@@ -213,19 +213,32 @@ func (e *Engine) Durable() (uint64, error) {
 	return s.durable()
 }
 
-// Flush implements [applier.Engine].
+// Flush implements [applier.Engine]. It waits for the disk beside batches that
+// are applied meanwhile, which it holds up only for as long as it takes to begin
+// a new memtable.
 func (e *Engine) Flush() error {
 	s, done, err := e.use()
 	if err != nil {
 		return err
 	}
-	defer done()
-	return s.call(s.db.Flush)
+	flushed, err := s.beginFlush()
+	done()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-flushed:
+		return nil
+	case <-e.failure.done:
+		return e.failure.err
+	case <-e.closing:
+		return applier.ErrClosed
+	}
 }
 
-// Close implements [applier.Engine]. It waits for a call of Apply, Flush or
-// NewExport that is under way, not for an Import or a WriteTo: these end with
-// ErrClosed at their next step.
+// Close implements [applier.Engine]. It waits for a call of Apply or NewExport
+// that is under way, not for a Flush, an Import or a WriteTo: these end with
+// ErrClosed, at the latest at their next step.
 //
 // A failed engine cannot be closed wholly and the error says so: its memory,
 // some goroutines and the lock on its directory stay until the process ends.

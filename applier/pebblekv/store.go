@@ -172,6 +172,16 @@ func (s *store) do(j job) (err error) {
 	return err
 }
 
+// beginFlush has the worker begin a new memtable. The channel is closed once
+// everything applied before is in tables on the disk.
+func (s *store) beginFlush() (flushed <-chan struct{}, err error) {
+	err = s.call(func() (err error) {
+		flushed, err = s.db.AsyncFlush()
+		return err
+	})
+	return flushed, err
+}
+
 // call has the worker call f. It returns f's error, or the failure of the
 // engine, in which case f may be parked for ever.
 func (s *store) call(f func() error) error { return s.submit(job{call: f}) }
