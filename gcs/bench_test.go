@@ -71,8 +71,8 @@ func (t *table) pump(s *seat) {
 }
 
 func (t *table) settle() {
-	for i := 0; i < len(t.wire); i++ {
-		e := t.wire[i]
+	for next := 0; next < len(t.wire); next++ { //nolint:intrange // the wire grows meanwhile
+		e := t.wire[next]
 		to := t.members[e.to-1]
 		to.group.Receive(e.from, e.msg)
 		t.pump(to)

@@ -8,8 +8,8 @@ import (
 )
 
 // NextDelivery takes the next committed log entry. ok is false when there is
-// none for now. The previous delivery's messages stay valid, its slice of them
-// does not.
+// none for now. The messages stay valid, the slice of them only until the next
+// call of NextDelivery or Receive.
 func (g *Group) NextDelivery() (d Delivery, ok bool) {
 	if len(g.applying) == 0 {
 		return Delivery{}, false
