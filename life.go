@@ -19,16 +19,17 @@ import (
 const peerInboxBytes = 16 << 20
 
 // life is one run of the member's state machine, from a state on disk to the
-// end of the node or to a clone that replaces that state. It has three
+// end of the node or to a clone that replaces that state. It has four
 // goroutines: one owns the state machine, one writes the log, one feeds the
-// engine. The first gives the others work and never waits for them; their
-// completions come back to it as events.
+// engine, one makes the engine durable. The first gives the others work and
+// never waits for them; their completions come back to it as events.
 type life struct {
 	node    *Node
 	replica *replica.Replica
 	inbox   *inbox
 	log     *mailbox[logWork]
 	engine  *mailbox[replica.Task]
+	flushes *mailbox[struct{}]
 	calls   callTable
 	joins   waiters[gcs.JoinAnswer]
 	leaves  waiters[error]
@@ -55,9 +56,9 @@ func newLife(n *Node, r *replica.Replica) *life {
 		node: n, replica: r,
 		inbox:  newInbox(peerInboxBytes),
 		log:    newMailbox[logWork](),
-		engine: newMailbox[replica.Task](),
-		calls:  callTable{calls: map[uint64]*call{}},
-		done:   make(chan struct{}),
+		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](),
+		calls: callTable{calls: map[uint64]*call{}},
+		done:  make(chan struct{}),
 	}
 }
 
@@ -65,27 +66,39 @@ func newLife(n *Node, r *replica.Replica) *life {
 // replaced by a clone of another member's: then it returns that one's raft id.
 func (l *life) run(ctx context.Context) (cloneFrom uint64) {
 	var workers sync.WaitGroup
-	workers.Go(l.writeLog)
-	workers.Go(l.feedEngine)
+	workers.Go(l.guarded("log writer", l.writeLog))
+	workers.Go(l.guarded("engine feeder", l.feedEngine))
+	ctx, cancel := context.WithCancel(ctx)
+	workers.Go(l.guarded("engine flusher", func() { l.flushEngine(ctx) }))
 	defer func() {
+		cancel()
 		l.inbox.close()
 		l.log.close()
 		l.engine.close()
+		l.flushes.close()
 		workers.Wait()
 		l.exports.fail(exported{err: ErrNotOnline})
 		close(l.done)
 	}()
-	return l.loop(ctx)
+	l.guarded("state machine", func() { cloneFrom = l.loop(ctx) })()
+	return cloneFrom
+}
+
+// guarded runs one of the life's goroutines. The core asserts its invariants by
+// panicking, and an engine may be the host program's own: neither must end the
+// program, so a panic takes the member to ERROR.
+func (l *life) guarded(name string, run func()) func() {
+	return func() {
+		defer func() {
+			if p := recover(); p != nil {
+				l.node.fail(fmt.Errorf("%s: panic: %v\n%s", name, p, debug.Stack()))
+			}
+		}()
+		run()
+	}
 }
 
 func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
-	// The core asserts its invariants by panicking. It must not take the host
-	// program with it: the member goes to ERROR instead.
-	defer func() {
-		if p := recover(); p != nil {
-			l.node.fail(fmt.Errorf("invariant broken: %v\n%s", p, debug.Stack()))
-		}
-	}()
 	ticker := time.NewTicker(l.node.cfg.TickInterval)
 	defer ticker.Stop()
 	l.perform(l.replica.Step())
@@ -231,7 +244,7 @@ func (l *life) feedEngine() {
 				err = l.applyBatches(rest[:n])
 			} else {
 				n = 1
-				err = l.engineTask(rest[0])
+				l.engineTask(rest[0])
 			}
 			if err != nil {
 				l.node.fail(fmt.Errorf("engine: %w", err))
@@ -257,21 +270,39 @@ func (l *life) applyBatches(tasks []replica.Task) error {
 	return nil
 }
 
-func (l *life) engineTask(t replica.Task) error {
-	engine := l.node.engine
+func (l *life) engineTask(t replica.Task) {
 	if t.Export != nil {
 		l.pinExport(t.Export)
-		return nil
+	} else {
+		l.flushes.put(struct{}{})
 	}
-	if err := engine.Flush(); err != nil {
-		return err
+}
+
+// flushEngine makes the engine durable beside the batches that go on. Flushes
+// asked for meanwhile are done by one.
+func (l *life) flushEngine(ctx context.Context) {
+	var asked []struct{}
+	for ok := true; ok; {
+		if asked, ok = l.flushes.take(asked); !ok {
+			return
+		}
+		index, err := l.flushOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.node.fail(fmt.Errorf("engine: %w", err))
+			return
+		}
+		l.inbox.put(replica.Durable{Index: index})
 	}
-	index, err := engine.Durable()
-	if err != nil {
-		return err
+}
+
+func (l *life) flushOnce(ctx context.Context) (durable uint64, err error) {
+	if err := l.node.engine.Flush(ctx); err != nil {
+		return 0, err
 	}
-	l.inbox.put(replica.Durable{Index: index})
-	return nil
+	return l.node.engine.Durable()
 }
 
 // pinExport pins the engine's state at the very place in the order where the

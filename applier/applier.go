@@ -136,8 +136,9 @@ type Engine interface {
 	// below it. It may lag behind Position as far as it likes; the log is
 	// never cut above it.
 	Durable() (uint64, error)
-	// Flush makes everything applied so far durable.
-	Flush() error
+	// Flush makes everything applied so far durable. When ctx ends first, it
+	// may become so all the same.
+	Flush(ctx context.Context) error
 	// NewExport pins the visible state for copying. It is quick; the copying
 	// goes on beside later batches.
 	NewExport() (Export, error)

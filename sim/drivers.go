@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -138,7 +139,7 @@ func (k *engineWorker) do(r *run, t replica.Task) {
 	case t.Apply != nil:
 		k.apply(r, t)
 	case t.Flush:
-		if err := r.member.engine.Flush(); err != nil {
+		if err := r.member.engine.Flush(context.Background()); err != nil {
 			r.world.violate("engine", "%s: %v", r.member.name, err)
 			return
 		}

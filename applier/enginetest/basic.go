@@ -186,7 +186,7 @@ func (s *suite) snapshots(t *testing.T) {
 		m.fill(t, e, fmt.Sprint(i))
 		m.apply(t, e, tx{del(accounts, keys[i]), put(accounts, fmt.Sprint("k", i), "x")})
 		if i%4 == 3 {
-			if err := e.Flush(); err != nil {
+			if err := e.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -268,7 +268,7 @@ func (s *suite) reopen(t *testing.T) {
 			m.apply(t, h.Engine(), tx{del(accounts, keys[i])})
 		}
 		if i%2 == 0 {
-			if err := h.Engine().Flush(); err != nil {
+			if err := h.Engine().Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if d, err := h.Engine().Durable(); err != nil || d != m.position.Index {

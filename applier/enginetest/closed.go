@@ -27,7 +27,7 @@ func (s *suite) closed(t *testing.T) {
 		"Digest":    func() error { _, _, err := e.Digest(); return err },
 		"Apply":     func() error { return e.Apply(m.clone().batch()) },
 		"Durable":   func() error { _, err := e.Durable(); return err },
-		"Flush":     e.Flush,
+		"Flush":     func() error { return e.Flush(t.Context()) },
 		"NewExport": func() error { _, err := e.NewExport(); return err },
 		"Import":    func() error { _, err := e.Import(ctx, bytes.NewReader(nil)); return err },
 		"Get":       func() error { _, _, err := snap.Get(accounts, []byte("a")); return err },

@@ -51,7 +51,7 @@ func (s *suite) concurrent(t *testing.T) {
 			break
 		}
 		if i%50 == 49 {
-			if err := e.Flush(); err != nil {
+			if err := e.Flush(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}

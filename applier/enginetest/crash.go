@@ -27,7 +27,7 @@ func (s *suite) crash(t *testing.T) {
 				m.apply(t, e, randomTx(rng), randomTx(rng))
 				past.add(m)
 				if rng.IntN(8) == 0 {
-					if err := e.Flush(); err != nil {
+					if err := e.Flush(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -87,7 +87,7 @@ func (s *suite) crashDuringImport(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		h, old := s.open(t), newModel()
 		old.fill(t, h.Engine(), "old")
-		if err := h.Engine().Flush(); err != nil {
+		if err := h.Engine().Flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		crashed := false

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -107,7 +108,7 @@ func (d *driver) read(rt *rapid.T) {
 }
 
 func (d *driver) flush(rt *rapid.T) {
-	if err := d.engine().Flush(); err != nil {
+	if err := d.engine().Flush(context.Background()); err != nil {
 		rt.Fatalf("flush: %v", err)
 	}
 	if at, err := d.engine().Durable(); err != nil || at != d.now.position.Index {

@@ -33,7 +33,7 @@ func benchEngine(b *testing.B) *Engine {
 		batch := w.next(1000, func(i int) int { return n + i })
 		mustApply(b, e, batch)
 	}
-	if err := e.Flush(); err != nil {
+	if err := e.Flush(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	return e

@@ -266,7 +266,7 @@ func TestImportCrash(t *testing.T) {
 		return nil
 	})))
 	mustApply(t, e, batchOf(10, "old", "o"))
-	if err := e.Flush(); err != nil {
+	if err := e.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	setImporting(true)

@@ -1,6 +1,7 @@
 package pebblekv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -216,7 +217,7 @@ func (e *Engine) Durable() (uint64, error) {
 // Flush implements [applier.Engine]. It waits for the disk beside batches that
 // are applied meanwhile, which it holds up only for as long as it takes to begin
 // a new memtable.
-func (e *Engine) Flush() error {
+func (e *Engine) Flush(ctx context.Context) error {
 	s, done, err := e.use()
 	if err != nil {
 		return err
@@ -233,6 +234,8 @@ func (e *Engine) Flush() error {
 		return e.failure.err
 	case <-e.closing:
 		return applier.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

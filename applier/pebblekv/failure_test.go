@@ -2,6 +2,7 @@ package pebblekv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -148,7 +149,7 @@ func applyUntilFailure(e *Engine) (index uint64, err error) {
 			return index, err
 		}
 		if index%50 == 0 {
-			if err := e.Flush(); err != nil {
+			if err := e.Flush(context.Background()); err != nil {
 				return index, err
 			}
 		}

@@ -3,6 +3,7 @@ package simdisk
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -160,7 +161,7 @@ func (e *Engine) Durable() (uint64, error) {
 }
 
 // Flush implements [applier.Engine].
-func (e *Engine) Flush() error {
+func (e *Engine) Flush(context.Context) error {
 	if e.opened.ended != nil {
 		return e.opened.ended
 	}
