@@ -40,7 +40,8 @@ func (g *Group) Join(m Member) JoinAnswer {
 // error is a *RefusedChangeError.
 func (g *Group) Leave() error {
 	self := Member{UUID: g.id.Member, RaftID: g.id.RaftID}
-	if _, err := g.view.Apply(Change{Kind: Left, Member: self}, g.delivered); err != nil && !g.removed {
+	out := g.removed || g.departed.has(self.RaftID)
+	if _, err := g.view.Apply(Change{Kind: Left, Member: self}, g.delivered); err != nil && !out {
 		return err
 	}
 	g.leaving = true
