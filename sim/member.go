@@ -143,9 +143,6 @@ func (m *member) start() {
 	}
 	r.after(w.rand.Int64N(w.plan.tick), r.tick)
 	r.after(0, r.join)
-	if m.leaving {
-		r.tell(replica.LeaveAsked{Ticket: w.ticket()})
-	}
 	for _, c := range m.clients {
 		c.begin()
 	}
@@ -347,6 +344,9 @@ func (r *run) carryOut(e *replica.Effects) {
 		r.member.leaving = false
 	}
 	r.noteLeader()
+	if r.member.leaving && e.State == replica.Online && r.state != replica.Online {
+		r.tell(replica.LeaveAsked{Ticket: w.ticket()}) // a crash forgets that it was asked
+	}
 	r.state = e.State
 	if r.state != replica.Offline && !r.member.joined {
 		r.member.joined = true
