@@ -163,7 +163,7 @@ func checkFailed(t *testing.T, e *Engine) {
 	at := e.Position().Index
 	for name, call := range map[string]func() error{
 		"Apply":     func() error { return e.Apply(batchOf(at+10, "k", "v")) },
-		"Flush":     e.Flush,
+		"Flush":     func() error { return e.Flush(context.Background()) },
 		"NewExport": func() error { _, err := e.NewExport(); return err },
 		"Import":    func() error { _, err := e.Import(t.Context(), bytes.NewReader(nil)); return err },
 	} {
