@@ -125,7 +125,9 @@ func (n *Node) openStores(open *closers) error {
 	}
 	n.log = log
 	*open = append(*open, log.Close)
-	if n.engine = n.cfg.Engine; n.engine == nil {
+	if n.cfg.Engine != nil {
+		n.engine = guardedEngine{n.cfg.Engine}
+	} else {
 		n.engine, err = pebblekv.Open(filepath.Join(n.cfg.Dir, dataDir), pebblekv.Options{
 			CacheBytes: n.cfg.CacheBytes, Logger: n.logger, OnFatal: n.storeFailed,
 		})
