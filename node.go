@@ -86,9 +86,15 @@ func (n *Node) fail(err error) {
 	err = fmt.Errorf("%w: %w", ErrFailed, err)
 	if n.failure.CompareAndSwap(nil, &err) {
 		n.logger.Error("member failed", "member", n.id.Member, "err", err)
-		n.changed.broadcast()
 	}
 	n.stop()
+	n.wake()
+}
+
+// wake lets all who wait for anything look whether it can still come.
+func (n *Node) wake() {
+	n.changed.broadcast()
+	n.visible.broadcast()
 }
 
 // failed returns why the member is in ERROR, nil if it is not.
@@ -236,7 +242,7 @@ func (n *Node) Close() error {
 	if !n.closed.CompareAndSwap(false, true) {
 		return ErrClosed
 	}
-	n.changed.broadcast()
+	n.wake()
 	n.stop()
 	// A handler may be waiting for the state machine, and the transport waits
 	// for its handlers: the state machine goes first.
