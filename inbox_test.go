@@ -48,7 +48,9 @@ func TestInboxClosed(t *testing.T) {
 }
 
 // peerMessage is one that is larger than the limit of the inboxes below.
-func peerMessage() []gcs.Message { return []gcs.Message{{Kind: gcs.MessageFrame, Frame: make([]byte, 64)}} }
+func peerMessage() []gcs.Message {
+	return []gcs.Message{{Kind: gcs.MessageFrame, Frame: make([]byte, 64)}}
+}
 
 // A peer with too much in the inbox waits; what the member does itself does
 // not.
