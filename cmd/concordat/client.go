@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordatdb/concordat/internal/server"
+)
+
+const defaultClientAddress = "127.0.0.1:7500"
+
+// clientFlags are the flags of all commands that talk to a node.
+type clientFlags struct {
+	addresses     []string
+	timeout       duration
+	cert, key, ca string
+	json          bool
+}
+
+func (f *clientFlags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	f.timeout = duration(10 * time.Second)
+	fs.StringSliceVar(&f.addresses, "address", []string{defaultClientAddress}, "`host:port` on which the node serves clients")
+	fs.Var(&f.timeout, "timeout", "how long to wait for the whole call")
+	fs.StringVar(&f.ca, "tls-ca", "", "PEM `file`: authorities of the node's certificate; without it, plaintext")
+	fs.StringVar(&f.cert, "tls-cert", "", "PEM `file`: certificate of this client")
+	fs.StringVar(&f.key, "tls-key", "", "PEM `file`: its private key")
+	fs.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// dial returns a client of the node at address.
+func (f *clientFlags) dial(address string) (*server.Client, error) {
+	config, err := clientTLS(f.cert, f.key, f.ca)
+	if err != nil {
+		return nil, err
+	}
+	c, err := server.Dial(address, config)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return c, nil
+}
+
+// call runs fn with a client and within the timeout.
+func (f *clientFlags) call(fn func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error) func(*cobra.Command, []string) error {
+	return interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.timeout))
+		defer cancel()
+		if len(f.addresses) != 1 {
+			return usagef("%s asks one node; give one --address", cmd.CommandPath())
+		}
+		c, err := f.dial(f.addresses[0])
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		return fn(ctx, cmd, c, args)
+	})
+}

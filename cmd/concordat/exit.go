@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/concordatdb/concordat"
+)
+
+// The exit codes, which exitHelp explains to users.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+	exitNotFound
+	exitTryAgain
+	exitUnknown
+	exitMemberFailed
+	exitAtOnce = 130
+)
+
+const exitHelp = `Exit codes:
+    0  done
+    1  it did not work; the message says why
+    2  wrong usage, or a configuration that cannot be
+    3  get: there is no such key
+    4  nothing happened: a conflict, or the member is not ONLINE or cannot be
+       reached; try again, or another member
+    5  the outcome of a write is unknown; read before writing again
+    6  the member is in ERROR
+  130  node: a second signal stopped it at once`
+
+// usageError is a command line or configuration that cannot be.
+type usageError struct{ err error }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Unwrap() error { return e.err }
+
+var errNotFound = errors.New("no such key")
+
+// exits pairs errors with exit codes. An error that wraps two is the first one.
+var exits = []struct {
+	err  error
+	code int
+}{
+	{errNotFound, exitNotFound},
+	{concordat.ErrOutcomeUnknown, exitUnknown},
+	{concordat.ErrInvalid, exitUsage},
+	{concordat.ErrFailed, exitMemberFailed},
+	{concordat.ErrConflict, exitTryAgain},
+	{concordat.ErrSnapshotTooOld, exitTryAgain},
+	{concordat.ErrNotOnline, exitTryAgain},
+	{concordat.ErrClosed, exitTryAgain},
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	for _, e := range exits {
+		if errors.Is(err, e.err) {
+			return e.code
+		}
+	}
+	return exitFailure
+}
+
+// report tells the user of err and returns the exit code.
+func report(w io.Writer, err error) int {
+	if err != nil {
+		// The library's errors begin with its name already.
+		text := strings.ReplaceAll(err.Error(), "concordat: ", "")
+		say(w, "concordat: %s\n", strings.ReplaceAll(text, "\n", "\n  "))
+	}
+	return exitCode(err)
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/concordatdb/concordat"
+)
+
+// nodeSettings is what a node is told. Each has one name: --client-listen on
+// the command line is CONCORDAT_CLIENT_LISTEN in the environment and
+// client-listen in the file. The command line wins over the environment, and
+// the environment over the file.
+type nodeSettings struct {
+	Group        string   `toml:"group"`
+	Dir          string   `toml:"dir"`
+	Bootstrap    bool     `toml:"bootstrap"`
+	Seeds        []string `toml:"seeds"`
+	Member       string   `toml:"member"`
+	Weight       int      `toml:"weight"`
+	Listen       string   `toml:"listen"`
+	Advertise    string   `toml:"advertise"`
+	ClientListen string   `toml:"client-listen"`
+
+	TLSCert       string `toml:"tls-cert"`
+	TLSKey        string `toml:"tls-key"`
+	TLSCA         string `toml:"tls-ca"`
+	ClientTLSCert string `toml:"client-tls-cert"`
+	ClientTLSKey  string `toml:"client-tls-key"`
+	ClientTLSCA   string `toml:"client-tls-ca"`
+
+	CacheSize            size     `toml:"cache-size"`
+	TransactionSizeLimit size     `toml:"transaction-size-limit"`
+	MaxPendingCommits    int      `toml:"max-pending-commits"`
+	HistoryItems         int      `toml:"history-items"`
+	CheckpointSize       size     `toml:"checkpoint-size"`
+	ApplyQueueSize       size     `toml:"apply-queue-size"`
+	TickInterval         duration `toml:"tick-interval"`
+	ElectionTicks        int      `toml:"election-ticks"`
+
+	StartTimeout duration `toml:"start-timeout"`
+	LeaveTimeout duration `toml:"leave-timeout"`
+	OnSIGTERM    string   `toml:"on-sigterm"`
+	LogLevel     string   `toml:"log-level"`
+	LogFormat    string   `toml:"log-format"`
+	JSON         bool     `toml:"json"`
+}
+
+// What a node does on SIGTERM.
+const (
+	onSIGTERMLeave = "leave"
+	onSIGTERMStop  = "stop"
+)
+
+func defaultSettings() nodeSettings {
+	return nodeSettings{
+		Weight: concordat.DefaultMemberWeight,
+		Listen: "127.0.0.1:7400", ClientListen: defaultClientAddress,
+		CacheSize:            concordat.DefaultCacheBytes,
+		TransactionSizeLimit: concordat.DefaultTransactionSizeLimit,
+		MaxPendingCommits:    concordat.DefaultMaxPendingCommits,
+		HistoryItems:         concordat.DefaultHistoryItems,
+		CheckpointSize:       concordat.DefaultCheckpointBytes,
+		ApplyQueueSize:       concordat.DefaultApplyQueueBytes,
+		TickInterval:         duration(concordat.DefaultTickInterval),
+		ElectionTicks:        concordat.DefaultElectionTicks,
+		LeaveTimeout:         duration(10 * time.Second),
+		OnSIGTERM:            onSIGTERMLeave,
+		LogLevel:             "info",
+		LogFormat:            "text",
+	}
+}
+
+// flags makes the flags that set s, whose present contents are the defaults.
+func (s *nodeSettings) flags() *pflag.FlagSet {
+	fs := pflag.NewFlagSet("node", pflag.ContinueOnError)
+	fs.SortFlags = false
+	text := func(p *string, name, usage string) { fs.StringVar(p, name, *p, usage) }
+	number := func(p *int, name, usage string) { fs.IntVar(p, name, *p, usage) }
+
+	text(&s.Group, "group", "name of the group, a `UUID`, the same on every member")
+	text(&s.Dir, "dir", "`directory` of the member's log and data")
+	fs.BoolVar(&s.Bootstrap, "bootstrap", s.Bootstrap, "found the group with this member; once, on one member, with a new directory")
+	fs.StringSliceVar(&s.Seeds, "seeds", s.Seeds, "`addresses` of members to ask when this one has to join")
+	text(&s.Member, "member", "`UUID` of the member; drawn when the directory is new and this is empty")
+	number(&s.Weight, "weight", "rank in primary elections, 0 to 100")
+	text(&s.Listen, "listen", "`host:port` for other members; port 0 lets the system choose")
+	text(&s.Advertise, "advertise", "`host:port` that other members are told, if not --listen")
+	text(&s.ClientListen, "client-listen", "`host:port` for clients; port 0 lets the system choose")
+
+	text(&s.TLSCert, "tls-cert", "PEM `file`: certificate towards other members, for server and client authentication")
+	text(&s.TLSKey, "tls-key", "PEM `file`: its private key")
+	text(&s.TLSCA, "tls-ca", "PEM `file`: authorities of the members' certificates; without these three, plaintext")
+	text(&s.ClientTLSCert, "client-tls-cert", "PEM `file`: certificate towards clients; without it, plaintext")
+	text(&s.ClientTLSKey, "client-tls-key", "PEM `file`: its private key")
+	text(&s.ClientTLSCA, "client-tls-ca", "PEM `file`: authorities of clients; with it a client needs a certificate")
+
+	fs.Var(&s.CacheSize, "cache-size", "block cache of the store")
+	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "largest transaction, at most 30MiB")
+	number(&s.MaxPendingCommits, "max-pending-commits", "commits that may wait for their verdict at a time; further ones wait for a place")
+	number(&s.HistoryItems, "history-items", "rows that the certification history can hold, about 50 bytes each")
+	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; about three times as much is kept on disk")
+	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
+	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
+	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
+
+	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
+	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
+	text(&s.OnSIGTERM, "on-sigterm", "what SIGTERM does: `leave` the group, or stop and keep the place in it")
+	text(&s.LogLevel, "log-level", "debug, info, warn or error")
+	text(&s.LogFormat, "log-format", "text or json; the log goes to standard error")
+	fs.BoolVar(&s.JSON, "json", s.JSON, "print the line that says that the node is ready as JSON")
+	return fs
+}
+
+// resolve returns the settings of a command line whose flags were parsed.
+// Getenv is os.LookupEnv but in tests.
+func resolve(flags *pflag.FlagSet, file string, getenv func(string) (string, bool)) (nodeSettings, error) {
+	s := defaultSettings()
+	if file != "" {
+		if err := s.readFile(file); err != nil {
+			return s, err
+		}
+	}
+	var errs []error
+	resolved := s.flags()
+	resolved.VisitAll(func(f *pflag.Flag) {
+		given := flags.Lookup(f.Name)
+		if given.Changed {
+			_ = resolved.Set(f.Name, flagText(given)) // it was parsed before
+			return
+		}
+		name := "CONCORDAT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if value, ok := getenv(name); ok {
+			if err := resolved.Set(f.Name, value); err != nil {
+				errs = append(errs, usagef("environment: %s: %w", name, err))
+			}
+		}
+	})
+	return s, errors.Join(append(errs, s.check()...)...)
+}
+
+// flagText returns the text that sets a flag to what f has.
+func flagText(f *pflag.Flag) string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return f.Value.String()
+}
+
+func (s *nodeSettings) readFile(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return usagef("configuration: %w", err)
+	}
+	err = toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(s)
+	var unknown *toml.StrictMissingError
+	var malformed *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown):
+		var errs []error
+		for _, e := range unknown.Errors {
+			line, column := e.Position()
+			errs = append(errs, usagef("%s:%d:%d: there is no setting %q; concordat node --help lists them",
+				file, line, column, strings.Join(e.Key(), ".")))
+		}
+		return errors.Join(errs...)
+	case errors.As(err, &malformed):
+		line, column := malformed.Position()
+		return usagef("%s:%d:%d: %s", file, line, column, strings.TrimPrefix(malformed.Error(), "toml: "))
+	case err != nil:
+		return usagef("%s: %w", file, err)
+	}
+	return nil
+}
+
+// check reports what the library does not check.
+func (s *nodeSettings) check() []error {
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, usagef(format, args...))
+		}
+	}
+	need(s.Weight >= 0, "weight %d is negative; it ranks members from 0 to 100", s.Weight)
+	whole := s.TLSCert != "" && s.TLSKey != "" && s.TLSCA != ""
+	need(whole || s.TLSCert+s.TLSKey+s.TLSCA == "", "tls-cert, tls-key and tls-ca belong together: give all three or none")
+	need((s.ClientTLSCert == "") == (s.ClientTLSKey == ""), "client-tls-cert and client-tls-key belong together: give both or none")
+	need(s.ClientTLSCA == "" || s.ClientTLSCert != "", "client-tls-ca asks clients for certificates, which needs client-tls-cert and client-tls-key")
+	need(s.OnSIGTERM == onSIGTERMLeave || s.OnSIGTERM == onSIGTERMStop, "on-sigterm is %q; it can be leave or stop", s.OnSIGTERM)
+	need(s.LogFormat == "text" || s.LogFormat == "json", "log-format is %q; it can be text or json", s.LogFormat)
+	var level slog.Level
+	need(level.UnmarshalText([]byte(s.LogLevel)) == nil, "log-level is %q; it can be debug, info, warn or error", s.LogLevel)
+	need(s.ClientListen != s.Listen || strings.HasSuffix(s.Listen, ":0"), "listen and client-listen are both %s; members and clients need an address each", s.Listen)
+	if err := s.config().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// config returns the library's configuration, without what has to be loaded.
+func (s *nodeSettings) config() concordat.Config {
+	return concordat.Config{
+		Group: s.Group, Dir: s.Dir, Listen: s.Listen, Advertise: s.Advertise,
+		Seeds: s.Seeds, Bootstrap: s.Bootstrap, Member: s.Member,
+		MemberWeight:         cmp.Or(s.Weight, -1), // 0 would mean the default there
+		CacheBytes:           int64(s.CacheSize),
+		TransactionSizeLimit: int(s.TransactionSizeLimit),
+		MaxPendingCommits:    s.MaxPendingCommits,
+		HistoryItems:         s.HistoryItems,
+		CheckpointBytes:      int(s.CheckpointSize),
+		ApplyQueueBytes:      int(s.ApplyQueueSize),
+		TickInterval:         time.Duration(s.TickInterval),
+		ElectionTicks:        s.ElectionTicks,
+	}
+}
+
+func (s *nodeSettings) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // check has seen it
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordatdb/concordat/sim"
+)
+
+func newSimCommand() *cobra.Command {
+	var first uint64
+	var seeds int
+	var trace string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "sim",
+		Short: "Run simulated groups under faults, and check their promises",
+		Long: `Run worlds of the simulator: several members in one goroutine on a virtual clock,
+a network that loses, repeats, reorders and cuts, disks that forget what was not
+synced, members that crash and come back, clients that conflict. Checkers compare
+what the members do with what docs/DESIGN.md §6 promises.
+
+Everything about a world follows from its seed. When a promise is broken, the
+command names seed and promise and fails; run that one seed again with --trace to
+see what happened.`,
+		Example: `  concordat sim --seeds 500
+  concordat sim --first 77 --seeds 1 --trace world77.txt`,
+		Args: exactArgs(),
+	}
+	cmd.Flags().Uint64Var(&first, "first", 1, "seed of the first world; the others follow one by one")
+	cmd.Flags().IntVar(&seeds, "seeds", 100, "how many worlds to run")
+	cmd.Flags().StringVar(&trace, "trace", "", "`file` that gets a line for each event; 100 worlds write gigabytes")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as one JSON object")
+	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		if seeds < 1 {
+			return usagef("--seeds is %d; at least one world has to be run", seeds)
+		}
+		began := time.Now()
+		report, err := runSim(ctx, sim.Options{First: first, Seeds: seeds}, trace)
+		if asJSON {
+			err = errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
+		} else {
+			err = errors.Join(err, printReport(cmd.OutOrStdout(), &report, time.Since(began)))
+		}
+		return errors.Join(err, broken(&report))
+	})
+	return cmd
+}
+
+// runSim runs the worlds with their trace in a file, if it has a name.
+func runSim(ctx context.Context, o sim.Options, trace string) (report sim.Report, err error) {
+	if trace == "" {
+		return sim.Run(ctx, o)
+	}
+	file, err := os.Create(trace)
+	if err != nil {
+		return report, err
+	}
+	lines := bufio.NewWriterSize(file, 1<<20)
+	o.Trace = lines
+	report, err = sim.Run(ctx, o)
+	return report, errors.Join(err, lines.Flush(), file.Close())
+}
+
+// broken is the error of a sweep that found broken promises.
+func broken(r *sim.Report) error {
+	var errs []error
+	for _, v := range r.Violations {
+		errs = append(errs, fmt.Errorf("%s (again: concordat sim --first %d --seeds 1 --trace FILE)", v, v.Seed))
+	}
+	return errors.Join(errs...)
+}
+
+func printReport(w io.Writer, r *sim.Report, took time.Duration) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { say(t, name+"\t"+format+"\n", args...) }
+	last := r.First + uint64(max(r.Worlds, 1)) - 1
+	line("worlds", "%d of %d, seeds %d to %d, in %v", r.Worlds, r.Seeds, r.First, last, took.Round(time.Millisecond))
+	line("events", "%d in %.0f s of virtual time", r.Events, r.VirtualSeconds)
+	line("committed", "%d, of which %d were acknowledged", r.Committed, r.Acknowledged)
+	line("refused", "%d conflicts, %d snapshots too old, %d exhausted", r.Refused.Conflict, r.Refused.SnapshotTooOld, r.Refused.Exhausted)
+	line("other calls", "%d of unknown outcome, %d read-only", r.Unknown, r.ReadOnly)
+	f := &r.Faults
+	line("messages", "%d lost, %d repeated, %d overtaken", f.Lost, f.Repeated, f.Overtaken)
+	line("network", "%d partitions, %d one-way cuts, %d storms of loss", f.Partitions, f.OneWay, f.Storms)
+	line("crashes", "%d of one member, %d of all at once, %d left a torn log, %d a shorter one", f.Crashes, f.Blackouts, f.TornTails, f.LostTails)
+	line("disks", "%d stalls", f.Stalls)
+	line("members", "%d joins, %d leaves, %d restarts, %d clones", r.Joins, r.Leaves, r.Restarts, r.Clones)
+	var missed []string
+	for _, name := range slices.Sorted(maps.Keys(r.Marks)) {
+		if r.Marks[name] == 0 {
+			missed = append(missed, name)
+		} else {
+			line("reached", "%d × %s", r.Marks[name], name)
+		}
+	}
+	for _, name := range missed {
+		line("not reached", "%s", name)
+	}
+	line("broken promises", "%d", len(r.Violations))
+	return t.Flush()
+}
