@@ -101,7 +101,8 @@ func (c *durability) ended(by string, s applier.Snapshot) string {
 		return fmt.Sprintf("%s cannot be read: %v", by, err)
 	}
 	want := 0
-	for k := range state.versions { // order-free: a count, and the first difference is found in order below
+	// order-free: a count
+	for k := range state.versions {
 		if state.read(k, state.certified) != nil {
 			want++
 		}

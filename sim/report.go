@@ -80,6 +80,7 @@ func (r *Report) add(w *Report) {
 	r.Leaves += w.Leaves
 	r.Restarts += w.Restarts
 	r.Clones += w.Clones
+	// order-free: sums
 	for name, n := range w.Marks {
 		r.Marks[name] += n
 	}
