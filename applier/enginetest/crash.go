@@ -82,6 +82,9 @@ func (s *suite) crashDuringImport(t *testing.T) {
 	m := newModel()
 	donor := s.open(t).Engine()
 	m.fill(t, donor, "new")
+	if err := donor.Flush(t.Context()); err != nil { // so that there is more to the export than a log
+		t.Fatal(err)
+	}
 	stream := exportOf(t, t.Context(), donor)
 	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 1))

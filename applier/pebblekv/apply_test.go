@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/concordatdb/concordat/applier"
@@ -66,4 +68,40 @@ func TestPairCacheKeeps(t *testing.T) {
 	if state, _ := c.find(id(2)); state.live {
 		t.Error("an older state of a key is found")
 	}
+}
+
+// TestBeginDuringCommit begins a snapshot at the moment when a commit can be
+// read and the engine has not been told yet. The snapshot must say what it
+// holds, and Position must not be behind it afterwards.
+func TestBeginDuringCommit(t *testing.T) {
+	e := mustOpen(t, vfs.NewMem())
+	mustApply(t, e, batchOf(1, "k", "v"))
+	s := e.store
+	batch := s.db.NewBatch()
+	next, err := s.build(batch, batchOf(2, "k", "w"), s.visible.Load())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.commits.Add(1)
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := e.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, _, err := snap.Get(table, []byte("k"))
+	if at := snap.Position().Index; at != 2 || string(value) != "w" || err != nil {
+		t.Errorf("snapshot at %d holds %q, %v, want 2 and %q", at, value, err, "w")
+	}
+	if at := e.Position().Index; at != 2 {
+		t.Errorf("position %d behind a snapshot at 2", at)
+	}
+	if digest, _, err := e.Digest(); digest != next.digest || err != nil {
+		t.Errorf("digest %v, %v, want %v", digest, err, next.digest)
+	}
+	s.visible.Store(next)
+	s.commits.Add(1)
+	mustApply(t, e, batchOf(3, "k", "x"))
+	mustClose(t, e)
 }

@@ -235,6 +235,9 @@ func TestCreateCrash(t *testing.T) {
 func TestImportCrash(t *testing.T) {
 	donor := mustOpen(t, vfs.NewMem())
 	mustApply(t, donor, batchOf(1, "new", strings.Repeat("n", 100<<10)))
+	if err := donor.Flush(t.Context()); err != nil { // so that there is more to the export than a log
+		t.Fatal(err)
+	}
 	mustApply(t, donor, batchOf(2, "new", "n"))
 	x, err := donor.NewExport()
 	if err != nil {

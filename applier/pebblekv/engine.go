@@ -234,6 +234,8 @@ func (e *Engine) Flush(ctx context.Context) error {
 		return e.failure.err
 	case <-e.closing:
 		return applier.ErrClosed
+	case <-s.idle: // replaced by an import, which may have cut the flush short
+		return applier.ErrReplaced
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -1,3 +1,11 @@
+// Package simdisk is the disks of simulated members: the interfaces of the log
+// and of the engine, in memory, with an explicit mark of what is synced.
+//
+// It owns what a crash leaves. It promises that a crash takes away only what
+// was not synced, in the order and the units that the real parts would lose it
+// in, and that a sequence of calls has one outcome. It must never know why a
+// member crashed, nor draw a random number: whoever crashes a disk says how
+// much of the rest survives.
 package simdisk
 
 import (
