@@ -39,14 +39,24 @@ func (b *writeBuffer) find(t Table, key []byte) int {
 	})
 }
 
-// put enters m, whose slices belong to the buffer from here on.
-func (b *writeBuffer) put(m applier.Mutation) {
-	if i := b.find(m.Table, m.Key); i >= 0 {
-		b.bytes += len(m.Value) - len(b.writes[i].Value)
-		b.writes[i] = m
-		return
+// put enters m, whose slices belong to the buffer from here on. It reports
+// false, and enters nothing, if the buffer would then take more than limit.
+func (b *writeBuffer) put(m applier.Mutation, limit int) bool {
+	i := b.find(m.Table, m.Key)
+	grown := b.bytes + len(m.Value)
+	if i >= 0 {
+		grown -= len(b.writes[i].Value)
+	} else {
+		grown += writeOverhead + len(m.Table.Schema) + len(m.Table.Name) + len(m.Key)
 	}
-	b.bytes += writeOverhead + len(m.Table.Schema) + len(m.Table.Name) + len(m.Key) + len(m.Value)
+	if grown > limit && grown > b.bytes {
+		return false
+	}
+	b.bytes = grown
+	if i >= 0 {
+		b.writes[i] = m
+		return true
+	}
 	b.writes = append(b.writes, m)
 	switch {
 	case b.index != nil:
@@ -57,6 +67,7 @@ func (b *writeBuffer) put(m applier.Mutation) {
 			b.enter(i)
 		}
 	}
+	return true
 }
 
 func (b *writeBuffer) enter(i int) {

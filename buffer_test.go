@@ -68,6 +68,9 @@ func (m *bufferModel) snapshotScan(table string, from, to []byte, reverse bool) 
 	}
 }
 
+// plenty is a limit that no test reaches by accident.
+const plenty = 1 << 20
+
 func testTable(name string) Table { return Table{Schema: "s", Name: name} }
 
 // A transaction sees the snapshot with its own writes over it, whatever it
@@ -85,12 +88,12 @@ func TestWriteBufferAgainstModel(t *testing.T) {
 			"put": func(t *rapid.T) {
 				r, v := rowOf.Draw(t, "row"), value.Draw(t, "value")
 				m.own[r] = &v
-				b.put(applier.Mutation{Op: applier.OpPut, Table: testTable(r.table), Key: []byte(r.key), Value: []byte(v)})
+				b.put(applier.Mutation{Op: applier.OpPut, Table: testTable(r.table), Key: []byte(r.key), Value: []byte(v)}, plenty)
 			},
 			"delete": func(t *rapid.T) {
 				r := rowOf.Draw(t, "row")
 				m.own[r] = nil
-				b.put(applier.Mutation{Op: applier.OpDelete, Table: testTable(r.table), Key: []byte(r.key)})
+				b.put(applier.Mutation{Op: applier.OpDelete, Table: testTable(r.table), Key: []byte(r.key)}, plenty)
 			},
 			"find": func(t *rapid.T) { checkFind(t, m, b, rowOf.Draw(t, "row")) },
 			"scan": func(t *rapid.T) {
@@ -160,7 +163,7 @@ func firstPairs(seq iter.Seq2[[]byte, []byte], n int) (pairs [][2]string) {
 func TestWriteBufferKeepsOrderOfFirstWrite(t *testing.T) {
 	b := &writeBuffer{}
 	for i := range 3 * indexFrom {
-		b.put(applier.Mutation{Op: applier.OpPut, Table: testTable("t"), Key: []byte{byte(i % (indexFrom + 2))}, Value: []byte{byte(i)}})
+		b.put(applier.Mutation{Op: applier.OpPut, Table: testTable("t"), Key: []byte{byte(i % (indexFrom + 2))}, Value: []byte{byte(i)}}, plenty)
 	}
 	if len(b.writes) != indexFrom+2 {
 		t.Fatalf("%d writes of %d keys", len(b.writes), indexFrom+2)
@@ -169,5 +172,23 @@ func TestWriteBufferKeepsOrderOfFirstWrite(t *testing.T) {
 		if !bytes.Equal(w.Key, []byte{byte(i)}) {
 			t.Errorf("write %d is of key %x", i, w.Key)
 		}
+	}
+}
+
+// What would exceed the limit changes nothing, and what makes a buffer smaller
+// is always let in.
+func TestWriteBufferLimit(t *testing.T) {
+	put := func(b *writeBuffer, size, limit int) bool {
+		return b.put(applier.Mutation{Op: applier.OpPut, Table: testTable("t"), Key: []byte("k"), Value: make([]byte, size)}, limit)
+	}
+	b := &writeBuffer{}
+	if put(b, 100, 100) || len(b.writes) != 0 || b.bytes != 0 {
+		t.Fatalf("beyond the limit, and yet %d writes of %d bytes", len(b.writes), b.bytes)
+	}
+	if !put(b, 100, 200) || put(b, 200, 200) || len(b.writes[0].Value) != 100 {
+		t.Fatal("a key grew beyond the limit")
+	}
+	if !put(b, 50, 60) || len(b.writes[0].Value) != 50 {
+		t.Fatal("a key could not become smaller")
 	}
 }

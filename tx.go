@@ -189,8 +189,7 @@ func (tx *Tx) write(m applier.Mutation) error {
 		}
 		return fmt.Errorf("%w: %w", kind, err)
 	}
-	tx.writes.put(m)
-	if limit := tx.node.cfg.TransactionSizeLimit; tx.writes.bytes > limit {
+	if limit := tx.node.cfg.TransactionSizeLimit; !tx.writes.put(m, limit) {
 		return fmt.Errorf("%w: transaction of more than %d bytes (TransactionSizeLimit); split it", ErrTooLarge, limit)
 	}
 	return nil
