@@ -66,6 +66,6 @@ type Counters struct {
 	Applied         uint64 // transactions applied, of all members
 	LogWrites       uint64 // group commits of the log, each with one fsync at most
 	LogWriteTime    time.Duration
-	HistoryItems    uint64 // items in the certification history now
+	HistoryItems    uint64 // items and transactions in the certification history now
 	Sequence        uint64 // transactions certified since the group began
 }

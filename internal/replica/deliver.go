@@ -17,20 +17,20 @@ const (
 // deliverSome takes what raft has committed, as far as the engine's queue has
 // room, and reports whether there was anything.
 func (r *Replica) deliverSome() bool {
-	any := false
-	for r.inApplyBytes < r.cfg.ApplyBytes {
+	some := false
+	for r.inApplyBytes+r.batchBytes < r.cfg.ApplyBytes {
 		d, ok := r.group.NextDelivery()
 		if !ok {
 			break
 		}
-		any = true
+		some = true
 		r.deliver(d)
 		if r.batchBytes >= batchBytes {
 			r.closeBatch()
 		}
 	}
 	r.closeBatch()
-	return any
+	return some
 }
 
 func (r *Replica) deliver(d gcs.Delivery) {

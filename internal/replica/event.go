@@ -166,6 +166,7 @@ func (s State) String() string {
 		return "RECOVERING"
 	case Online:
 		return "ONLINE"
+	case Offline, Removed:
 	}
 	return "OFFLINE"
 }
