@@ -56,6 +56,7 @@ Start with "concordat demo": it runs a group of real processes on this machine.
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newDemoCommand(),
 		newNodeCommand(),
 		newStatusCommand(),
 		newLeaveCommand(),

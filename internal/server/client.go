@@ -62,13 +62,15 @@ func typedUnary(ctx context.Context, method string, req, reply any, conn *grpc.C
 	if err == nil {
 		return nil
 	}
-	return fromStatus(err, to.Addr != nil && writing(method))
+	return fromStatus(err, to.Addr != nil && writing(req))
 }
 
-func writing(method string) bool {
-	switch method {
-	case kvpb.KV_Put_FullMethodName, kvpb.KV_Delete_FullMethodName, kvpb.KV_Txn_FullMethodName:
+func writing(req any) bool {
+	switch r := req.(type) {
+	case *kvpb.PutRequest, *kvpb.DeleteRequest:
 		return true
+	case *kvpb.TxnRequest:
+		return writes(r.GetOps())
 	}
 	return false
 }

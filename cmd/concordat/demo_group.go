@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/concordatdb/concordat/internal/server"
+	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+)
+
+const (
+	demoName = "c0c0da7e-de30-4000-8000-000000000001"
+	loopback = "127.0.0.1:0"
+)
+
+// demoGroup is the group of a demo: processes of this executable.
+type demoGroup struct {
+	executable string
+	dir        string
+	fail       context.CancelCauseFunc // told of a member that ends by itself
+
+	mu      sync.Mutex
+	members []*demoMember
+}
+
+// demoMember is one member, whose process may come and go. What it is changes
+// only while it is not running.
+type demoMember struct {
+	name  string
+	dir   string
+	log   string
+	ready ready
+
+	mu     sync.Mutex
+	client *server.Client // nil while it is down
+	cmd    *exec.Cmd
+	killed bool
+	ended  chan struct{}
+}
+
+// start adds a member and runs it.
+func (g *demoGroup) start(ctx context.Context) (*demoMember, error) {
+	m := g.add()
+	return m, g.run(ctx, m)
+}
+
+func (g *demoGroup) add() *demoMember {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	name := fmt.Sprintf("m%d", len(g.members)+1)
+	m := &demoMember{
+		name: name, dir: filepath.Join(g.dir, name), log: filepath.Join(g.dir, name+".log"),
+		ready: ready{Address: loopback, ClientAddress: loopback},
+	}
+	g.members = append(g.members, m)
+	return m
+}
+
+func (g *demoGroup) all() []*demoMember {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.members)
+}
+
+// down returns the member that was killed.
+func (g *demoGroup) down() *demoMember {
+	for _, m := range g.all() {
+		if m.use() == nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// run starts the process of m, for the first time or again, and waits until it
+// is ready.
+func (g *demoGroup) run(ctx context.Context, m *demoMember) error {
+	args := []string{
+		"node", "--json", "--group", demoName, "--dir", m.dir,
+		"--listen", m.ready.Address, "--client-listen", m.ready.ClientAddress,
+	}
+	if first := g.all()[0]; first != m {
+		args = append(args, "--seeds", first.ready.Address)
+	} else if m.ready.Member == "" {
+		args = append(args, "--bootstrap")
+	}
+	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // the process has its own
+	cmd := exec.CommandContext(ctx, g.executable, args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONCORDAT_") })
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	line, readErr := bufio.NewReader(out).ReadBytes('\n')
+	ended := make(chan struct{})
+	m.mu.Lock()
+	m.cmd, m.ended, m.killed = cmd, ended, false
+	m.mu.Unlock()
+	go g.attend(ctx, m, cmd, ended)
+	if readErr != nil {
+		<-ended
+		return errors.Join(context.Cause(ctx), fmt.Errorf("%s did not start; its log ends with:\n%s", m.name, m.tail()))
+	}
+	if err := json.Unmarshal(line, &m.ready); err != nil {
+		return fmt.Errorf("%s said %q instead of that it is ready: %w", m.name, line, err)
+	}
+	client, err := server.Dial(m.ready.ClientAddress, nil)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.client = client
+	m.mu.Unlock()
+	return nil
+}
+
+// attend waits for the end of a process, which only a kill may bring.
+func (g *demoGroup) attend(ctx context.Context, m *demoMember, cmd *exec.Cmd, ended chan struct{}) {
+	err := cmd.Wait()
+	m.mu.Lock()
+	killed := m.killed
+	m.mu.Unlock()
+	if !killed && ctx.Err() == nil {
+		g.fail(fmt.Errorf("%w: %s ended by itself (%w); its log ends with:\n%s", errBroken, m.name, err, m.tail()))
+	}
+	close(ended)
+}
+
+// tail returns the end of the member's log.
+func (m *demoMember) tail() string {
+	text, err := os.ReadFile(m.log)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 10
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-most):], []byte("\n")))
+}
+
+// use returns a client of the member, nil while it is down.
+func (m *demoMember) use() *server.Client {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
+
+// kill ends the process with SIGKILL, and waits for its end.
+func (m *demoMember) kill() error {
+	m.mu.Lock()
+	cmd, ended, client := m.cmd, m.ended, m.client
+	m.killed, m.client = true, nil
+	m.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	err := cmd.Process.Kill()
+	<-ended
+	if client != nil {
+		_ = client.Close() // its process is gone
+	}
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// stop ends all processes.
+func (g *demoGroup) stop() {
+	for _, m := range g.all() {
+		_ = m.kill() // the directory goes next, there is nothing to lose
+	}
+}
+
+// leader returns the member that leads raft, as soon as the members that run
+// know one, and it is not former.
+func (g *demoGroup) leader(ctx context.Context, former *demoMember) (*demoMember, error) {
+	var found *demoMember
+	err := poll(ctx, "no leader", func() bool {
+		for _, m := range g.all() {
+			c := m.use()
+			if c == nil {
+				continue
+			}
+			s, err := c.Status(ctx, &adminpb.StatusRequest{})
+			if err != nil {
+				continue
+			}
+			for _, candidate := range g.all() {
+				if candidate != former && candidate.ready.Member == s.GetLeader() && candidate.use() != nil {
+					found = candidate
+				}
+			}
+		}
+		return found != nil
+	})
+	return found, err
+}
+
+// agree returns the status of all members once they are at one position, and
+// fails if they then differ, or never get there.
+func (g *demoGroup) agree(ctx context.Context) ([]*adminpb.StatusResponse, error) {
+	var all []*adminpb.StatusResponse
+	err := poll(ctx, "the members do not come to the same position of the log", func() bool {
+		all = all[:0]
+		for _, m := range g.all() {
+			s, err := m.use().Status(ctx, &adminpb.StatusRequest{})
+			if err != nil || s.GetState() != adminpb.MemberState_MEMBER_STATE_ONLINE {
+				return false
+			}
+			all = append(all, s)
+		}
+		return !slices.ContainsFunc(all, func(s *adminpb.StatusResponse) bool {
+			return s.GetDigestPosition() != all[0].GetDigestPosition()
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range all {
+		if s.GetExecuted() != all[0].GetExecuted() || !bytes.Equal(s.GetDigest(), all[0].GetDigest()) {
+			return nil, fmt.Errorf("%w: at position %d m1 has executed %s with digest %x, and m%d %s with %x", errBroken,
+				s.GetDigestPosition(), all[0].GetExecuted(), all[0].GetDigest(), i+1, s.GetExecuted(), s.GetDigest())
+		}
+	}
+	return all, nil
+}
+
+// poll waits until cond holds, for a time in which it must come to hold.
+func poll(ctx context.Context, otherwise string, cond func() bool) error {
+	const interval, patience = 20 * time.Millisecond, 20 * time.Second
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w: %s within %v", errBroken, otherwise, patience))
+	defer cancel()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for !cond() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
