@@ -54,7 +54,7 @@ func (n *Node) rebirth(ctx context.Context, err error) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.id, err = n.nextSession(n.id); err != nil {
+	if _, err = n.nextSession(n.log.Identity()); err != nil {
 		return nil, err
 	}
 	return n.revive(ctx)

@@ -117,6 +117,7 @@ func (n *Node) main(ctx context.Context, first *life) {
 			n.changed.broadcast()
 			return
 		}
+		n.recovering()
 		next, err := n.replaceState(ctx, donor)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -126,7 +127,16 @@ func (n *Node) main(ctx context.Context, first *life) {
 		}
 		l = next
 		n.life.Store(l)
+		n.wake()
 	}
+}
+
+// recovering says of a member without a life what a state machine would say:
+// that it is catching up.
+func (n *Node) recovering() {
+	s := n.known().Status
+	s.State = replica.Recovering
+	n.publish(s)
 }
 
 // waitOnline returns when the member serves transactions, or says why it will

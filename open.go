@@ -233,7 +233,7 @@ func (n *Node) revive(ctx context.Context) (*life, error) {
 	hs := n.log.HardState()
 	r, err := replica.New(replica.Config{
 		Group: gcs.Config{
-			Identity:      n.id,
+			Identity:      n.log.Identity(), // with the session of this life
 			Log:           n.log,
 			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
 			Checkpoint:    checkpoint,
