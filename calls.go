@@ -41,6 +41,16 @@ func (t *callTable) answer(a replica.Answer, places chan struct{}) {
 	}
 }
 
+// withdraw frees the place of a call that nobody took over.
+func (t *callTable) withdraw(ticket uint64, places chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.calls[ticket] != nil {
+		delete(t.calls, ticket)
+		<-places
+	}
+}
+
 // abandon frees the places of all calls that will get no answer any more.
 func (t *callTable) abandon(places chan struct{}) {
 	t.mu.Lock()

@@ -189,7 +189,10 @@ func (n *Node) commit(ctx context.Context, id gtid.UUID, message []byte) (replic
 		return replica.Answer{}, n.notServing()
 	}
 	ticket, c := l.calls.add()
-	l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+	if !l.inbox.put(replica.Submitted{Ticket: ticket, Message: message}) {
+		l.calls.withdraw(ticket, n.commits)
+		return replica.Answer{}, n.notServing()
+	}
 	select {
 	case a := <-c.done:
 		return a, nil

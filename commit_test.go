@@ -1,0 +1,72 @@
+package concordat
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// newTestNode has the parts of an ONLINE member that a commit passes through,
+// and nobody who decides.
+func newTestNode() (*Node, *life) {
+	n := &Node{commits: make(chan struct{}, 1)}
+	n.standing.Store(&standing{state: replica.Online})
+	l := newLife(n, nil)
+	n.life.Store(l)
+	return n, l
+}
+
+// end ends a life as life.run and Node.main do.
+func (l *life) end() {
+	l.inbox.close()
+	close(l.done)
+	l.calls.abandon(l.node.commits)
+}
+
+// A commit that comes when the life has just ended was not handed to anybody,
+// and keeps no place.
+func TestCommitAfterEndOfLife(t *testing.T) {
+	n, l := newTestNode()
+	l.end()
+	_, err := n.commit(t.Context(), gtid.UUID{1}, nil)
+	if !errors.Is(err, ErrNotOnline) || errors.Is(err, ErrOutcomeUnknown) {
+		t.Errorf("commit: %v, want ErrNotOnline", err)
+	}
+	if len(n.commits) != 0 {
+		t.Error("the place is still taken")
+	}
+}
+
+// Its answer frees the place of a commit, not the caller who goes.
+func TestCommitGivesUpWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, l := newTestNode()
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			_, err := n.commit(ctx, gtid.UUID{1}, []byte("message"))
+			result <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-result; !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.Canceled) {
+			t.Errorf("commit: %v, want ErrOutcomeUnknown for a cancelled context", err)
+		}
+		if len(n.commits) != 1 {
+			t.Fatal("the place was given back before the answer")
+		}
+		submitted, ok := l.inbox.take(nil)[0].(replica.Submitted)
+		if !ok || string(submitted.Message) != "message" {
+			t.Fatalf("submitted %+v", submitted)
+		}
+		l.calls.answer(replica.Answer{Ticket: submitted.Ticket}, n.commits)
+		if len(n.commits) != 0 {
+			t.Error("the place is still taken after the answer")
+		}
+		l.end()
+	})
+}
