@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"encoding/binary"
+
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -56,6 +58,9 @@ func (c *client) transact() {
 	s.seen = s.snapshot.Executed.Count()
 	c.current = s
 	work := &w.plan.work
+	if chance(w.rand, work.marks) {
+		c.mark(s)
+	}
 	readOnly := chance(w.rand, work.reads)
 	if readOnly {
 		c.look(s)
@@ -186,6 +191,14 @@ func (r *run) answer(a replica.Answer) {
 	w.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
 	c.release()
 	c.think()
+}
+
+// mark forgets history in the name of this member, at an index that nobody
+// would choose. Any number of marks by anybody must do no harm, and a mark
+// between two places where it can fall must fall on the earlier one.
+func (c *client) mark(s *submission) {
+	message := binary.AppendUvarint([]byte{markKind}, c.member.world.rand.Uint64N(s.snapshot.Index+1))
+	c.run.tell(replica.Submitted{Ticket: c.member.world.ticket(), Message: message})
 }
 
 // release ends the transaction.

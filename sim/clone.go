@@ -39,7 +39,8 @@ type copied struct {
 	state      []byte
 }
 
-// ask asks for a clone. donor is a raft id, 0 for anybody.
+// ask asks for a clone. donor is a raft id, 0 for anybody. Whether the donor is
+// ONLINE does not matter: it may wait for this member's vote to become so.
 func (c *cloner) ask(r *run, donor uint64) {
 	if c.asked {
 		return
@@ -62,7 +63,7 @@ func (c *cloner) ask(r *run, donor uint64) {
 	}
 	w.trace.note(w, r.member.name+" asks "+from.name+" for a clone")
 	w.network.carry(r.member, from, 0, func() {
-		if from.run != nil && from.run.replica != nil && from.run.state == replica.Online {
+		if from.run != nil && from.run.replica != nil {
 			ticket := w.ticket()
 			from.run.exports[ticket] = r
 			from.run.tell(replica.ExportAsked{Ticket: ticket})
@@ -128,6 +129,7 @@ func (r *run) install(c copied) {
 		return
 	}
 	m.stop()
+	m.cloning = true
 	if err := m.log.Reset(c.checkpoint, hard); err != nil {
 		w.violate("log", "%s: %v", m.name, err)
 		return
@@ -142,6 +144,7 @@ func (r *run) install(c copied) {
 			w.violate("engine", "%s imports a state at %d for a checkpoint at %d: %v", m.name, at.Index, c.checkpoint.Index, err)
 			return
 		}
+		m.cloning = false
 		w.reached[markClone]++
 		w.report.Clones++
 		importing.restart()

@@ -70,6 +70,23 @@ func (w *world) crash(m *member) {
 	})
 }
 
+// voted may crash a member just after its vote was sent. When it is back it
+// must not vote again in the same term.
+func (w *world) voted(r *run) {
+	if w.phase != faulty || !chance(w.rand, w.plan.faults.voter) {
+		return
+	}
+	r.after(w.plan.network.delay.draw(w.rand), func() {
+		w.report.Faults.Crashes++
+		r.member.crash()
+		w.after(millisecond, func() {
+			if r.member.run == nil && !r.member.gone {
+				r.member.start()
+			}
+		})
+	})
+}
+
 // blackout cuts the power of all.
 func (w *world) blackout() {
 	w.report.Faults.Blackouts++
@@ -135,7 +152,7 @@ func (w *world) leaveOne() {
 	if m.run == nil || m.run.replica == nil || m.leaving || m.run.state != replica.Online {
 		return
 	}
-	m.leaving = true
+	m.leaving, m.asked = true, true
 	w.trace.note(w, m.name+" leaves")
 	m.run.tell(replica.LeaveAsked{Ticket: w.ticket()})
 }

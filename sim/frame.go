@@ -14,7 +14,7 @@ type frameName struct{ origin, session, seq uint64 }
 type frame struct {
 	origin, session, seq uint64
 	transactions         int
-	mark                 uint64 // log index of a history mark in it, 0 for none
+	mark                 uint64 // greatest log index of a history mark in it, 0 for none
 }
 
 // The bytes of those formats that the checkers look at.
@@ -57,6 +57,7 @@ func (f *frame) look(message []byte) {
 	case message[0] == transactionKind:
 		f.transactions++
 	case message[0] == markKind:
-		f.mark, _ = binary.Uvarint(message[1:])
+		mark, _ := binary.Uvarint(message[1:])
+		f.mark = max(f.mark, mark)
 	}
 }

@@ -29,6 +29,8 @@ type member struct {
 	stalled bool  // its disks are slow
 	joined  bool  // it has been in a view under this raft id
 	leaving bool
+	asked   bool // to leave, since it has this raft id
+	cloning bool // its log was reset and its engine is not there yet
 	gone    bool // it is not there, and its disks are empty
 }
 
@@ -83,7 +85,7 @@ func (m *member) settle() {
 	m.raftID = w.raftID()
 	w.byRaft[m.raftID] = m
 	m.log, m.engine = simdisk.NewLog(), simdisk.NewEngine()
-	m.gone, m.leaving, m.joined = false, false, false
+	m.gone, m.leaving, m.asked, m.joined, m.cloning = false, false, false, false, false
 	id := gcs.Identity{Group: w.group, Incarnation: w.group, Member: m.uuid, RaftID: m.raftID}
 	if err := m.log.SetIdentity(id); err != nil {
 		w.violate("start", "%s: %v", m.name, err)
@@ -138,6 +140,10 @@ func (m *member) start() {
 		return
 	}
 	if cloneOnly {
+		if !m.cloning {
+			w.violate("P6", "%s starts with a log that was cut above what its engine, at %d, holds", m.name, m.engine.Position().Index)
+			return
+		}
 		r.cloner.ask(r, 0)
 		return
 	}
@@ -375,7 +381,7 @@ func (r *run) noteLeader() {
 // disks held. It may come again, as a stranger.
 func (r *run) removed() {
 	m, w := r.member, r.world
-	if !m.leaving {
+	if !m.asked {
 		w.violate("P11", "%s was removed and never asked for it", m.name)
 		return
 	}

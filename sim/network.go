@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -19,6 +21,9 @@ type link struct {
 	latest  int64 // when the message sent last arrives
 	arrived int64 // when the message that arrived last was sent
 }
+
+// lateness is how much later a message comes that comes very late.
+var lateness = span{50 * millisecond, 3 * second}
 
 func newNetwork(w *world) network {
 	return network{world: w, links: map[[2]int]*link{}}
@@ -59,6 +64,9 @@ func (n *network) carry(from, to *member, delay int64, what func()) (sent bool) 
 		return false
 	}
 	at := w.now + delay + w.plan.network.delay.draw(w.rand)
+	if w.phase == faulty && w.plan.network.reorder && chance(w.rand, w.plan.network.late) {
+		at += lateness.draw(w.rand)
+	}
 	if !w.plan.network.reorder {
 		at = max(at, l.latest)
 	}
@@ -94,6 +102,9 @@ func (n *network) send(from *run, to uint64, m gcs.Message) {
 		return
 	}
 	w.trace.send(w, from.member, target, &m, len(b))
+	if m.Raft != nil && m.Raft.GetType() == raftpb.MsgVoteResp && !m.Raft.GetReject() {
+		w.voted(from)
+	}
 	arrive := func() { n.arrive(from, target, to, b) }
 	if !n.carry(from.member, target, 0, arrive) {
 		n.unreachable(from, to)

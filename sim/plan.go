@@ -34,6 +34,7 @@ type networkPlan struct {
 	delay     span
 	loss      int64 // in a thousand
 	repeat    int64 // in a thousand
+	late      int64 // in a thousand: a message that takes very long
 	reorder   bool  // else messages of one link arrive in order
 	unnoticed int64 // in a thousand: lost without the sender being told
 	bandwidth int64 // bytes in a millisecond, for copies of the state
@@ -59,6 +60,7 @@ type faultPlan struct {
 	storm     int
 	leave     int
 	stall     int
+	voter     int64 // in a thousand: a member crashes just after it voted
 }
 
 type workPlan struct {
@@ -68,6 +70,7 @@ type workPlan struct {
 	longRun  span
 	big      int64 // in a thousand: a transaction with large values
 	bigBytes span
+	marks    int64 // in a thousand: a history mark at some index instead
 	reads    int64 // in a thousand: a transaction that only reads
 	hot      int   // keys
 	cold     int
@@ -110,6 +113,7 @@ func drawNetwork(r *rand.Rand) networkPlan {
 			span{100 * microsecond, 20 * millisecond}),
 		loss:      pick[int64](r, 0, 0, 5, 30, 100),
 		repeat:    pick[int64](r, 0, 0, 10, 100),
+		late:      pick[int64](r, 0, 0, 2, 20),
 		reorder:   pick(r, true, false),
 		unnoticed: pick[int64](r, 0, 500, 1000),
 		bandwidth: pick[int64](r, 1, 20, 1000),
@@ -151,6 +155,7 @@ func drawFaults(r *rand.Rand) faultPlan {
 		storm:     r.IntN(2),
 		leave:     r.IntN(3),
 		stall:     r.IntN(3),
+		voter:     pick[int64](r, 0, 0, 100, 500),
 	}
 }
 
@@ -165,6 +170,7 @@ func drawWork(r *rand.Rand) workPlan {
 		longRun:  span{200 * millisecond, 3 * second},
 		big:      pick[int64](r, 0, 0, 20),
 		bigBytes: span{100, 6000},
+		marks:    pick[int64](r, 0, 0, 5, 50),
 		reads:    pick[int64](r, 20, 100),
 		hot:      1 + r.IntN(10),
 		cold:     20 + r.IntN(400),
