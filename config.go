@@ -42,7 +42,8 @@ type Config struct {
 	// With port 0 the system chooses a port.
 	Listen string
 	// Advertise is the address that is told to the other members, where it
-	// differs from Listen.
+	// differs from Listen. It must be set when Listen is every address of the
+	// host.
 	Advertise string
 	// Seeds are addresses of members to ask when this one has to join. They
 	// are not used once the member is in the group.
@@ -117,8 +118,11 @@ func (c Config) Validate() error {
 		check(err == nil, "Member %q is not a UUID; leave it empty to have one drawn", c.Member)
 	}
 	check(c.Dir != "", "Dir is empty; name a directory for log and data")
-	_, _, err = net.SplitHostPort(c.Listen)
+	host, _, err := net.SplitHostPort(c.Listen)
 	check(err == nil, "Listen %q is not host:port", c.Listen)
+	everywhere := err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
+	check(!everywhere || c.Advertise != "",
+		"Listen %q is every address of this host; set Advertise to one that the other members can reach", c.Listen)
 	if c.Advertise != "" {
 		_, _, err = net.SplitHostPort(c.Advertise)
 		check(err == nil, "Advertise %q is not host:port", c.Advertise)
@@ -127,6 +131,8 @@ func (c Config) Validate() error {
 		_, _, err = net.SplitHostPort(seed)
 		check(err == nil, "seed %q is not host:port", seed)
 	}
+	check(c.TLS == nil || c.TLS.ClientAuth == tls.RequireAndVerifyClientCert,
+		"TLS.ClientAuth is not RequireAndVerifyClientCert; without it anybody may speak as a member")
 	check(!c.Bootstrap || len(c.Seeds) == 0, "Bootstrap makes a new group, Seeds join one; choose")
 	check(c.MemberWeight <= 100, "MemberWeight %d exceeds 100", c.MemberWeight)
 	check(c.TransactionSizeLimit <= maxTransactionSize, "TransactionSizeLimit %d exceeds %d", c.TransactionSizeLimit, maxTransactionSize)

@@ -54,6 +54,17 @@ func TestConfigValidate(t *testing.T) {
 	if err := large.Validate(); !errors.Is(err, concordat.ErrInvalid) || !strings.Contains(err.Error(), "TransactionSizeLimit") {
 		t.Errorf("a limit beyond the transport's: %v", err)
 	}
+	for _, listen := range []string{":7400", "0.0.0.0:7400", "[::]:7400"} {
+		cfg := founder(t)
+		cfg.Listen = listen
+		if err := cfg.Validate(); !errors.Is(err, concordat.ErrInvalid) || !strings.Contains(err.Error(), "set Advertise") {
+			t.Errorf("listening on %s, the others are told: %v", listen, err)
+		}
+		cfg.Advertise = "10.0.0.1:7400"
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("listening on %s with an address to tell: %v", listen, err)
+		}
+	}
 	if err := founder(t).Validate(); err != nil {
 		t.Errorf("a good configuration: %v", err)
 	}
