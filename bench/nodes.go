@@ -9,9 +9,9 @@ import (
 	"github.com/concordatdb/concordat"
 )
 
-// benchGroup is the name of the groups measured. They live on loopback and do
+// Group is the name of the groups measured. They live on loopback and do
 // not outlive the measurement.
-const benchGroup = "be9c0000-0000-4000-8000-000000000001"
+const Group = "be9c0000-0000-4000-8000-000000000001"
 
 var table = concordat.Table{Schema: "bench", Name: "rows"}
 
@@ -27,7 +27,7 @@ func startNodes(ctx context.Context, dir string) (_ *nodes, err error) {
 	}()
 	for i := range Members {
 		cfg := concordat.Config{
-			Group: benchGroup, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0",
+			Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0",
 		}
 		if i == 0 {
 			cfg.Bootstrap = true

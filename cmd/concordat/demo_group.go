@@ -1,17 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -39,14 +34,12 @@ type demoGroup struct {
 type demoMember struct {
 	name  string
 	dir   string
-	log   string
 	ready ready
 
-	mu     sync.Mutex
-	client *server.Client // nil while it is down
-	cmd    *exec.Cmd
-	killed bool
-	ended  chan struct{}
+	mu      sync.Mutex
+	client  *server.Client // nil while it is down
+	process *nodeProcess
+	killed  bool
 }
 
 // start adds a member and runs it.
@@ -60,7 +53,7 @@ func (g *demoGroup) add() *demoMember {
 	defer g.mu.Unlock()
 	name := fmt.Sprintf("m%d", len(g.members)+1)
 	m := &demoMember{
-		name: name, dir: filepath.Join(g.dir, name), log: filepath.Join(g.dir, name+".log"),
+		name: name, dir: filepath.Join(g.dir, name),
 		ready: ready{Address: loopback, ClientAddress: loopback},
 	}
 	g.members = append(g.members, m)
@@ -87,7 +80,7 @@ func (g *demoGroup) down() *demoMember {
 // is ready.
 func (g *demoGroup) run(ctx context.Context, m *demoMember) error {
 	args := []string{
-		"node", "--json", "--group", demoName, "--dir", m.dir,
+		"--group", demoName, "--dir", m.dir,
 		"--listen", m.ready.Address, "--client-listen", m.ready.ClientAddress,
 	}
 	if first := g.all()[0]; first != m {
@@ -95,65 +88,31 @@ func (g *demoGroup) run(ctx context.Context, m *demoMember) error {
 	} else if m.ready.Member == "" {
 		args = append(args, "--bootstrap")
 	}
-	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	process, err := startNodeProcess(ctx, g.executable, m.dir+".log", args)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", m.name, err)
 	}
-	defer func() { _ = log.Close() }() // the process has its own
-	cmd := exec.CommandContext(ctx, g.executable, args...)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CONCORDAT_") })
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	line, readErr := bufio.NewReader(out).ReadBytes('\n')
-	ended := make(chan struct{})
-	m.mu.Lock()
-	m.cmd, m.ended, m.killed = cmd, ended, false
-	m.mu.Unlock()
-	go g.attend(ctx, m, cmd, ended)
-	if readErr != nil {
-		<-ended
-		return errors.Join(context.Cause(ctx), fmt.Errorf("%s did not start; its log ends with:\n%s", m.name, m.tail()))
-	}
-	if err := json.Unmarshal(line, &m.ready); err != nil {
-		return fmt.Errorf("%s said %q instead of that it is ready: %w", m.name, line, err)
-	}
+	m.ready = process.ready
 	client, err := server.Dial(m.ready.ClientAddress, nil)
 	if err != nil {
-		return err
+		return errors.Join(err, process.kill())
 	}
 	m.mu.Lock()
-	m.client = client
+	m.process, m.client, m.killed = process, client, false
 	m.mu.Unlock()
+	go g.attend(ctx, m, process)
 	return nil
 }
 
 // attend waits for the end of a process, which only a kill may bring.
-func (g *demoGroup) attend(ctx context.Context, m *demoMember, cmd *exec.Cmd, ended chan struct{}) {
-	err := cmd.Wait()
+func (g *demoGroup) attend(ctx context.Context, m *demoMember, p *nodeProcess) {
+	<-p.ended
 	m.mu.Lock()
 	killed := m.killed
 	m.mu.Unlock()
 	if !killed && ctx.Err() == nil {
-		g.fail(fmt.Errorf("%w: %s ended by itself (%w); its log ends with:\n%s", errBroken, m.name, err, m.tail()))
+		g.fail(fmt.Errorf("%w: %s ended by itself (%w); its log ends with:\n%s", errBroken, m.name, p.err, p.tail()))
 	}
-	close(ended)
-}
-
-// tail returns the end of the member's log.
-func (m *demoMember) tail() string {
-	text, err := os.ReadFile(m.log)
-	if err != nil {
-		return err.Error()
-	}
-	const most = 10
-	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-most):], []byte("\n")))
 }
 
 // use returns a client of the member, nil while it is down.
@@ -166,19 +125,15 @@ func (m *demoMember) use() *server.Client {
 // kill ends the process with SIGKILL, and waits for its end.
 func (m *demoMember) kill() error {
 	m.mu.Lock()
-	cmd, ended, client := m.cmd, m.ended, m.client
+	process, client := m.process, m.client
 	m.killed, m.client = true, nil
 	m.mu.Unlock()
-	if cmd == nil {
+	if process == nil {
 		return nil
 	}
-	err := cmd.Process.Kill()
-	<-ended
+	err := process.kill()
 	if client != nil {
 		_ = client.Close() // its process is gone
-	}
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
 	}
 	return err
 }

@@ -65,6 +65,7 @@ Start with "concordat demo": it runs a group of real processes on this machine.
 		newDeleteCommand(),
 		newScanCommand(),
 		newSimCommand(),
+		newBenchCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordatdb/concordat/bench"
+)
+
+const benchHelp = `Measure what commits cost on this machine, with real files, fsync and sockets.
+
+Two shapes. in-process: three members in this process, talking over loopback
+TCP, with their callers beside them, as a program that embeds the library has
+it. processes: three "concordat node" processes, driven through gRPC from this
+one, as a server is used. Members and load share the machine either way.
+
+Each row is a closed loop of single-row updates, each client with keys of its
+own among 60,000; with --conflicts also clients of all members that write the
+same few keys. Clients are at the member that leads ("one") or evenly at all
+("spread"). CPU is that of all members and the load together. A row marked *
+was measured while something else kept the machine busy.
+
+The members' directories are made below --dir, which has to be on a real disk,
+and removed at the end. The full matrix takes about five minutes.`
+
+func newBenchCommand() *cobra.Command {
+	o := bench.Defaults()
+	var quick, asJSON, quiet bool
+	var shapes, placements []string
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure commits per second, latency, CPU and fsyncs",
+		Long:  benchHelp,
+		Example: `  concordat bench --quick
+  concordat bench --shapes in-process --clients 64 --values 100 --repeats 5
+  concordat bench --shapes in-process --clients 64 --profile profiles
+  concordat bench --json > figures.json`,
+		Args: exactArgs(),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringSliceVar(&shapes, "shapes", texts(o.Shapes), "where the members run: in-process, processes")
+	f.StringSliceVar(&placements, "at", texts(o.Placements), "where the clients are: one, spread")
+	f.IntSliceVar(&o.Clients, "clients", o.Clients, "how many clients")
+	f.IntSliceVar(&o.ValueBytes, "values", o.ValueBytes, "sizes of a value in bytes")
+	f.BoolVar(&o.Conflicts, "conflicts", o.Conflicts, "also measure hot keys, in process")
+	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each row is measured")
+	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long each row runs before that")
+	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
+	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
+	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
+	f.StringVar(&o.Profiles, "profile", "", "`directory` for CPU and allocation profiles of the in-process rows")
+	f.BoolVar(&quick, "quick", false, "16 and 64 clients, 100 bytes, one second each")
+	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
+	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
+	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		o.Shapes, o.Placements = kinds[bench.Shape](shapes), kinds[bench.Placement](placements)
+		if quick {
+			o.Clients, o.ValueBytes, o.Conflicts = []int{16, 64}, []int{100}, false
+			o.Duration = time.Second
+		}
+		if !quiet {
+			o.Progress = cmd.ErrOrStderr()
+		}
+		executable, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		o.StartNode = benchStarter(executable)
+		report, err := bench.Run(ctx, o)
+		if asJSON {
+			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
+		}
+		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
+	})
+	return cmd
+}
+
+func texts[T ~string](kinds []T) []string {
+	var out []string
+	for _, k := range kinds {
+		out = append(out, string(k))
+	}
+	return out
+}
+
+func kinds[T ~string](texts []string) []T {
+	var out []T
+	for _, t := range texts {
+		out = append(out, T(t))
+	}
+	return out
+}
+
+// benchStarter starts members of the group under measurement as processes of
+// this executable.
+func benchStarter(executable string) bench.StartNode {
+	return func(ctx context.Context, dir, seed string) (bench.NodeProcess, error) {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+			return nil, err
+		}
+		join := []string{"--bootstrap"}
+		if seed != "" {
+			join = []string{"--seeds", seed}
+		}
+		args := append([]string{
+			"--group", bench.Group, "--dir", dir, "--listen", loopback, "--client-listen", loopback,
+		}, join...)
+		p, err := startNodeProcess(ctx, executable, dir+".log", args)
+		if err != nil {
+			return nil, err
+		}
+		return benchNode{p}, nil
+	}
+}
+
+// benchNode is a node process as the benchmark sees it.
+type benchNode struct{ *nodeProcess }
+
+func (n benchNode) PID() int              { return n.cmd.Process.Pid }
+func (n benchNode) MemberAddress() string { return n.ready.Address }
+func (n benchNode) ClientAddress() string { return n.ready.ClientAddress }
+
+// Stop kills the process: the directory goes next, there is nothing to save.
+func (n benchNode) Stop() error { return n.kill() }
