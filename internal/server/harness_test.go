@@ -42,6 +42,7 @@ func openNode(t testing.TB, change ...func(*concordat.Config)) *concordat.Node {
 	t.Helper()
 	cfg := concordat.Config{
 		Group: "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50", Dir: t.TempDir(), Listen: "127.0.0.1:0", Bootstrap: true,
+		TickInterval: 5 * time.Millisecond, // alone, it has nobody to be too hasty with
 	}
 	for _, c := range change {
 		c(&cfg)
