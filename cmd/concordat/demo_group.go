@@ -25,6 +25,8 @@ type demoGroup struct {
 	dir        string
 	fail       context.CancelCauseFunc // told of a member that ends by itself
 
+	attending sync.WaitGroup
+
 	mu      sync.Mutex
 	members []*demoMember
 }
@@ -100,7 +102,7 @@ func (g *demoGroup) run(ctx context.Context, m *demoMember) error {
 	m.mu.Lock()
 	m.process, m.client, m.killed = process, client, false
 	m.mu.Unlock()
-	go g.attend(ctx, m, process)
+	g.attending.Go(func() { g.attend(ctx, m, process) })
 	return nil
 }
 
@@ -143,6 +145,7 @@ func (g *demoGroup) stop() {
 	for _, m := range g.all() {
 		_ = m.kill() // the directory goes next, there is nothing to lose
 	}
+	g.attending.Wait()
 }
 
 // leader returns the member that leads raft, as soon as the members that run

@@ -284,12 +284,3 @@ func TestKeysAndValues(t *testing.T) {
 		}
 	}
 }
-
-func TestDemo(t *testing.T) {
-	out := want(t, exitOK, "demo", "--phase", "300ms", "--clients", "2", "--accounts", "16")
-	for _, text := range []string{"is killed", "longest pause", "4 members are at the same position", "16 accounts hold 16,000"} {
-		if !strings.Contains(out, text) {
-			t.Errorf("the demo does not say %q:\n%s", text, out)
-		}
-	}
-}

@@ -53,7 +53,7 @@ const nodeExample = `  # a group of three on one machine, one command per termin
   concordat node --group $G --dir /tmp/m2 --listen 127.0.0.1:7401 --client-listen 127.0.0.1:7501 --seeds 127.0.0.1:7400
   concordat node --group $G --dir /tmp/m3 --listen 127.0.0.1:7402 --client-listen 127.0.0.1:7502 --seeds 127.0.0.1:7400
 
-  # the same from a file
+  # a member that is told everything by a file
   cat > node.toml <<END
   group = "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50"
   dir = "/var/lib/concordat"

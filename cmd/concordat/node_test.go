@@ -1,16 +1,22 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/applier/pebblekv"
 )
 
 func writeFile(t *testing.T, text string) string {
@@ -233,5 +239,87 @@ func TestSignalWhileStarting(t *testing.T) {
 		if rest, err := io.ReadAll(out); err == nil && len(rest) > 0 {
 			t.Errorf("it said %q", rest)
 		}
+	}
+}
+
+// brittleEngine fails when it is told to.
+type brittleEngine struct {
+	applier.Engine
+	broken atomic.Bool
+}
+
+func (e *brittleEngine) Apply(b applier.Batch) error {
+	if e.broken.Load() {
+		return errors.New("the disk is gone")
+	}
+	return e.Engine.Apply(b)
+}
+
+// The library takes a member to ERROR; that its process then ends, and says
+// why, is the program's decision.
+func TestFailedNodeEnds(t *testing.T) {
+	ctx := testContext(t)
+	store, err := pebblekv.Open(filepath.Join(t.TempDir(), "data"), pebblekv.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := &brittleEngine{Engine: store}
+	s := defaultSettings()
+	s.Group, s.Dir, s.Bootstrap, s.Listen, s.ClientListen = testGroup, t.TempDir(), true, loopback, loopback
+	cfg := s.config()
+	cfg.Engine = engine
+	node, err := concordat.Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{settings: &s, logger: s.logger(io.Discard), out: io.Discard}
+	if err := p.serve(ctx); err != nil {
+		t.Fatal(err)
+	}
+	engine.broken.Store(true)
+	write := make(chan error, 1)
+	go func() {
+		_, err := node.Update(ctx, func(tx *concordat.Tx) error {
+			return tx.Put(concordat.Table{Schema: "app", Name: "t"}, []byte("k"), nil)
+		})
+		write <- err
+	}()
+	err = p.attend(ctx, node)
+	if exitCode(err) != exitMemberFailed || !strings.Contains(err.Error(), "the disk is gone") {
+		t.Errorf("exit code %d, want %d: %v", exitCode(err), exitMemberFailed, err)
+	}
+	if err := <-write; err == nil {
+		t.Error("the write was acknowledged")
+	}
+}
+
+// A second signal does not wait for what the first one began.
+func TestSecondSignal(t *testing.T) {
+	base := t.TempDir()
+	first := startNode(t, filepath.Join(base, "1"), "--bootstrap", "--leave-timeout", "10m")
+	second := startNode(t, filepath.Join(base, "2"), "--seeds", first.Address)
+	if code := second.end(t, syscall.SIGKILL); code == exitOK {
+		t.Fatal("SIGKILL let it end in order")
+	}
+	// Without a majority the group cannot let it go.
+	if err := first.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for code := exitOK; code != exitTryAgain; { // until it no longer serves clients
+		_, _, code = runCommand(t, "status", "--address", first.ClientAddress)
+	}
+	if code := first.end(t, syscall.SIGTERM); code != exitAtOnce {
+		t.Errorf("exit code %d, want %d", code, exitAtOnce)
+	}
+}
+
+// A member that the group does not let go stops all the same, and says so.
+func TestLeaveTimeout(t *testing.T) {
+	base := t.TempDir()
+	first := startNode(t, filepath.Join(base, "1"), "--bootstrap", "--leave-timeout", "100ms")
+	second := startNode(t, filepath.Join(base, "2"), "--seeds", first.Address)
+	second.end(t, syscall.SIGKILL)
+	if code := first.end(t, syscall.SIGTERM); code != exitFailure || !strings.Contains(first.stderr.String(), "still a member") {
+		t.Errorf("exit code %d, want %d\n%s", code, exitFailure, first.stderr.String())
 	}
 }

@@ -115,9 +115,9 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
-	text(&s.OnSIGTERM, "on-sigterm", "what SIGTERM does: `leave` the group, or stop and keep the place in it")
-	text(&s.LogLevel, "log-level", "debug, info, warn or error")
-	text(&s.LogFormat, "log-format", "text or json; the log goes to standard error")
+	text(&s.OnSIGTERM, "on-sigterm", "what SIGTERM does, `leave|stop`: leave the group, or stop and keep the place in it")
+	text(&s.LogLevel, "log-level", "`level` of what is logged: debug, info, warn or error")
+	text(&s.LogFormat, "log-format", "`text|json`; the log goes to standard error")
 	fs.BoolVar(&s.JSON, "json", s.JSON, "print the line that says that the node is ready as JSON")
 	return fs
 }
