@@ -111,7 +111,7 @@ type engineWorker struct {
 func (k *engineWorker) queue(r *run, tasks []replica.Task) {
 	k.tasks = append(k.tasks, tasks...)
 	if len(k.tasks) > 8 {
-		r.world.reached[markApplyQueueFull]++
+		r.world.reached[markEngineBehind]++
 	}
 	k.pump(r)
 }

@@ -25,7 +25,7 @@ const (
 	markCheckpointRestart
 	markEngineBehindLog
 	markRedelivery
-	markApplyQueueFull
+	markEngineBehind
 	markUnknownDelivered
 	markUnknownLost
 	marks // how many there are
@@ -53,7 +53,7 @@ var markNames = [marks]string{
 	markCheckpointRestart:   "restart from a checkpoint",
 	markEngineBehindLog:     "restart with the engine behind the log",
 	markRedelivery:          "entry delivered again after a restart",
-	markApplyQueueFull:      "delivery waited for the engine",
+	markEngineBehind:        "engine fell behind delivery",
 	markUnknownDelivered:    "unknown outcome was delivered all the same",
 	markUnknownLost:         "unknown outcome was never delivered",
 }

@@ -78,7 +78,7 @@ func compareTraces(t *testing.T, a, b []byte) {
 // inherits from another one.
 func TestSameTraceAgain(t *testing.T) {
 	seen := map[[sha256.Size]byte]uint64{}
-	for seed := range uint64(sweepSeeds) / 2 {
+	for seed := range uint64(sweepSeeds) / 4 {
 		a, b := traceHash(t, seed), traceHash(t, seed)
 		if a != b {
 			t.Errorf("seed %d has two traces", seed)
