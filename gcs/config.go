@@ -52,8 +52,10 @@ const (
 )
 
 // PromoteLag is how many log entries a RECOVERING member may be behind the
-// leader's commit index, and its engine behind its delivery, for the leader to
-// make it ONLINE. It must not be zero: under load nobody is ever level.
+// leader's commit index of two rounds of reports ago, and its engine behind
+// what it had delivered a round ago, for the leader to make it ONLINE. With
+// the rounds it can keep up at any load; with the entries, as one that is
+// slowed down for a moment.
 const PromoteLag = 64
 
 // Config says who a member is and what it starts from.

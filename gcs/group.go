@@ -89,7 +89,8 @@ type Group struct {
 	scratch  [][]byte          // reused for a frame's messages
 
 	report   Report // of this member
-	reports  map[uint64]Report
+	reports  map[uint64]heard
+	commits  [2]uint64 // this leader's commit index, two rounds of reports ago and one ago
 	ticks    int
 	leaving  bool
 	leavers  map[uint64]bool // members that asked this leader to let them go
@@ -133,7 +134,7 @@ func New(cfg Config) (*Group, error) {
 		delivered: cfg.Checkpoint.Index,
 		settled:   cfg.Checkpoint.Index,
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
-		reports:   map[uint64]Report{},
+		reports:   map[uint64]heard{},
 		stalled:   map[uint64]int{},
 		leavers:   map[uint64]bool{},
 	}
@@ -195,7 +196,7 @@ func (g *Group) Receive(from uint64, m Message) {
 		g.receiveRefusal(m.Refusal)
 	case MessageReport:
 		if _, ok := g.view.Member(from); ok {
-			g.reports[from] = m.Report
+			g.reports[from] = heard{Report: m.Report, before: g.reports[from].Delivered}
 		}
 	case MessageLeave:
 		g.receiveLeave(from)
@@ -329,6 +330,8 @@ func (g *Group) noteLeader(st raft.SoftState) {
 	g.leader, g.role = st.Lead, st.RaftState
 	if changed && g.leader != 0 {
 		clear(g.reports)
+		commit := g.raft.BasicStatus().GetCommit()
+		g.commits = [2]uint64{commit, commit}
 		clear(g.stalled)
 		clear(g.leavers)
 		g.resend()

@@ -151,16 +151,16 @@ func (g *Group) tend() {
 	}
 	g.promote()
 	g.endSnapshots()
+	g.commits = [2]uint64{g.commits[1], g.raft.BasicStatus().GetCommit()}
 }
 
 // promote makes the first member that has caught up ONLINE. It must also be
 // taking the log from this leader: one whose end of the log is gone here, or
 // that still clones, would have a vote and nothing to vote with.
 func (g *Group) promote() {
-	commit := g.raft.BasicStatus().GetCommit()
 	var ready uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if ready == 0 && typ == raft.ProgressTypeLearner && pr.State == tracker.StateReplicate && g.caughtUp(id, commit) {
+		if ready == 0 && typ == raft.ProgressTypeLearner && pr.State == tracker.StateReplicate && g.caughtUp(id) {
 			ready = id
 		}
 	})
@@ -169,9 +169,19 @@ func (g *Group) promote() {
 	}
 }
 
-func (g *Group) caughtUp(id, commit uint64) bool {
+// heard is what the leader last heard from a member.
+type heard struct {
+	Report
+	before uint64 // what the report before this one had delivered
+}
+
+// caughtUp compares a report with what there was to have when it was made, or
+// rather somewhat before: a report is up to a round old, and under load the
+// log grows by more than any fixed number of entries in that time. The same
+// goes for the engine behind the delivery.
+func (g *Group) caughtUp(id uint64) bool {
 	r := g.reports[id]
-	return r.Delivered > 0 && r.Delivered+PromoteLag >= commit && r.Applied+PromoteLag >= r.Delivered
+	return r.before > 0 && r.Delivered+PromoteLag >= g.commits[0] && r.Applied+PromoteLag >= r.before
 }
 
 // endSnapshots tells raft of the members that need no snapshot any more, since

@@ -1,0 +1,66 @@
+package gcs
+
+import (
+	"strconv"
+	"testing"
+	"testing/cryptotest"
+)
+
+// newcomer is a leader alone in its view and a member that has just asked to
+// be let in.
+func newcomer(t *testing.T) (w *world, leader, joiner *member) {
+	t.Helper()
+	cryptotest.SetGlobalRandom(t, 1)
+	w = newWorld(t)
+	w.form(1)
+	leader = w.member(1)
+	joiner = w.add(2)
+	w.start(joiner)
+	w.join(joiner, leader)
+	return w, leader, joiner
+}
+
+// load puts n entries into the log.
+func (w *world) load(m *member, n int) {
+	for i := range n {
+		w.submit(m, strconv.Itoa(i))
+		w.pump(m)
+	}
+}
+
+// A member that keeps up is made ONLINE although the log grows by more between
+// two ticks than it may be behind.
+func TestPromotionUnderLoad(t *testing.T) {
+	w, leader, _ := newcomer(t)
+	for range 10 {
+		w.load(leader, 3*PromoteLag)
+		w.run(1)
+	}
+	if got := leader.group.View().online(); got != 2 {
+		t.Errorf("%d members are ONLINE under load: %s", got, leader.group.View())
+	}
+}
+
+// A member whose engine, or whose delivery, falls further and further behind
+// is not made ONLINE, however long that goes on.
+func TestPromotionWaitsForTheSlow(t *testing.T) {
+	for name, slow := range map[string]func(delivered uint64) Report{
+		"engine":   func(delivered uint64) Report { return Report{Delivered: delivered, Applied: delivered / 2} },
+		"delivery": func(delivered uint64) Report { return Report{Delivered: delivered / 2, Applied: delivered / 2} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, leader, joiner := newcomer(t)
+			for range 10 {
+				w.load(leader, 3*PromoteLag)
+				for range reportTicks {
+					w.tick(leader)
+				}
+				w.settle()
+				leader.group.Receive(joiner.n, Message{Kind: MessageReport, Report: slow(joiner.group.Delivered())})
+			}
+			if got := leader.group.View().online(); got != 1 {
+				t.Errorf("%d members are ONLINE: %s", got, leader.group.View())
+			}
+		})
+	}
+}
