@@ -43,8 +43,8 @@ var regressions = []struct {
 	showed string
 }{
 	{31, "a member that had cloned was sent for another clone for as long as the group went on: the leader offered its newest position, not the beginning of its log"},
-	{313, "a mark for the transactions after it in the same frame, which the oracle had overlooked"},
-	{18, "a donor waited to be ONLINE for the vote of the member that waited for its clone"},
+	{313, "the oracle overlooked a mark for the transactions after it in the same frame"},
+	{2027, "a group of two was lost when one left and the other crashed: it did not know that the leave was committed, and waited for the vote of who had gone"},
 }
 
 func TestRegressions(t *testing.T) {
