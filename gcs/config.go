@@ -43,6 +43,9 @@ const (
 	resendTicks = 20
 	// reportTicks is how often a member tells the leader how far it is.
 	reportTicks = 2
+	// silentTicks is how old a member's last report is when the leader no
+	// longer takes it into account.
+	silentTicks = 10 * reportTicks
 	// changeTicks is how long the leader gives a membership change before it
 	// proposes the next, or the same one again.
 	changeTicks = 4

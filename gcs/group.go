@@ -90,6 +90,7 @@ type Group struct {
 
 	report   Report // of this member
 	reports  map[uint64]heard
+	since    int       // tick at which this member learned who leads
 	commits  [2]uint64 // this leader's commit index, two rounds of reports ago and one ago
 	ticks    int
 	leaving  bool
@@ -196,7 +197,7 @@ func (g *Group) Receive(from uint64, m Message) {
 		g.receiveRefusal(m.Refusal)
 	case MessageReport:
 		if _, ok := g.view.Member(from); ok {
-			g.reports[from] = heard{Report: m.Report, before: g.reports[from].Delivered}
+			g.reports[from] = heard{Report: m.Report, before: g.reports[from].Delivered, at: g.ticks}
 		}
 	case MessageLeave:
 		g.receiveLeave(from)
@@ -331,7 +332,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 	if changed && g.leader != 0 {
 		clear(g.reports)
 		commit := g.raft.BasicStatus().GetCommit()
-		g.commits = [2]uint64{commit, commit}
+		g.commits, g.since = [2]uint64{commit, commit}, g.ticks
 		clear(g.stalled)
 		clear(g.leavers)
 		g.resend()

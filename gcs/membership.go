@@ -173,6 +173,7 @@ func (g *Group) promote() {
 type heard struct {
 	Report
 	before uint64 // what the report before this one had delivered
+	at     int    // tick
 }
 
 // caughtUp compares a report with what there was to have when it was made, or
@@ -226,9 +227,16 @@ func (g *Group) sendReport() {
 	g.sendLeave()
 }
 
+// silent reports whether nothing has come from a member for long, or nothing
+// at all since this leader began.
+func (g *Group) silent(id uint64) bool {
+	return g.ticks-max(g.reports[id].at, g.since) > silentTicks
+}
+
 // OldestSnapshot is the log index of the oldest snapshot in use on any member
-// of the view, as far as the leader has heard. ok is false when this member
-// does not lead or somebody has not reported yet.
+// of the view that can be heard. ok is false when this member does not lead or
+// somebody has not had the time to report yet. Who is silent does not count:
+// it may be down for good, and nobody must keep anything for it.
 func (g *Group) OldestSnapshot() (index uint64, ok bool) {
 	if g.role != raft.StateLeader {
 		return 0, false
@@ -236,6 +244,9 @@ func (g *Group) OldestSnapshot() (index uint64, ok bool) {
 	index = g.report.Snapshot
 	for _, m := range g.view.Members {
 		if m.RaftID == g.id.RaftID {
+			continue
+		}
+		if g.silent(m.RaftID) {
 			continue
 		}
 		r, heard := g.reports[m.RaftID]

@@ -67,3 +67,54 @@ func TestPromotionWaitsForTheSlow(t *testing.T) {
 		})
 	}
 }
+
+// A member that is down holds no history, whether it has reported before or
+// never has. One that runs does, as does one that a new leader has yet to hear.
+func TestOldestSnapshotIsOfThoseThatAreHeard(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.form(3)
+	leader := w.member(1).group
+	oldest := func() uint64 {
+		index, ok := leader.OldestSnapshot()
+		if !ok {
+			t.Fatal("not everybody is heard")
+		}
+		return index
+	}
+	w.run(reportTicks)
+	w.load(w.member(1), 10)
+	w.settle()
+	end := leader.Delivered()
+	w.run(2 * reportTicks)
+	if got := oldest(); got != end {
+		t.Errorf("the oldest snapshot is at %d, want %d", got, end)
+	}
+	w.crash(w.member(3))
+	w.load(w.member(1), 10)
+	w.run(reportTicks)
+	if got := oldest(); got != end {
+		t.Errorf("the oldest snapshot is at %d, a member has just reported %d", got, end)
+	}
+	w.run(silentTicks)
+	if got := oldest(); got != leader.Delivered() {
+		t.Errorf("the oldest snapshot is at %d, of a member that is down", got)
+	}
+
+	w.cut[[2]uint64{1, 2}] = true // and comes back under a leader who has not heard it
+	w.run(60)
+	clear(w.cut)
+	for !w.member(1).leading && !w.member(2).leading {
+		w.run(1)
+	}
+	if w.member(2).leading {
+		leader = w.member(2).group
+	}
+	if _, ok := leader.OldestSnapshot(); ok {
+		t.Error("a new leader says what it cannot know")
+	}
+	w.run(silentTicks + 1)
+	if got := oldest(); got != leader.Delivered() {
+		t.Errorf("the oldest snapshot is at %d, the log ends at %d", got, leader.Delivered())
+	}
+}
