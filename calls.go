@@ -18,10 +18,13 @@ type callTable struct {
 // call is one commit under way. Its place among the pending commits is given
 // back by the answer, not by the caller's patience: what the group has been
 // handed stays there.
-type call struct{ done chan replica.Answer }
+type call struct {
+	done  chan replica.Answer
+	bytes int
+}
 
-func (t *callTable) add() (ticket uint64, c *call) {
-	c = &call{done: make(chan replica.Answer, 1)}
+func (t *callTable) add(bytes int) (ticket uint64, c *call) {
+	c = &call{done: make(chan replica.Answer, 1), bytes: bytes}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next++
@@ -30,33 +33,33 @@ func (t *callTable) add() (ticket uint64, c *call) {
 }
 
 // answer gives an answer to its caller, who may have gone, and frees a place.
-func (t *callTable) answer(a replica.Answer, places chan struct{}) {
+func (t *callTable) answer(a replica.Answer, places *admission) {
 	t.mu.Lock()
 	c := t.calls[a.Ticket]
 	delete(t.calls, a.Ticket)
 	t.mu.Unlock()
 	if c != nil {
 		c.done <- a
-		<-places
+		places.leave(c.bytes)
 	}
 }
 
 // withdraw frees the place of a call that nobody took over.
-func (t *callTable) withdraw(ticket uint64, places chan struct{}) {
+func (t *callTable) withdraw(ticket uint64, places *admission) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.calls[ticket] != nil {
+	if c := t.calls[ticket]; c != nil {
 		delete(t.calls, ticket)
-		<-places
+		places.leave(c.bytes)
 	}
 }
 
 // abandon frees the places of all calls that will get no answer any more.
-func (t *callTable) abandon(places chan struct{}) {
+func (t *callTable) abandon(places *admission) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for range t.calls {
-		<-places
+	for _, c := range t.calls {
+		places.leave(c.bytes)
 	}
 	t.calls = map[uint64]*call{}
 }

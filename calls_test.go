@@ -16,20 +16,23 @@ func newCallTable() *callTable { return &callTable{calls: map[uint64]*call{}} }
 // Every call gives its place back exactly once: by its answer, or at the end
 // of the life that it was given to.
 func TestCallTablePlaces(t *testing.T) {
-	places := make(chan struct{}, 4)
+	const all, size = 4, 10
+	places := newAdmission(all, all*size)
 	calls := newCallTable()
 	var tickets []uint64
 	var waiting []*call
-	for range cap(places) {
-		places <- struct{}{}
-		ticket, c := calls.add()
+	for range all {
+		if err := places.enter(t.Context(), size); err != nil {
+			t.Fatal(err)
+		}
+		ticket, c := calls.add(size)
 		tickets, waiting = append(tickets, ticket), append(waiting, c)
 	}
 	calls.answer(replica.Answer{Ticket: tickets[1], Index: 5}, places)
 	calls.answer(replica.Answer{Ticket: tickets[1], Index: 6}, places)
 	calls.answer(replica.Answer{Ticket: 99}, places)
-	if len(places) != 3 {
-		t.Fatalf("%d places taken after one answer, want 3", len(places))
+	if places.calls != 1 || places.bytes != size {
+		t.Fatalf("%d places and %d bytes left after one answer, want 1 and %d", places.calls, places.bytes, size)
 	}
 	if a := <-waiting[1].done; a.Index != 5 {
 		t.Errorf("answer %+v, want the first one", a)
@@ -37,18 +40,20 @@ func TestCallTablePlaces(t *testing.T) {
 	calls.abandon(places)
 	calls.abandon(places)
 	calls.answer(replica.Answer{Ticket: tickets[0]}, places)
-	if len(places) != 0 {
-		t.Errorf("%d places taken in the end", len(places))
+	if places.calls != all || places.bytes != all*size {
+		t.Errorf("%d places and %d bytes left in the end, want all", places.calls, places.bytes)
 	}
 }
 
 // The answer to a call whose caller has gone holds nobody up.
 func TestCallTableAnswersTheAbsent(t *testing.T) {
-	places := make(chan struct{}, 1)
+	places := newAdmission(1, 10)
 	calls := newCallTable()
 	for range 3 {
-		places <- struct{}{}
-		ticket, _ := calls.add()
+		if err := places.enter(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		ticket, _ := calls.add(1)
 		calls.answer(replica.Answer{Ticket: ticket}, places)
 	}
 }

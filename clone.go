@@ -24,16 +24,15 @@ const maxCheckpoint = 1 << 30
 
 // replaceState installs another member's state in place of this one's: from
 // the donor if it can, else from any other member that is known. It comes back
-// only with a new life, at the end of ctx, or when the disk fails.
-//
-// The log goes first. Were the engine to go first, a crash between the two
-// would leave data that no log explains; this way it leaves a log that begins
-// after the data, which is how the next start knows that a clone is needed.
+// only with a new life, at the end of ctx, or when the member has failed.
 func (n *Node) replaceState(ctx context.Context, donor uint64) (*life, error) {
-	for round := 0; ; round++ {
+	for {
 		addresses, err := n.donors(donor)
 		if err != nil {
 			return nil, err
+		}
+		if len(addresses) == 0 {
+			n.logger.Warn("no member is known to clone from; name some in Seeds", "member", n.id.Member)
 		}
 		for _, address := range addresses {
 			cloned, err := n.cloneFrom(ctx, address)
@@ -41,6 +40,9 @@ func (n *Node) replaceState(ctx context.Context, donor uint64) (*life, error) {
 				return n.rebirth(ctx, err)
 			}
 			n.logger.Warn("clone", "member", n.id.Member, "donor", address, "err", err)
+			if err := n.failed(); err != nil {
+				return nil, err
+			}
 		}
 		select {
 		case <-time.After(askAgain):
@@ -87,8 +89,12 @@ func (n *Node) donors(wanted uint64) ([]string, error) {
 }
 
 // cloneFrom replaces this member's state by that of the member at address.
-// Until replaced is true, an error means that nothing has changed; after that
-// it means that the disk has failed.
+// Until replaced is true, an error means that another donor, or the same one
+// later, can still be tried; after that it means that the disk has failed.
+//
+// The log goes first. Were the engine to go first, a crash between the two
+// would leave data that no log explains; this way it leaves a log that begins
+// after the data, which is how the next start knows that a clone is needed.
 func (n *Node) cloneFrom(ctx context.Context, address string) (replaced bool, err error) {
 	request := &peerpb.CloneRequest{Identity: n.transport.Identity()}
 	stream, err := transport.Clone(ctx, address, request, n.cfg.TLS)
@@ -100,16 +106,11 @@ func (n *Node) cloneFrom(ctx context.Context, address string) (replaced bool, er
 	if err != nil {
 		return false, err
 	}
-	if at := n.engine.Position().Index; c.Index <= at {
-		return false, fmt.Errorf("%w: donor at %s is at log index %d, not ahead of %d here", errClone, address, c.Index, at)
-	}
 	began := time.Now()
-	hs := n.log.HardState()
-	next := &raftpb.HardState{Term: new(max(hs.GetTerm(), c.Term)), Vote: new(uint64(0)), Commit: new(c.Index)}
-	if next.GetTerm() == hs.GetTerm() {
-		next.Vote = new(hs.GetVote()) // a vote is for a term, whatever happens to the log
-	}
-	if err := n.log.Reset(c, next); err != nil {
+	switch err := n.installLog(c); {
+	case errors.Is(err, errClone):
+		return false, fmt.Errorf("donor at %s: %w", address, err)
+	case err != nil:
 		return true, err
 	}
 	at, err := n.engine.Import(ctx, stream)
@@ -121,6 +122,50 @@ func (n *Node) cloneFrom(ctx context.Context, address string) (replaced bool, er
 	}
 	n.logger.Info("cloned", "member", n.id.Member, "donor", address, "index", c.Index, "took", time.Since(began))
 	return true, nil
+}
+
+// installLog makes the log go on from a checkpoint of another member. An error
+// that wraps errClone says that this checkpoint is of no use, and the log is as
+// it was.
+//
+// What this member has answered for must stay, or a majority that counted on it
+// is none. There are three cases, by where the checkpoint lies in the log here:
+//
+//	before its beginning: between the two nothing would be left; useless
+//	in it, with the same term: the log is sound, only the data are missing; its
+//	  end stays
+//	beyond its end, or in it with another term: every entry here either is
+//	  in the checkpoint or never was committed; the log begins anew
+func (n *Node) installLog(c gcs.Checkpoint) error {
+	first, err := n.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := n.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if at := n.engine.Position().Index; c.Index <= at || c.Index+1 < first {
+		return fmt.Errorf("%w: its state is at log index %d; here the data are at %d and the log begins at %d", errClone, c.Index, at, first)
+	}
+	if c.Index <= last {
+		term, err := n.log.Term(c.Index)
+		if err != nil {
+			return err
+		}
+		if term == c.Term {
+			if err := n.log.SaveCheckpoint(c); err != nil {
+				return err
+			}
+			return n.log.Truncate(c.Index)
+		}
+	}
+	hs := n.log.HardState()
+	next := &raftpb.HardState{Term: new(max(hs.GetTerm(), c.Term)), Vote: new(uint64(0)), Commit: new(c.Index)}
+	if next.GetTerm() == hs.GetTerm() {
+		next.Vote = new(hs.GetVote()) // a vote is for a term, whatever happens to the log
+	}
+	return n.log.Reset(c, next)
 }
 
 // writeCheckpoint writes a checkpoint ahead of an engine's export.

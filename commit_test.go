@@ -13,7 +13,7 @@ import (
 // newTestNode has the parts of an ONLINE member that a commit passes through,
 // and nobody who decides.
 func newTestNode() (*Node, *life) {
-	n := &Node{commits: make(chan struct{}, 1)}
+	n := &Node{commits: newAdmission(1, 100)}
 	n.standing.Store(&standing{state: replica.Online})
 	l := newLife(n, nil)
 	n.life.Store(l)
@@ -36,7 +36,7 @@ func TestCommitAfterEndOfLife(t *testing.T) {
 	if !errors.Is(err, ErrNotOnline) || errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("commit: %v, want ErrNotOnline", err)
 	}
-	if len(n.commits) != 0 {
+	if n.commits.calls != 1 {
 		t.Error("the place is still taken")
 	}
 }
@@ -56,7 +56,7 @@ func TestCommitGivesUpWaiting(t *testing.T) {
 		if err := <-result; !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, context.Canceled) {
 			t.Errorf("commit: %v, want ErrOutcomeUnknown for a cancelled context", err)
 		}
-		if len(n.commits) != 1 {
+		if n.commits.calls != 0 {
 			t.Fatal("the place was given back before the answer")
 		}
 		submitted, ok := l.inbox.take(nil)[0].(replica.Submitted)
@@ -64,7 +64,7 @@ func TestCommitGivesUpWaiting(t *testing.T) {
 			t.Fatalf("submitted %+v", submitted)
 		}
 		l.calls.answer(replica.Answer{Ticket: submitted.Ticket}, n.commits)
-		if len(n.commits) != 0 {
+		if n.commits.calls != 1 {
 			t.Error("the place is still taken after the answer")
 		}
 		l.end()

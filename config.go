@@ -24,6 +24,7 @@ const (
 	DefaultElectionTicks        = 16
 	DefaultTransactionSizeLimit = 16 << 20
 	DefaultMaxPendingCommits    = 4096
+	DefaultMaxPendingBytes      = 64 << 20
 	DefaultCacheBytes           = 64 << 20
 	DefaultHistoryItems         = 4 << 20
 	DefaultCheckpointBytes      = 64 << 20
@@ -73,6 +74,10 @@ type Config struct {
 	// MaxPendingCommits is how many commits may wait for their verdict at a
 	// time. Further ones wait for a place. Default 4096.
 	MaxPendingCommits int
+	// MaxPendingBytes is how many bytes of transactions may wait for their
+	// verdict at a time. A single larger one waits until it is alone. Default
+	// 64 MiB.
+	MaxPendingBytes int
 	// HistoryItems bounds the certification history: the items of write sets,
 	// and one more for each transaction. At about 100 bytes each the default
 	// of 4,194,304 takes 400 MiB at worst.
@@ -142,6 +147,7 @@ func (c Config) Validate() error {
 	}{
 		{"TransactionSizeLimit", int64(c.TransactionSizeLimit)},
 		{"MaxPendingCommits", int64(c.MaxPendingCommits)},
+		{"MaxPendingBytes", int64(c.MaxPendingBytes)},
 		{"HistoryItems", int64(c.HistoryItems)},
 		{"CheckpointBytes", int64(c.CheckpointBytes)},
 		{"ApplyQueueBytes", int64(c.ApplyQueueBytes)},
@@ -151,6 +157,7 @@ func (c Config) Validate() error {
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
 	}
+	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
 	return errors.Join(errs...)
 }
 
@@ -158,6 +165,7 @@ func (c Config) withDefaults() Config {
 	c.MemberWeight = max(0, cmp.Or(c.MemberWeight, DefaultMemberWeight))
 	c.TransactionSizeLimit = cmp.Or(c.TransactionSizeLimit, DefaultTransactionSizeLimit)
 	c.MaxPendingCommits = cmp.Or(c.MaxPendingCommits, DefaultMaxPendingCommits)
+	c.MaxPendingBytes = cmp.Or(c.MaxPendingBytes, DefaultMaxPendingBytes)
 	c.HistoryItems = cmp.Or(c.HistoryItems, DefaultHistoryItems)
 	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
 	c.ApplyQueueBytes = cmp.Or(c.ApplyQueueBytes, DefaultApplyQueueBytes)

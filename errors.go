@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -64,7 +65,9 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
 // OutcomeUnknownError says which transaction's fate is open, and why nobody
-// waited for it. It matches [ErrOutcomeUnknown] and its cause.
+// waited for it. It matches [ErrOutcomeUnknown], and the end of the context if
+// that was the cause; no other sentinel of this package, lest somebody read
+// that nothing has happened.
 type OutcomeUnknownError struct {
 	ID    gtid.UUID // the transaction's id
 	Cause error
@@ -78,8 +81,13 @@ func (e *OutcomeUnknownError) Error() string {
 // Is reports whether target is ErrOutcomeUnknown.
 func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrOutcomeUnknown }
 
-// Unwrap returns the cause.
-func (e *OutcomeUnknownError) Unwrap() error { return e.Cause }
+// Unwrap returns the cause if it is the end of a context.
+func (e *OutcomeUnknownError) Unwrap() error {
+	if errors.Is(e.Cause, context.Canceled) || errors.Is(e.Cause, context.DeadlineExceeded) {
+		return e.Cause
+	}
+	return nil
+}
 
 // Retryable reports whether running the same transaction again can succeed and
 // cannot apply it twice.

@@ -51,6 +51,13 @@ type exported struct {
 	err        error
 }
 
+// close gives back what is pinned, if anything is.
+func (x exported) close() {
+	if x.export != nil {
+		_ = x.export.Close() // nothing depends on it any more
+	}
+}
+
 func newLife(n *Node, r *replica.Replica) *life {
 	return &life{
 		node: n, replica: r,
@@ -317,7 +324,7 @@ func (l *life) pinExport(e *replica.Export) {
 			x = exported{err: fmt.Errorf("engine exports its state at %d, the checkpoint is at %d", at, e.Checkpoint.Index)}
 		}
 	}
-	if !l.exports.answer(e.Ticket, x) && x.export != nil {
-		_ = x.export.Close()
+	if !l.exports.answer(e.Ticket, x) {
+		x.close()
 	}
 }

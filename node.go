@@ -27,7 +27,7 @@ type Node struct {
 	engine    applier.Engine
 	transport *transport.Transport
 
-	commits   chan struct{} // one token for each commit under way
+	commits   *admission
 	snapshots snapshots
 	visible   bell // rung after each batch applied
 	changed   bell // rung when standing changes
@@ -70,7 +70,20 @@ func (n *Node) publish(s replica.Status) {
 func (n *Node) viewChanged(v gcs.View) {
 	n.logger.Info("view changed", "member", n.id.Member, "view", v.ID, "index", v.Index,
 		"cause", v.Cause.Kind.String(), "of", v.Cause.Member.UUID, "members", len(v.Members))
+	if err := n.checkAddress(v); err != nil {
+		n.fail(err)
+	}
 	n.setPeers(v)
+}
+
+// checkAddress returns an error if the group knows this member at another
+// address than it has now: nobody could reach it.
+func (n *Node) checkAddress(v gcs.View) error {
+	if self, ok := v.Member(n.id.RaftID); ok && self.Address != n.address {
+		return fmt.Errorf("%w: the group knows this member at %s, not at %s; listen there again (Listen, Advertise), or leave and join anew",
+			ErrDirectory, self.Address, n.address)
+	}
+	return nil
 }
 
 func (n *Node) setPeers(v gcs.View) {
@@ -177,18 +190,15 @@ func (n *Node) commit(ctx context.Context, id gtid.UUID, message []byte) (replic
 	if err := n.serving(); err != nil {
 		return replica.Answer{}, err
 	}
-	select {
-	case n.commits <- struct{}{}:
-	case <-ctx.Done():
-		return replica.Answer{}, fmt.Errorf("concordat: nothing was committed, %d commits are waiting before this one: %w",
-			cap(n.commits), context.Cause(ctx))
+	if err := n.commits.enter(ctx, len(message)); err != nil {
+		return replica.Answer{}, fmt.Errorf("concordat: nothing was committed, too many commits are waiting for the group (MaxPendingCommits, MaxPendingBytes): %w", err)
 	}
 	l := n.life.Load()
 	if l == nil {
-		<-n.commits
+		n.commits.leave(len(message))
 		return replica.Answer{}, n.notServing()
 	}
-	ticket, c := l.calls.add()
+	ticket, c := l.calls.add(len(message))
 	if !l.inbox.put(replica.Submitted{Ticket: ticket, Message: message}) {
 		l.calls.withdraw(ticket, n.commits)
 		return replica.Answer{}, n.notServing()

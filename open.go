@@ -37,7 +37,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg.withDefaults(), ended: make(chan struct{})}
 	n.logger = n.cfg.Logger
-	n.commits = make(chan struct{}, n.cfg.MaxPendingCommits)
+	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
 	n.standing.Store(&standing{})
 	lifetime, stop := context.WithCancel(context.Background())
 	n.stop = stop
@@ -173,6 +173,11 @@ func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
 	if !n.cfg.Bootstrap && len(n.cfg.Seeds) == 0 {
 		return id, fmt.Errorf("%w: %s is new; set Seeds to join the group, or Bootstrap to found it", ErrDirectory, n.cfg.Dir)
 	}
+	if last, err := n.log.LastIndex(); err != nil || (last != 0 && !n.cfg.Bootstrap) {
+		return id, errors.Join(err, fmt.Errorf(
+			"%w: %s holds the beginning of a group whose founding was cut off; open it with Bootstrap, or empty it to join another",
+			ErrDirectory, n.cfg.Dir))
+	}
 	if at := n.engine.Position(); at.Index != 0 {
 		return id, fmt.Errorf("%w: %s has data up to log index %d and no log; empty it to join anew", ErrDirectory, n.cfg.Dir, at.Index)
 	}
@@ -250,6 +255,9 @@ func (n *Node) revive(ctx context.Context) (*life, error) {
 		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)
 	}
 	if v := r.Status().View; v.ID > 0 {
+		if err := n.checkAddress(v); err != nil {
+			return nil, err
+		}
 		n.setPeers(v)
 	}
 	return newLife(n, r), nil

@@ -53,7 +53,7 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	l.inbox.put(replica.JoinAsked{Ticket: ticket, Member: m})
 	select {
 	case a := <-answers:
-		return joinResponse(a)
+		return joinResponse(m, a)
 	case <-l.done:
 		return &peerpb.JoinResponse{}, nil
 	case <-ctx.Done():
@@ -61,11 +61,16 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	}
 }
 
-func joinResponse(a gcs.JoinAnswer) (*peerpb.JoinResponse, error) {
+func joinResponse(asker gcs.Member, a gcs.JoinAnswer) (*peerpb.JoinResponse, error) {
+	refusal := ""
 	if a.Refused != nil {
-		return nil, &transport.RefusedError{
-			Reason: peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN, Text: a.Refused.Error(),
-		}
+		refusal = a.Refused.Error()
+	} else if known, _ := a.View.Member(asker.RaftID); a.Joined && known.Address != asker.Address {
+		refusal = fmt.Sprintf("the group already knows this member at %s, not at %s; listen there, or empty its directory to join anew",
+			known.Address, asker.Address)
+	}
+	if refusal != "" {
+		return nil, &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN, Text: refusal}
 	}
 	r := &peerpb.JoinResponse{Accepted: a.Joined, LeaderAddress: a.Leader.Address, Incarnation: a.View.Incarnation[:]}
 	for _, m := range a.View.Members {
@@ -148,7 +153,14 @@ func (h *peerHandler) Clone(ctx context.Context, _ *peerpb.CloneRequest, w io.Wr
 		return notOnline("it is stopping")
 	}
 	ticket, answers := l.exports.add()
-	defer l.exports.drop(ticket)
+	defer func() {
+		l.exports.drop(ticket)
+		select {
+		case x := <-answers: // it came as the asker went
+			x.close()
+		default:
+		}
+	}()
 	l.inbox.put(replica.ExportAsked{Ticket: ticket})
 	var x exported
 	select {
@@ -161,7 +173,7 @@ func (h *peerHandler) Clone(ctx context.Context, _ *peerpb.CloneRequest, w io.Wr
 	if x.err != nil {
 		return notOnline(x.err.Error())
 	}
-	defer x.export.Close()
+	defer x.close()
 	if err := writeCheckpoint(w, x.checkpoint); err != nil {
 		return err
 	}
