@@ -27,7 +27,10 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.ca, "tls-ca", "", "PEM `file`: authorities of the node's certificate; without it, plaintext")
 	fs.StringVar(&f.cert, "tls-cert", "", "PEM `file`: certificate of this client")
 	fs.StringVar(&f.key, "tls-key", "", "PEM `file`: its private key")
-	fs.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+func (f *clientFlags) registerJSON(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 }
 
 // dial returns a client of the node at address.

@@ -25,6 +25,7 @@ type kvFlags struct {
 
 func (f *kvFlags) register(cmd *cobra.Command) {
 	f.clientFlags.register(cmd)
+	f.registerJSON(cmd)
 	cmd.Flags().BoolVar(&f.hex, "hex", false, "keys and values are in hexadecimal, given and printed")
 }
 
@@ -82,8 +83,8 @@ func newGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TABLE KEY",
 		Short: "Print the value of a key",
-		Long: `Print the value of a key, and a line end. Without such a key nothing is printed
-and the exit code is 3.`,
+		Long: `Print the value of a key, as it is, and a line end. When there is no such key,
+standard output stays empty and the exit code is 3.`,
 		Example: `  concordat get bank.accounts alice
   concordat get --hex app.blobs 00ff --address 127.0.0.1:7501`,
 		Args: exactArgs("TABLE", "KEY"),

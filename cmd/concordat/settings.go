@@ -107,7 +107,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.CacheSize, "cache-size", "block cache of the store")
 	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "largest transaction, at most 30MiB")
 	number(&s.MaxPendingCommits, "max-pending-commits", "commits that may wait for their verdict at a time; further ones wait for a place")
-	number(&s.HistoryItems, "history-items", "rows that the certification history can hold, about 50 bytes each")
+	number(&s.HistoryItems, "history-items", "what the certification history can hold: a row or a transaction is an item, of about 100 bytes at worst")
 	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; about three times as much is kept on disk")
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")

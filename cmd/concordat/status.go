@@ -37,6 +37,7 @@ others are shown and the exit code is 4.`,
 		Args: exactArgs(),
 	}
 	f.register(cmd)
+	f.registerJSON(cmd)
 	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.timeout))
 		defer cancel()
