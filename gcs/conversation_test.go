@@ -45,7 +45,7 @@ func TestConversations(t *testing.T) {
 //	bootstrap N        member N founds the group
 //	start N            an empty member N runs
 //	join N M           N asks M to be let in
-//	leave N            N asks to be let go
+//	leave N, stay N    N asks to be let go, and takes it back
 //	submit N words     N broadcasts each word
 //	tick N K           K ticks for N, nothing is delivered
 //	deliver            messages are delivered until there are none
@@ -121,6 +121,8 @@ func (w *world) act(verb string, m *member, args []string) {
 			w.story.tell(m.n, "%v", err)
 		}
 		w.pump(m)
+	case "stay":
+		m.group.Stay()
 	case "submit":
 		for _, word := range args {
 			w.submit(m, word)

@@ -94,7 +94,7 @@ type Group struct {
 	commits  [2]uint64 // this leader's commit index, two rounds of reports ago and one ago
 	ticks    int
 	leaving  bool
-	leavers  map[uint64]bool // members that asked this leader to let them go
+	leavers  map[uint64]int // tick at which a member last asked this leader to let it go
 	removed  bool            // a member that stays says that this one is out of the view
 	clone    clone
 	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
@@ -137,7 +137,7 @@ func New(cfg Config) (*Group, error) {
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
 		reports:   map[uint64]heard{},
 		stalled:   map[uint64]int{},
-		leavers:   map[uint64]bool{},
+		leavers:   map[uint64]int{},
 	}
 	if err := g.restore(cfg.Checkpoint); err != nil {
 		return nil, err

@@ -49,6 +49,11 @@ func (g *Group) Leave() error {
 	return nil
 }
 
+// Stay takes Leave back: the member no longer asks. Whoever was asked may have
+// proposed the change already, and then it goes all the same; [Group.Removed]
+// still tells.
+func (g *Group) Stay() { g.leaving = false }
+
 // Removed reports whether the group has this member no longer.
 func (g *Group) Removed() bool { return g.removed }
 
@@ -111,10 +116,12 @@ func (g *Group) heir() uint64 {
 }
 
 // wouldStay reports whether a member has reported to this leader without asking
-// to leave. It asks in every round of reports.
+// to leave. It asks in every round of reports, until it has thought better of
+// it.
 func (g *Group) wouldStay(id uint64) bool {
 	_, reported := g.reports[id]
-	return reported && !g.leavers[id]
+	asked, leaver := g.leavers[id]
+	return reported && (!leaver || g.ticks-asked > silentTicks)
 }
 
 func (g *Group) receiveLeave(from uint64) {
@@ -122,7 +129,7 @@ func (g *Group) receiveLeave(from uint64) {
 	if g.role != raft.StateLeader || !ok {
 		return
 	}
-	g.leavers[from] = true
+	g.leavers[from] = g.ticks
 	// A refusal is only possible while the view is changing; the member asks
 	// again.
 	_ = g.proposeChange(Change{Kind: Left, Member: m})

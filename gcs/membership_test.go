@@ -118,3 +118,24 @@ func TestOldestSnapshotIsOfThoseThatAreHeard(t *testing.T) {
 		t.Errorf("the oldest snapshot is at %d, the log ends at %d", got, leader.Delivered())
 	}
 }
+
+// Who has thought better of leaving can be handed the lead again.
+func TestHeirIsOneThatStays(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.form(2)
+	leader := w.member(1).group
+	w.run(reportTicks)
+	if got := leader.heir(); got != 2 {
+		t.Fatalf("the heir is %d", got)
+	}
+	leader.changeAt = leader.ticks // a change is under way, so none is proposed
+	leader.Receive(2, Message{Kind: MessageLeave})
+	if got := leader.heir(); got != 0 {
+		t.Errorf("the heir is %d, which wants to leave", got)
+	}
+	w.run(silentTicks + 1)
+	if got := leader.heir(); got != 2 {
+		t.Errorf("the heir is %d, long after 2 asked to leave for the last time", got)
+	}
+}

@@ -45,20 +45,24 @@ type (
 	}
 	// LeaveAsked: this member is to leave the group.
 	LeaveAsked struct{ Ticket uint64 }
+	// LeaveWithdrawn: this member is to stay after all, if it is not too late.
+	// Nothing answers; the state tells.
+	LeaveWithdrawn struct{}
 	// ExportAsked: somebody wants a copy of the whole state.
 	ExportAsked struct{ Ticket uint64 }
 )
 
-func (Ticked) event()      {}
-func (Received) event()    {}
-func (Unreachable) event() {}
-func (Written) event()     {}
-func (Submitted) event()   {}
-func (Applied) event()     {}
-func (Durable) event()     {}
-func (JoinAsked) event()   {}
-func (LeaveAsked) event()  {}
-func (ExportAsked) event() {}
+func (Ticked) event()         {}
+func (Received) event()       {}
+func (Unreachable) event()    {}
+func (Written) event()        {}
+func (Submitted) event()      {}
+func (Applied) event()        {}
+func (Durable) event()        {}
+func (JoinAsked) event()      {}
+func (LeaveAsked) event()     {}
+func (LeaveWithdrawn) event() {}
+func (ExportAsked) event()    {}
 
 // Effects is what a member wants done after some events. The lists are
 // independent of each other; within one, order counts.

@@ -117,6 +117,21 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeaveWithdrawn takes a leave back while nobody has heard of it.
+func TestLeaveWithdrawn(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{})
+	m := w.members[2]
+	if e := m.replica.Step(LeaveAsked{Ticket: 1}); len(e.Messages) == 0 || len(e.Writes) != 0 {
+		t.Fatalf("%d messages ask for the leave, with %d writes", len(e.Messages), len(e.Writes))
+	}
+	m.step(LeaveWithdrawn{}) // the messages are lost
+	w.tick(20)
+	if m.state() != Online {
+		t.Errorf("the member is %v after it took its leave back", m.state())
+	}
+}
+
 // TestLogIsCutBehindTheEngine has an engine that falls behind by several
 // checkpoints: the log is cut as the engine becomes durable, not before. That
 // it is cut at the right place is checked wherever a log is cut.

@@ -154,6 +154,8 @@ func (r *Replica) step(e Event) {
 		if err := r.group.Leave(); err != nil {
 			r.effects.Leaves = append(r.effects.Leaves, LeaveAnswer{Ticket: e.Ticket, Err: err})
 		}
+	case LeaveWithdrawn:
+		r.group.Stay()
 	case ExportAsked:
 		r.export(e.Ticket)
 	default:
