@@ -28,7 +28,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		FrameBytes:       256 << 10,
-		WindowFrames:     1,
+		WindowFrames:     8,
 		UncommittedBytes: 64 << 20,
 		InflightBytes:    32 << 20,
 		DeliveryBytes:    16 << 20,
