@@ -69,8 +69,9 @@ func newLife(n *Node, r *replica.Replica) *life {
 	}
 }
 
-// run drives the member until ctx ends, the member fails, or its state must be
-// replaced by a clone of another member's: then it returns that one's raft id.
+// run drives the member until ctx ends, the member fails or is out of the
+// group, or its state must be replaced by a clone of another member's: then it
+// returns that one's raft id.
 func (l *life) run(ctx context.Context) (cloneFrom uint64) {
 	var workers sync.WaitGroup
 	workers.Go(l.guarded("log writer", l.writeLog))
@@ -125,7 +126,10 @@ func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
 		}
 		effects := l.replica.Step(events...)
 		l.perform(effects)
-		if effects.CloneFrom != 0 {
+		switch {
+		case effects.State == replica.Removed:
+			return 0 // nothing that waits here will ever be decided for this member
+		case effects.CloneFrom != 0:
 			return effects.CloneFrom
 		}
 	}

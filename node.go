@@ -253,7 +253,8 @@ func (n *Node) Leave(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrLeave, err)
 	case err := <-left:
 		if err != nil {
-			return fmt.Errorf("%w: no word from the group: %w", ErrLeave, err)
+			l.inbox.put(replica.LeaveWithdrawn{})
+			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, err)
 		}
 	}
 	return errors.Join(n.failed(), n.Close())
