@@ -51,6 +51,7 @@ var exits = []struct {
 	{errNotFound, exitNotFound},
 	{concordat.ErrOutcomeUnknown, exitUnknown},
 	{concordat.ErrInvalid, exitUsage},
+	{concordat.ErrDirectory, exitFailure},
 	{concordat.ErrFailed, exitMemberFailed},
 	{concordat.ErrConflict, exitTryAgain},
 	{concordat.ErrSnapshotTooOld, exitTryAgain},

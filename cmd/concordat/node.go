@@ -24,6 +24,7 @@ const nodeHelp = `Run one member of a group and serve it to clients, until a sig
 The first member founds the group with --bootstrap, further ones join with
 --seeds. Both matter only while the directory is new: a member that comes back
 goes on from its directory, and is started without --bootstrap. Seeds may stay.
+It has to be at the address where the group knows it: port 0 is for trials.
 
 Standard output gets one line, once the member is ONLINE; with --json it is
 {"event":"ready","group":…,"member":…,"address":…,"client_address":…,…}.
@@ -278,12 +279,13 @@ func (p *process) obey(ctx context.Context, node *concordat.Node, s os.Signal) e
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(p.settings.LeaveTimeout))
 	defer cancel()
-	last := len(node.Status().View.Members) == 1
 	err := node.Leave(ctx)
-	if !errors.Is(err, concordat.ErrLeave) {
+	switch {
+	case errors.Is(err, concordat.ErrClosed) && p.server.LeaveAsked():
+		return nil // a client's call was faster
+	case !errors.Is(err, concordat.ErrLeave):
 		return err
-	}
-	if last {
+	case len(node.Status().View.Members) == 1:
 		p.logger.Info("the last member stops without leaving: the group lives on in its directory", "dir", p.settings.Dir)
 		return node.Close()
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -77,6 +78,33 @@ log-level = "warn"
 	}
 	if got.config().MemberWeight != 30 {
 		t.Errorf("MemberWeight %d", got.config().MemberWeight)
+	}
+}
+
+// What the library can be told, a node can be told, but for what is Go.
+func TestEachConfigFieldIsASetting(t *testing.T) {
+	s := nodeSettings{}
+	settings := reflect.ValueOf(&s).Elem()
+	for _, field := range settings.Fields() {
+		switch f := field; f.Kind() {
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"x"}))
+		default:
+			f.SetInt(1)
+		}
+	}
+	for field, value := range reflect.ValueOf(s.config()).Fields() {
+		switch field.Name {
+		case "Engine", "TLS", "Logger":
+		default:
+			if value.IsZero() {
+				t.Errorf("nothing sets Config.%s", field.Name)
+			}
+		}
 	}
 }
 
@@ -174,6 +202,7 @@ func TestNodeRefused(t *testing.T) {
 		{"directory in use", exitFailure, []string{"--group", testGroup, "--dir", running.dir}, running.dir},
 		{"directory of another group", exitFailure, []string{"--group", other, "--dir", stopped.dir}, "belongs to group " + testGroup},
 		{"directory of another member", exitFailure, []string{"--group", testGroup, "--dir", stopped.dir, "--member", other}, "belongs to member " + stopped.Member},
+		{"another address", exitFailure, []string{"--group", testGroup, "--dir", stopped.dir}, stopped.Address},
 		{"founded before", exitFailure, []string{"--group", testGroup, "--dir", stopped.dir, "--bootstrap"}, "without Bootstrap"},
 		{"neither founds nor joins", exitFailure, []string{"--group", testGroup, "--dir", ""}, "Seeds"},
 		{"seed of another group", exitFailure, []string{"--group", other, "--dir", "", "--seeds", running.Address}, "refuses"},

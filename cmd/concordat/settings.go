@@ -41,6 +41,7 @@ type nodeSettings struct {
 	CacheSize            size     `toml:"cache-size"`
 	TransactionSizeLimit size     `toml:"transaction-size-limit"`
 	MaxPendingCommits    int      `toml:"max-pending-commits"`
+	MaxPendingSize       size     `toml:"max-pending-size"`
 	HistoryItems         int      `toml:"history-items"`
 	CheckpointSize       size     `toml:"checkpoint-size"`
 	ApplyQueueSize       size     `toml:"apply-queue-size"`
@@ -68,6 +69,7 @@ func defaultSettings() nodeSettings {
 		CacheSize:            concordat.DefaultCacheBytes,
 		TransactionSizeLimit: concordat.DefaultTransactionSizeLimit,
 		MaxPendingCommits:    concordat.DefaultMaxPendingCommits,
+		MaxPendingSize:       concordat.DefaultMaxPendingBytes,
 		HistoryItems:         concordat.DefaultHistoryItems,
 		CheckpointSize:       concordat.DefaultCheckpointBytes,
 		ApplyQueueSize:       concordat.DefaultApplyQueueBytes,
@@ -93,8 +95,8 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.StringSliceVar(&s.Seeds, "seeds", s.Seeds, "`addresses` of members to ask when this one has to join")
 	text(&s.Member, "member", "`UUID` of the member; drawn when the directory is new and this is empty")
 	number(&s.Weight, "weight", "rank in primary elections, 0 to 100")
-	text(&s.Listen, "listen", "`host:port` for other members; port 0 lets the system choose")
-	text(&s.Advertise, "advertise", "`host:port` that other members are told, if not --listen")
+	text(&s.Listen, "listen", "`host:port` for other members, the same at each start; port 0 lets the system choose")
+	text(&s.Advertise, "advertise", "`host:port` that other members are told; needed when --listen is all addresses of the host")
 	text(&s.ClientListen, "client-listen", "`host:port` for clients; port 0 lets the system choose")
 
 	text(&s.TLSCert, "tls-cert", "PEM `file`: certificate towards other members, for server and client authentication")
@@ -107,6 +109,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.CacheSize, "cache-size", "block cache of the store")
 	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "largest transaction, at most 30MiB")
 	number(&s.MaxPendingCommits, "max-pending-commits", "commits that may wait for their verdict at a time; further ones wait for a place")
+	fs.Var(&s.MaxPendingSize, "max-pending-size", "transactions that may wait for their verdict at a time; further ones wait for a place")
 	number(&s.HistoryItems, "history-items", "what the certification history can hold: a row or a transaction is an item, of about 100 bytes at worst")
 	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; about three times as much is kept on disk")
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
@@ -216,6 +219,7 @@ func (s *nodeSettings) config() concordat.Config {
 		CacheBytes:           int64(s.CacheSize),
 		TransactionSizeLimit: int(s.TransactionSizeLimit),
 		MaxPendingCommits:    s.MaxPendingCommits,
+		MaxPendingBytes:      int(s.MaxPendingSize),
 		HistoryItems:         s.HistoryItems,
 		CheckpointBytes:      int(s.CheckpointSize),
 		ApplyQueueBytes:      int(s.ApplyQueueSize),
