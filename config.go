@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of this library as members tell it to each other.
-const Version = 0<<16 | 1<<8 | 0
+const Version = 1 << 8 // 0.1.0
 
 // The defaults of Config.
 const (

@@ -238,11 +238,13 @@ func (n *Node) Leave(ctx context.Context) error {
 	ticket, refused := l.leaves.add()
 	defer l.leaves.drop(ticket)
 	l.inbox.put(replica.LeaveAsked{Ticket: ticket})
-	left := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var waited error
+	left := make(chan struct{})
 	go func() {
-		left <- n.changed.until(ctx, func() bool {
+		defer close(left)
+		waited = n.changed.until(ctx, func() bool {
 			return n.known().state == replica.Removed || n.failed() != nil || n.closed.Load()
 		})
 	}()
@@ -251,10 +253,10 @@ func (n *Node) Leave(ctx context.Context) error {
 		cancel()
 		<-left
 		return fmt.Errorf("%w: %w", ErrLeave, err)
-	case err := <-left:
-		if err != nil {
+	case <-left:
+		if waited != nil {
 			l.inbox.put(replica.LeaveWithdrawn{})
-			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, err)
+			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, waited)
 		}
 	}
 	return errors.Join(n.failed(), n.Close())

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/concordatdb/concordat/applier/pebblekv"
 	"github.com/concordatdb/concordat/gcs"
@@ -56,8 +57,8 @@ type closers []func() error
 
 func (c closers) close() error {
 	var errs []error
-	for i := len(c) - 1; i >= 0; i-- {
-		errs = append(errs, c[i]())
+	for _, v := range slices.Backward(c) {
+		errs = append(errs, v())
 	}
 	return errors.Join(errs...)
 }
@@ -70,7 +71,7 @@ func (n *Node) start(ctx, lifetime context.Context) (err error) {
 			err = errors.Join(err, open.close())
 		}
 	}()
-	listener, err := net.Listen("tcp", n.cfg.Listen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("concordat: listen on %s for other members: %w", n.cfg.Listen, err)
 	}

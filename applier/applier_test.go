@@ -111,8 +111,12 @@ func TestDigestOrder(t *testing.T) {
 func TestDigestParts(t *testing.T) {
 	seen := map[Digest]string{}
 	for _, p := range [][4]string{
-		{"ab", "c", "d", "e"}, {"a", "bc", "d", "e"}, {"ab", "cd", "", "e"}, {"ab", "c", "de", ""},
-		{"ab", "c", "", "de"}, {"a", "b", "cd", "e"},
+		{"ab", "c", "d", "e"},
+		{"a", "bc", "d", "e"},
+		{"ab", "cd", "", "e"},
+		{"ab", "c", "de", ""},
+		{"ab", "c", "", "de"},
+		{"a", "b", "cd", "e"},
 	} {
 		var d Digester
 		d.Add(Table{Schema: p[0], Name: p[1]}, []byte(p[2]), []byte(p[3]))

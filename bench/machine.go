@@ -47,7 +47,7 @@ func inspect(dir string) Machine {
 	}
 	var fs syscall.Statfs_t
 	if syscall.Statfs(dir, &fs) == nil {
-		kind := int64(fs.Type)
+		kind := int64(fs.Type) //nolint:unconvert // narrower on some architectures
 		m.Filesystem = filesystems[kind]
 		if m.Filesystem == "" {
 			m.Filesystem = fmt.Sprintf("filesystem %#x", kind)

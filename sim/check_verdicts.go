@@ -37,6 +37,7 @@ func verdictText(v certifier.Verdict) string {
 		return fmt.Sprintf("certified as %s (%d, %d)", v.GTID, v.LastCommitted, v.Sequence)
 	case certifier.Conflict:
 		return fmt.Sprintf("in conflict with %s on its item %d", v.Winner, v.Item)
+	case certifier.SnapshotTooOld, certifier.Exhausted:
 	}
 	return v.Outcome.String()
 }

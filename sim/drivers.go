@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -131,10 +132,14 @@ type checker interface {
 // indifferent is a checker that nothing concerns, to be embedded.
 type indifferent struct{}
 
-func (indifferent) delivered(string, *entry, *entry) string                               { return "" }
-func (indifferent) applied(string, applier.Position, applier.Digest) string               { return "" }
-func (indifferent) read(string, *submission) string                                       { return "" }
-func (indifferent) ended(string, applier.Snapshot) string                                 { return "" }
+func (indifferent) delivered(string, *entry, *entry) string { return "" }
+
+func (indifferent) applied(string, applier.Position, applier.Digest) string { return "" }
+
+func (indifferent) read(string, *submission) string { return "" }
+
+func (indifferent) ended(string, applier.Snapshot) string { return "" }
+
 func (indifferent) answered(string, *submission, replica.Answer, applier.Position) string { return "" }
 
 // history is the complete record of a world, and hands it to the checkers.
@@ -149,7 +154,6 @@ type history struct {
 	reached  *marked
 	frames   map[frameName]bool
 	refused  Refused
-	readOnly int
 }
 
 func newHistory(group gtid.UUID, reached *marked, violate func(promise, format string, args ...any)) *history {
@@ -291,9 +295,9 @@ func (r *reference) entryDone() { r.digests = append(r.digests, r.digester.Diges
 // nothing.
 func (r *reference) read(k key, n uint64) []byte {
 	versions := r.versions[k]
-	for i := len(versions) - 1; i >= 0; i-- {
-		if versions[i].number <= n {
-			return versions[i].bytes
+	for _, version := range slices.Backward(versions) {
+		if version.number <= n {
+			return version.bytes
 		}
 	}
 	return nil

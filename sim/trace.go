@@ -37,7 +37,7 @@ func (t *tracer) failed() error {
 func (t *tracer) line(w *world, who, format string, args ...any) {
 	fmt.Fprintf(t.to, "%d.%06d %s ", w.now/second, w.now%second, who)
 	fmt.Fprintf(t.to, format, args...)
-	t.to.WriteByte('\n') // the error comes back from Flush
+	fmt.Fprintln(t.to)
 }
 
 func (t *tracer) world(w *world) {

@@ -85,7 +85,7 @@ func (s *suite) crashDuringImport(t *testing.T) {
 	if err := donor.Flush(t.Context()); err != nil { // so that there is more to the export than a log
 		t.Fatal(err)
 	}
-	stream := exportOf(t, t.Context(), donor)
+	stream := exportOf(t.Context(), t, donor)
 	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		h, old := s.open(t), newModel()

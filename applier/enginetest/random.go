@@ -152,7 +152,7 @@ func (d *driver) crash(rt *rapid.T) {
 }
 
 func (d *driver) export(rt *rapid.T) {
-	d.stream, d.held = exportOf(rt, rt.Context(), d.engine()), d.now.clone()
+	d.stream, d.held = exportOf(rt.Context(), rt, d.engine()), d.now.clone()
 }
 
 func (d *driver) importBack(rt *rapid.T) {

@@ -14,7 +14,7 @@ import (
 )
 
 // exportOf returns what an export of e writes.
-func exportOf(t rapid.TB, ctx context.Context, e applier.Engine) []byte {
+func exportOf(ctx context.Context, t rapid.TB, e applier.Engine) []byte {
 	t.Helper()
 	x, err := e.NewExport()
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *suite) transferDamaged(t *testing.T) {
 	m := newModel()
 	donor := s.open(t).Engine()
 	m.fill(t, donor, "v")
-	stream := exportOf(t, t.Context(), donor)
+	stream := exportOf(t.Context(), t, donor)
 
 	h, old := s.open(t), newModel()
 	e := h.Engine()
@@ -156,7 +156,7 @@ func (s *suite) transferCancelled(t *testing.T) {
 	h, m := s.open(t), newModel()
 	e := h.Engine()
 	m.fill(t, e, "v")
-	stream := exportOf(t, t.Context(), e)
+	stream := exportOf(t.Context(), t, e)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	x, err := e.NewExport()
@@ -178,7 +178,7 @@ func (s *suite) importEndsSnapshots(t *testing.T) {
 	h, m := s.open(t), newModel()
 	e := h.Engine()
 	m.fill(t, e, "v")
-	stream := exportOf(t, t.Context(), e)
+	stream := exportOf(t.Context(), t, e)
 	imported := m.clone()
 	m.fill(t, e, "later")
 	snap := begin(t, e)

@@ -2,6 +2,7 @@ package pebblekv
 
 import (
 	"encoding/binary"
+	"maps"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -39,9 +40,7 @@ func TestPairCache(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "commit") {
 				c.commit()
-				for id, state := range touched {
-					committed[id] = state
-				}
+				maps.Copy(committed, touched)
 			}
 		}
 	})

@@ -206,7 +206,7 @@ func (l *logger) Errorf(format string, args ...any) { l.print(slog.LevelError, f
 
 func (l *logger) print(level slog.Level, format string, args []any) {
 	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "pebble: "+fmt.Sprintf(format, args...))
+		l.log.Log(context.Background(), level, "pebble", "text", fmt.Sprintf(format, args...))
 	}
 }
 
@@ -232,11 +232,11 @@ func (l *logger) events() *pebble.EventListener {
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			l.log.Error("pebble: data corruption", "file", info.Path, "err", info.Details)
 		},
-		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) { l.log.Warn("pebble: " + info.String()) },
+		LowDiskSpace: func(info pebble.LowDiskSpaceInfo) { l.log.Warn("pebble: low disk space", "text", info.String()) },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			l.log.Warn("pebble: writes stall", "reason", info.Reason)
 		},
 		WriteStallEnd:     func() { l.log.Info("pebble: writes go on") },
-		PossibleAPIMisuse: func(info pebble.PossibleAPIMisuseInfo) { l.log.Error("pebble: " + info.String()) },
+		PossibleAPIMisuse: func(info pebble.PossibleAPIMisuseInfo) { l.log.Error("pebble: possible misuse", "text", info.String()) },
 	}
 }

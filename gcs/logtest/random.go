@@ -2,6 +2,7 @@ package logtest
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -195,9 +196,9 @@ func (m *machine) crash(r *rapid.T) {
 	m.disk.Crash(rapid.Uint64().Draw(r, "seed"))
 	m.open(r)
 	var err error
-	for i := len(m.states) - 1; i >= 0; i-- {
-		if err = compare(m.log, m.states[i]); err == nil {
-			m.become(m.states[i], true)
+	for _, v := range slices.Backward(m.states) {
+		if err = compare(m.log, v); err == nil {
+			m.become(v, true)
 			return
 		}
 	}

@@ -65,5 +65,5 @@ func removeCheckpoint(b *pebble.Batch, h head) {
 }
 
 func removeBlob(b *pebble.Batch, blob uint64) {
-	_ = b.DeleteRange(chunkKey(blob, 0), chunkKey(blob+1, 0), nil)
+	_ = b.DeleteRange(blobKey(blob), blobKey(blob+1), nil)
 }

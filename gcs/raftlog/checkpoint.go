@@ -24,7 +24,7 @@ func (l *Log) SaveCheckpoint(c gcs.Checkpoint) error {
 		return err
 	}
 	if term, err := l.memory.term(c.Index); err != nil || term != c.Term {
-		return fmt.Errorf("%w: checkpoint at %d of term %d does not fit a log of entries %d to %d (term %d, %v)",
+		return fmt.Errorf("%w: checkpoint at %d of term %d does not fit a log of entries %d to %d (term %d, %w)",
 			ErrOrder, c.Index, c.Term, l.memory.cut+1, l.memory.last, term, err)
 	}
 	h, err := l.writeBlob(c)
@@ -111,8 +111,8 @@ func (l *Log) Checkpoint(limit uint64) (gcs.Checkpoint, error) {
 
 func (l *Log) readBlob(h head) ([]byte, error) {
 	it, err := l.store.db.NewIter(&pebble.IterOptions{
-		LowerBound: chunkKey(h.blob, 0),
-		UpperBound: chunkKey(h.blob+1, 0),
+		LowerBound: blobKey(h.blob),
+		UpperBound: blobKey(h.blob + 1),
 	})
 	if err != nil {
 		return nil, readError(fmt.Sprintf("checkpoint %d", h.index), err)
@@ -255,7 +255,7 @@ func (l *Log) blobs() ([]uint64, error) {
 			return nil, corrupt("key %x where a chunk of a checkpoint should be", it.Key())
 		}
 		blobs = append(blobs, blob)
-		ok = it.SeekGE(chunkKey(blob+1, 0))
+		ok = it.SeekGE(blobKey(blob + 1))
 	}
 	return blobs, readErrorOrNil("checkpoints", it.Error())
 }

@@ -83,10 +83,10 @@ func indexOf(key []byte) (uint64, bool) {
 	return binary.BigEndian.Uint64(key[1:]), true
 }
 
-// chunkKey returns the key of a chunk. Chunk 0 of the next blob is the
-// exclusive end of a blob.
-func chunkKey(blob uint64, chunk uint32) []byte {
-	return putChunkKey(make([]byte, chunkKeyLen), blob, chunk)
+// blobKey returns the key of a blob's first chunk. That of the next blob is
+// the exclusive end of a blob.
+func blobKey(blob uint64) []byte {
+	return putChunkKey(make([]byte, chunkKeyLen), blob, 0)
 }
 
 func putChunkKey(key []byte, blob uint64, chunk uint32) []byte {
@@ -96,7 +96,7 @@ func putChunkKey(key []byte, blob uint64, chunk uint32) []byte {
 	return key
 }
 
-// blobOf returns the blob in a key made by chunkKey.
+// blobOf returns the blob in a key made by putChunkKey.
 func blobOf(key []byte) (uint64, bool) {
 	if len(key) != chunkKeyLen {
 		return 0, false

@@ -65,7 +65,7 @@ func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File,
 func (g *guardFS) warmSegment(name string, size int64) (vfs.File, error) {
 	// A name of its own, so that a crash leaves at most one file behind, and
 	// that one is used up the next time.
-	scratch := g.FS.PathJoin(g.FS.PathDir(name), "segment.warm")
+	scratch := g.PathJoin(g.PathDir(name), "segment.warm")
 	f, err := g.FS.Create(scratch, segmentCategory)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (g *guardFS) warmSegment(name string, size int64) (vfs.File, error) {
 		_, err = f.Write(zeros)
 	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, errors.Join(err, g.FS.Remove(scratch))
+		return nil, errors.Join(err, g.Remove(scratch))
 	}
 	return g.FS.ReuseForWrite(scratch, name, segmentCategory)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -175,8 +176,8 @@ func (l *Log) plan(ws []gcs.LogWrite) (plan, error) {
 // termBefore returns the term of the entry before first, as it will be once ws
 // is written.
 func (l *Log) termBefore(ws []gcs.LogWrite, first uint64) uint64 {
-	for i := len(ws) - 1; i >= 0; i-- {
-		entries := ws[i].Entries
+	for _, w := range slices.Backward(ws) {
+		entries := w.Entries
 		if len(entries) == 0 || entries[0].GetIndex() >= first {
 			continue
 		}

@@ -85,7 +85,7 @@ func lockDir(fsys vfs.FS, dir string) (*pebble.Lock, error) {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("raftlog: locking directory %s: %w", dir, err)
 	}
-	return nil, fmt.Errorf("%w: %s: stop that member, or give this one a directory of its own (%v)",
+	return nil, fmt.Errorf("%w: %s: stop that member, or give this one a directory of its own (%w)",
 		ErrInUse, dir, err)
 }
 

@@ -68,10 +68,11 @@ type logger struct {
 }
 
 func (l logger) Infof(format string, args ...any) {
-	l.log.Debug("log: " + fmt.Sprintf(format, args...))
+	l.log.Debug("log: pebble", "text", fmt.Sprintf(format, args...))
 }
+
 func (l logger) Errorf(format string, args ...any) {
-	l.log.Warn("log: " + fmt.Sprintf(format, args...))
+	l.log.Warn("log: pebble", "text", fmt.Sprintf(format, args...))
 }
 
 func (l logger) Fatalf(format string, args ...any) {

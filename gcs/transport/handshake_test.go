@@ -55,7 +55,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a, b := start(t, 1, test.change), start(t, 2)
 			if test.want == peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN {
-				a.Transport.addPeerForTest(2, b.address)
+				a.addPeerForTest(2, b.address)
 			} else {
 				a.dials(b)
 			}

@@ -228,8 +228,9 @@ func (m *member) act(e *Effects) {
 	}
 }
 
-// truncate forgets the log up to the newest checkpoint but one from which the
-// member could start, whatever its engine loses.
+// truncate forgets the log up to a checkpoint. A newer one must be there from
+// which the member could start, whatever its engine loses, and raft must be done
+// with what goes.
 func (m *member) truncate(index uint64) {
 	var usable []uint64
 	for _, c := range m.saved {
@@ -237,7 +238,7 @@ func (m *member) truncate(index uint64) {
 			usable = append(usable, c.Index)
 		}
 	}
-	if n := len(usable); n < 2 || usable[n-2] != index {
+	if i := slices.Index(usable, index); i < 0 || i == len(usable)-1 || index > m.replica.group.Consumed() {
 		m.world.t.Errorf("member %d: log cut at %d, its checkpoints below %d are %v", m.identity.RaftID, index, m.durable, usable)
 	}
 	m.log.truncate(index)

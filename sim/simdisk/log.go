@@ -171,7 +171,7 @@ func (l *Log) SaveCheckpoint(c gcs.Checkpoint) error {
 		return err
 	}
 	if term, err := l.newest.term(c.Index); err != nil || term != c.Term {
-		return fmt.Errorf("%w: checkpoint at %d of term %d (term %d, %v)", ErrLogOrder, c.Index, c.Term, term, err)
+		return fmt.Errorf("%w: checkpoint at %d of term %d (term %d, %w)", ErrLogOrder, c.Index, c.Term, term, err)
 	}
 	c.Data = slices.Clone(c.Data)
 	l.change(logChange{checkpoint: &c})
