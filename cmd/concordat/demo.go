@@ -232,7 +232,8 @@ func (d *demo) settle(ctx context.Context) error {
 	d.tell.check("all %d members are at the same position of the log, with the same GTID set and digest", len(members))
 	d.tell.check("%s transfers were acknowledged, and every one is there", count(t.acknowledged))
 	if t.unknown > 0 {
-		d.tell.check("%s had an unknown outcome: %s of them happened, and whole", count(t.unknown), count(found.unknownHappened))
+		d.tell.check("%s had an unknown outcome: %s happened, %s did not, and none by half",
+			count(t.unknown), count(found.unknownHappened), count(t.unknown-found.unknownHappened))
 	}
 	d.tell.check("%s conflicts were refused, and left no trace", count(t.conflicts))
 	d.tell.check("%s accounts hold %s, as in the beginning", count(d.options.accounts), count(found.sum))

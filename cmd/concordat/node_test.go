@@ -84,9 +84,8 @@ log-level = "warn"
 // What the library can be told, a node can be told, but for what is Go.
 func TestEachConfigFieldIsASetting(t *testing.T) {
 	s := nodeSettings{}
-	settings := reflect.ValueOf(&s).Elem()
-	for _, field := range settings.Fields() {
-		switch f := field; f.Kind() {
+	for _, f := range reflect.ValueOf(&s).Elem().Fields() {
+		switch f.Kind() {
 		case reflect.String:
 			f.SetString("x")
 		case reflect.Bool:

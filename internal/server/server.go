@@ -126,7 +126,7 @@ func (s *Server) serving(yes bool) {
 func (s *Server) LeaveAsked() bool { return s.leaveAsked.Load() }
 
 // Stop takes no more calls, waits for those under way until ctx ends, cuts off
-// what is left, and returns when everything has ended.
+// what is left, and returns when everything has ended. It may be called again.
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
 	s.stop()
