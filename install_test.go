@@ -113,3 +113,36 @@ func TestFoundingCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestRefusedJoinLeavesNothing: a directory that only asked to join a group
+// that does not know it can be used for another one, as whatever it should be.
+func TestRefusedJoinLeavesNothing(t *testing.T) {
+	const group, other = "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50", "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f51"
+	founder, err := Open(t.Context(), Config{Group: group, Dir: t.TempDir(), Listen: "127.0.0.1:0", Bootstrap: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = founder.Close() })
+	cfg := Config{Group: other, Dir: t.TempDir(), Listen: "127.0.0.1:0", Seeds: []string{founder.Address()}}
+	if n, err := Open(t.Context(), cfg); !errors.Is(err, ErrJoinRefused) {
+		if err == nil {
+			_ = n.Close()
+		}
+		t.Fatalf("joining with the wrong name: %v, want ErrJoinRefused", err)
+	}
+	cfg.Group = group
+	n, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("joining with the right name: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Group = other
+	if n, err := Open(t.Context(), cfg); !errors.Is(err, ErrDirectory) {
+		if err == nil {
+			_ = n.Close()
+		}
+		t.Fatalf("a member's directory under another name: %v, want ErrDirectory", err)
+	}
+}

@@ -151,10 +151,13 @@ func (n *Node) storeFailed(err error) { go n.fail(err) }
 func (n *Node) identify() (gcs.Identity, error) {
 	id := n.log.Identity()
 	group, _ := gtid.ParseUUID(n.cfg.Group) // Validate has seen it
-	if id.RaftID == 0 {
+	member, _ := gtid.ParseUUID(n.cfg.Member)
+	asConfigured := id.Group == group && (n.cfg.Member == "" || id.Member == member) && !n.cfg.Bootstrap
+	// Without an incarnation the directory has only asked to be a member.
+	if id.RaftID == 0 || (id.Incarnation.IsZero() && !asConfigured) {
 		return n.newIdentity(group)
 	}
-	switch member, _ := gtid.ParseUUID(n.cfg.Member); {
+	switch {
 	case id.Group != group:
 		return id, fmt.Errorf("%w: %s belongs to group %s, not %s; use another directory", ErrDirectory, n.cfg.Dir, id.Group, group)
 	case n.cfg.Member != "" && id.Member != member:
