@@ -95,7 +95,7 @@ type Group struct {
 	ticks    int
 	leaving  bool
 	leavers  map[uint64]int // tick at which a member last asked this leader to let it go
-	removed  bool            // a member that stays says that this one is out of the view
+	removed  bool           // a member that stays says that this one is out of the view
 	clone    clone
 	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
 	changeAt int            // tick of the last membership change proposed

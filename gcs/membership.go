@@ -285,5 +285,10 @@ func (g *Group) Status() Status {
 // View returns the current view.
 func (g *Group) View() View { return g.view }
 
+// Consumed returns the log index up to which raft is done with the log here. It
+// must not be cut above that: raft looks for membership changes in what it
+// believes is not yet applied, and that moves by whole portions only.
+func (g *Group) Consumed() uint64 { return g.raft.BasicStatus().Applied }
+
 // Delivered returns the log index of the last delivery.
 func (g *Group) Delivered() uint64 { return g.delivered }

@@ -12,6 +12,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
@@ -146,7 +147,8 @@ func (r *Replica) step(e Event) {
 	case Applied:
 		r.noteApplied(e.Index)
 	case Durable:
-		r.noteDurable(e.Index)
+		r.durable = max(r.durable, e.Index)
+		r.cutLog()
 	case JoinAsked:
 		answer := JoinAnswer{Ticket: e.Ticket, Answer: r.group.Join(e.Member)}
 		r.effects.Joins = append(r.effects.Joins, answer)
@@ -168,6 +170,7 @@ func (r *Replica) tick(e Ticked) {
 	r.snapshot = min(e.OldestSnapshot, r.applied)
 	r.group.Report(r.applied, r.snapshot)
 	r.group.Tick()
+	r.cutLog()
 	if r.ticks%markTicks == 0 {
 		r.proposeMark()
 	}
@@ -209,23 +212,29 @@ func (r *Replica) release() {
 	}
 }
 
-// noteDurable cuts the log up to the newest checkpoint but one that the engine
-// can never fall behind. The one before it is kept so that a member that was
-// away for a while finds the log it needs.
-func (r *Replica) noteDurable(index uint64) {
-	r.durable = max(r.durable, index)
+// cutLog cuts the log up to the newest checkpoint but one that the engine can
+// never fall behind. The one before it is kept so that a member that was away
+// for a while finds the log it needs. What raft has not consumed here stays,
+// and goes later.
+func (r *Replica) cutLog() {
 	usable := 0
 	for usable < len(r.checkpoints) && r.checkpoints[usable] <= r.durable {
 		usable++
 	}
-	if usable < 2 {
+	if usable < 2 || r.checkpoints[usable-2] <= r.truncated {
 		return
 	}
-	cut := r.checkpoints[usable-2]
-	r.checkpoints = r.checkpoints[usable-2:]
-	if cut > r.truncated {
-		r.truncated = cut
-		r.effects.Truncate = cut
+	consumed := r.group.Consumed()
+	for i, index := range slices.Backward(r.checkpoints[:usable-1]) {
+		if index <= r.truncated {
+			return
+		}
+		if index <= consumed {
+			r.checkpoints = r.checkpoints[i:]
+			r.truncated = index
+			r.effects.Truncate = index
+			return
+		}
 	}
 }
 
