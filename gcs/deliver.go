@@ -11,7 +11,7 @@ import (
 // none for now. The messages stay valid, the slice of them only until the next
 // call of NextDelivery or Receive.
 func (g *Group) NextDelivery() (d Delivery, ok bool) {
-	if len(g.applying) == 0 {
+	if len(g.applying) == 0 || g.failure != nil {
 		return Delivery{}, false
 	}
 	m := g.applying[0]

@@ -75,6 +75,9 @@ type Group struct {
 	delivered uint64 // index of the last entry taken by NextDelivery
 	left      uint64 // index of the last entry by which a member left
 	settled   uint64 // up to where the disk says that the log is committed
+	last      uint64 // index of the last log entry, as of the last write
+	failure   error  // why this member must not go on
+	dropped   uint64 // messages that raft must not see
 
 	sender sender
 	leader uint64 // raft id, 0 when none is known
@@ -146,7 +149,7 @@ func New(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.storage, g.hard = s, s.hard
+	g.storage, g.hard, g.last = s, s.hard, s.last
 	if g.raft, err = raft.NewRawNode(cfg.raftConfig(s)); err != nil {
 		return nil, fmt.Errorf("gcs: raft refuses the configuration: %w", err)
 	}
@@ -155,6 +158,9 @@ func New(cfg Config) (*Group, error) {
 
 // Tick moves the member's time on by one.
 func (g *Group) Tick() {
+	if g.failure != nil {
+		return
+	}
 	g.ticks++
 	g.raft.Tick()
 	g.sender.quiet++
@@ -181,6 +187,9 @@ func (g *Group) Outstanding() int { return len(g.sender.waiting) }
 // Receive takes a message from another member. What makes no sense at this
 // point is ignored: peers may be ahead, behind, or repeat themselves.
 func (g *Group) Receive(from uint64, m Message) {
+	if g.failure != nil {
+		return
+	}
 	if g.departed.has(from) {
 		// Two that both left would tell each other forever.
 		if m.Kind != MessageRemoved && g.settled >= g.left {
@@ -208,6 +217,7 @@ func (g *Group) Receive(from uint64, m Message) {
 
 func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 	if m.GetFrom() != from || m.GetTo() != g.id.RaftID || !plausible(m) {
+		g.dropped++
 		return
 	}
 	if at := m.GetSnapshot().GetMetadata(); m.GetType() == raftpb.MsgSnap && !g.holds(at) {
@@ -218,10 +228,50 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 		g.clone = clone{from: from, index: at.GetIndex()}
 		return
 	}
+	if !g.reaches(m) {
+		g.dropped++
+		return
+	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.
 	_ = g.raft.Step(m)
 }
+
+// reaches reports whether the log reaches as far as m has it, for raft panics
+// when it does not. A leader's heartbeat speaks of nothing that this member has
+// not answered for: if that is gone, its disk lost what it had promised to keep,
+// and it must not vote with what is left. In answers to a leader it is the
+// sender that is wrong. Appends need no look: raft refuses those that do not
+// follow on its log, and takes no more for committed than they bring.
+func (g *Group) reaches(m *raftpb.Message) bool {
+	st := g.raft.BasicStatus()
+	switch m.GetType() {
+	case raftpb.MsgHeartbeat:
+		if m.GetTerm() < st.GetTerm() || m.GetCommit() <= st.GetCommit() {
+			return true
+		}
+		g.collect() // only then is the end of the log what raft has it for
+		if m.GetCommit() > g.last {
+			g.fail(fmt.Errorf("%w: it ends at %d, and %d is committed; remove this member's directory and join it anew",
+				ErrLogLost, g.last, m.GetCommit()))
+			return false
+		}
+	case raftpb.MsgAppResp:
+		return g.role != raft.StateLeader || m.GetIndex() <= g.last
+	}
+	return true
+}
+
+// fail ends the member: from here on it does nothing, and says nothing.
+func (g *Group) fail(err error) {
+	if g.failure == nil {
+		g.failure = err
+	}
+}
+
+// Failure says why this member must not go on, nil while it may: [ErrLogLost]
+// or [ErrOtherGroup]. It is final, and the group does nothing any more.
+func (g *Group) Failure() error { return g.failure }
 
 // holds reports whether the log reaches a snapshot, with the same entry: an
 // offer that comes late may find that the log was brought after all. raft takes
@@ -238,6 +288,9 @@ func (g *Group) holds(at *raftpb.SnapshotMetadata) bool {
 // Written tells that writes are as durable as they asked to be. It takes their
 // responses, in the order of the writes.
 func (g *Group) Written(responses []*raftpb.Message) {
+	if g.failure != nil {
+		return
+	}
 	for _, m := range responses {
 		if index := m.GetCommit(); m.GetType() == raftpb.MsgStorageAppendResp && index > 0 {
 			g.settled = max(g.settled, index)
@@ -255,27 +308,38 @@ func (g *Group) Unreachable(id uint64) { g.raft.ReportUnreachable(id) }
 // Flush cuts frames, proposes, and collects what raft wants done. Call it
 // after a run of events, and again after deliveries were taken.
 func (g *Group) Flush() {
-	for {
+	for g.failure == nil {
 		g.cutFrames()
 		g.propose()
-		if !g.raft.HasReady() {
+		if !g.collect() {
 			return
 		}
-		rd := g.raft.Ready()
-		for _, m := range rd.Messages {
-			g.dispatch(m)
-		}
-		if rd.SoftState != nil {
-			g.noteLeader(*rd.SoftState)
-		}
 	}
+}
+
+// collect takes from raft what it wants done, and reports whether there was
+// anything.
+func (g *Group) collect() bool {
+	if !g.raft.HasReady() {
+		return false
+	}
+	rd := g.raft.Ready()
+	for _, m := range rd.Messages {
+		g.dispatch(m)
+	}
+	if rd.SoftState != nil {
+		g.noteLeader(*rd.SoftState)
+	}
+	return true
 }
 
 func (g *Group) dispatch(m *raftpb.Message) {
 	switch m.GetTo() {
 	case raft.LocalAppendThread:
 		w := Write{Responses: m.GetResponses()}
-		w.Entries = m.GetEntries()
+		if w.Entries = m.GetEntries(); len(w.Entries) > 0 {
+			g.last = w.Entries[len(w.Entries)-1].GetIndex()
+		}
 		if m.Term != nil {
 			w.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 			g.hard = w.HardState

@@ -272,13 +272,14 @@ type Status struct {
 	Leading   bool   // this member leads
 	Delivered uint64 // log index
 	Term      uint64
+	Dropped   uint64 // messages that no member should have sent, kept from raft
 }
 
 // Status returns the member's standing now.
 func (g *Group) Status() Status {
 	return Status{
 		View: g.view, Leader: g.leader, Leading: g.role == raft.StateLeader,
-		Delivered: g.delivered, Term: g.raft.BasicStatus().GetTerm(),
+		Delivered: g.delivered, Term: g.raft.BasicStatus().GetTerm(), Dropped: g.dropped,
 	}
 }
 

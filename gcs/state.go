@@ -13,6 +13,15 @@ import (
 // is not this engine's log, or its disk lost what it had promised to keep.
 var ErrLogBehind = errors.New("gcs: log ends before the engine's position")
 
+// ErrLogLost is what a member fails with that hears of committed entries which
+// it had acknowledged and has no longer: its disk lost what it had promised to
+// keep, and with its vote the group could lose them, too.
+var ErrLogLost = errors.New("gcs: log lost what it acknowledged")
+
+// ErrOtherGroup marks a log whose group is not the one that the member's
+// identity names: another one, or another incarnation of it.
+var ErrOtherGroup = errors.New("gcs: log is of another group")
+
 // ErrState marks a checkpoint that is not one of this format.
 var ErrState = errors.New("gcs: malformed state")
 
@@ -103,6 +112,7 @@ type storage struct {
 	LogReader
 	group *Group
 	hard  *raftpb.HardState
+	last  uint64 // index of the last entry at the start
 	conf  *raftpb.ConfState
 }
 
@@ -125,6 +135,7 @@ func newStorage(g *Group, cfg Config) (*storage, error) {
 	return &storage{
 		LogReader: cfg.Log,
 		group:     g,
+		last:      last,
 		hard: &raftpb.HardState{
 			Term: new(cfg.HardState.Term), Vote: new(cfg.HardState.Vote), Commit: new(commit),
 		},

@@ -91,6 +91,9 @@ type Effects struct {
 	// CloneFrom is the raft id of the member that has what the log of this
 	// one lacks and no log can bring any more; 0 for none.
 	CloneFrom uint64
+	// Failure says why the member must not go on, nil while it may. It is
+	// final: nothing else comes from the member after it.
+	Failure error
 }
 
 // reset empties e and keeps its memory.

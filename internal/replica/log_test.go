@@ -1,10 +1,14 @@
 package replica
 
 import (
+	"errors"
 	"testing"
 	"testing/cryptotest"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 )
 
@@ -37,5 +41,23 @@ func TestLogIsNotCutUnderRaft(t *testing.T) {
 	m.tick(40)
 	if m.state() != Online || m.log.cut < end/2 {
 		t.Errorf("%v with the log cut at %d of %d", m.state(), m.log.cut, end)
+	}
+}
+
+// TestFailure has a member hear that its log lost something.
+func TestFailure(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{})
+	m := w.members[2]
+	if e := m.replica.Step(); e.Failure != nil {
+		t.Fatal(e.Failure)
+	}
+	st := m.replica.Status()
+	e := m.replica.Step(Received{From: 1, Message: gcs.Message{Kind: gcs.MessageRaft, Raft: &raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(m.identity.RaftID),
+		Term: new(st.Term), Commit: new(st.Delivered + 1),
+	}}}, m.transaction(1, gtid.Set{}, "", 1))
+	if !errors.Is(e.Failure, gcs.ErrLogLost) || len(e.Messages) != 0 {
+		t.Errorf("the failure is %v, with %d messages", e.Failure, len(e.Messages))
 	}
 }

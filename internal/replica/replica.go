@@ -129,6 +129,7 @@ func (r *Replica) Step(events ...Event) *Effects {
 	r.effects.Writes = r.group.Writes(r.effects.Writes)
 	r.effects.State = r.state()
 	r.effects.CloneFrom = r.group.CloneFrom()
+	r.effects.Failure = r.group.Failure()
 	return &r.effects
 }
 
