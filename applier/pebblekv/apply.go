@@ -1,8 +1,10 @@
 package pebblekv
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -13,8 +15,49 @@ import (
 type writer struct {
 	digester applier.Digester
 	pairs    pairCache
-	key      []byte
+	keys     []byte  // of the batch under construction, one behind the other
+	writes   []write // of the batch under construction
 	record   []byte
+}
+
+// write is what a batch does to one key of writer.keys.
+type write struct {
+	from, to int // of the key in writer.keys
+	put      bool
+	value    []byte // aliases the payload
+}
+
+func (w *writer) keyOf(x write) []byte { return w.keys[x.from:x.to] }
+
+// begin forgets the batch before.
+func (w *writer) begin() {
+	clear(w.writes) // they hold on to payloads
+	w.keys, w.writes = w.keys[:0], w.writes[:0]
+	w.pairs.begin()
+}
+
+// fill adds the writes to batch in the order of their keys, and of several to
+// one key only the last, since nobody can see the others. Pebble inserts a
+// batch one by one into a list in which it searches on from the place before;
+// among keys in order that place is near.
+func (w *writer) fill(batch *pebble.Batch) error {
+	slices.SortStableFunc(w.writes, func(a, b write) int { return bytes.Compare(w.keyOf(a), w.keyOf(b)) })
+	for i, x := range w.writes {
+		key := w.keyOf(x)
+		if i+1 < len(w.writes) && bytes.Equal(key, w.keyOf(w.writes[i+1])) {
+			continue
+		}
+		var err error
+		if x.put {
+			err = batch.Set(key, x.value, nil)
+		} else {
+			err = batch.Delete(key, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // apply makes b visible. It builds the whole Pebble batch before anything is
@@ -44,61 +87,65 @@ func (s *store) apply(b applier.Batch) error {
 func (s *store) build(batch *pebble.Batch, b applier.Batch, before *state) (*state, error) {
 	w := &s.writer
 	w.digester.Reset(before.digest)
-	w.pairs.begin()
+	w.begin()
 	for i := range b.Transactions {
 		tx := &b.Transactions[i]
 		for m, err := range applier.Mutations(tx.Payload) {
 			if err == nil {
-				err = s.mutate(batch, m)
+				err = s.mutate(m)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("transaction %v: %w", tx.GTID, err)
 			}
 		}
 	}
+	if err := w.fill(batch); err != nil {
+		return nil, err
+	}
 	next := &state{position: b.To, digest: w.digester.Digest()}
 	w.record = appendRecord(w.record[:0], next)
 	return next, batch.Set(positionKey, w.record, nil)
 }
 
-// mutate adds m to batch and accounts for it in the digest, for which it needs
-// the hash of the pair that m replaces.
-func (s *store) mutate(batch *pebble.Batch, m applier.Mutation) error {
+// mutate notes m and accounts for it in the digest, for which it needs the
+// hash of the pair that m replaces.
+func (s *store) mutate(m applier.Mutation) error {
 	w := &s.writer
-	w.key = appendKey(w.key[:0], m.Table, m.Key)
-	id := w.pairs.id(w.key)
+	x := write{from: len(w.keys), put: m.Op == applier.OpPut, value: m.Value}
+	w.keys = appendKey(w.keys, m.Table, m.Key)
+	x.to = len(w.keys)
+	id := w.pairs.id(w.keyOf(x))
 	old, known := w.pairs.find(id)
 	if !known {
 		var err error
-		if old, err = s.readPair(m); err != nil {
+		if old, err = s.readPair(m, w.keyOf(x)); err != nil {
 			return err
 		}
 	}
 	if old.live {
 		w.digester.RemoveHash(old.hash)
 	}
-	if m.Op == applier.OpPut {
+	if x.put {
 		hash := w.digester.Hash(m.Table, m.Key, m.Value)
 		w.digester.AddHash(hash)
 		w.pairs.touch(id, pairState{live: true, hash: hash})
-		return batch.Set(w.key, m.Value, nil)
+	} else {
+		w.pairs.touch(id, pairState{})
 	}
-	w.pairs.touch(id, pairState{})
-	if !old.live {
-		return nil // nothing to delete: no tombstone
+	if x.put || old.live { // else nothing to delete: no tombstone
+		w.writes = append(w.writes, x)
 	}
-	return batch.Delete(w.key, nil)
+	return nil
 }
 
-// readPair reads what the database has for the key of m, which is in s.writer.
-func (s *store) readPair(m applier.Mutation) (pairState, error) {
-	w := &s.writer
-	value, closer, err := s.db.Get(w.key)
+// readPair reads what the database has for m's key, which is encoded as key.
+func (s *store) readPair(m applier.Mutation, key []byte) (pairState, error) {
+	value, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return pairState{}, nil
 	}
 	if err != nil {
 		return pairState{}, fmt.Errorf("read %s: %w", s.dir, err)
 	}
-	return pairState{live: true, hash: w.digester.Hash(m.Table, m.Key, value)}, closer.Close()
+	return pairState{live: true, hash: s.writer.digester.Hash(m.Table, m.Key, value)}, closer.Close()
 }
