@@ -73,6 +73,11 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	if err != nil {
 		return nil
 	}
+	if change.Kind == Bootstrapped && !g.id.names(view) {
+		g.fail(fmt.Errorf("%w: it began in incarnation %s, this member is of %s; remove its directory and join it anew",
+			ErrOtherGroup, view.Incarnation, g.id.Incarnation))
+		return nil
+	}
 	// raft is told what the view says, not what the entry says: were the two
 	// ever to disagree, the member would vote by another list than it shows.
 	g.raft.ApplyConfChange(view.Cause.confChange())

@@ -6,6 +6,8 @@ import (
 	"testing/cryptotest"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // A member whose disk lost what it had acknowledged hears from the leader that
@@ -91,5 +93,45 @@ func TestAcknowledgementBeyondTheLog(t *testing.T) {
 	w.run(1)
 	if got := leader.Delivered(); got != 4 {
 		t.Errorf("%d is delivered, and the other member has 4", got)
+	}
+}
+
+// A log that began as another group's is not served, nor a checkpoint of one.
+func TestLogOfAnotherGroup(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.form(1)
+	m := w.member(1)
+	w.load(m, 1)
+	w.saveCheckpoint(m)
+	config := func(incarnation gtid.UUID, c Checkpoint) Config {
+		id := m.identity()
+		id.Session, id.Incarnation = id.Session+1, incarnation
+		return Config{Identity: id, Log: &m.log, HardState: m.log.hard, Checkpoint: c, ElectionTicks: 10, Limits: DefaultLimits()}
+	}
+	run := func(cfg Config) (g *Group, messages int) {
+		g, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Flush()
+		for d, ok := g.NextDelivery(); ok; d, ok = g.NextDelivery() {
+			messages += len(d.Messages)
+		}
+		return g, messages
+	}
+	if _, err := New(config(uuid(7), m.checkpoint)); !errors.Is(err, ErrOtherGroup) {
+		t.Errorf("a checkpoint of another group: %v", err)
+	}
+	g, messages := run(config(uuid(7), Checkpoint{}))
+	if !errors.Is(g.Failure(), ErrOtherGroup) || g.View().ID != 0 || messages != 0 {
+		t.Errorf("%d messages in %s, the failure is %v", messages, g.View(), g.Failure())
+	}
+	for _, incarnation := range []gtid.UUID{uuid(200), {}} {
+		for _, c := range []Checkpoint{{}, m.checkpoint} {
+			if g, _ := run(config(incarnation, c)); g.Failure() != nil || g.View().ID != 1 {
+				t.Errorf("its own log from %d: in %s, the failure is %v", c.Index, g.View(), g.Failure())
+			}
+		}
 	}
 }

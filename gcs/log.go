@@ -21,6 +21,12 @@ type Identity struct {
 	Session     uint64    // runs of this member on this log, 1 for the first
 }
 
+// names reports whether a view is of the incarnation that id names. An identity
+// without one, of a member that has yet to learn it, names any.
+func (id Identity) names(v View) bool {
+	return id.Incarnation.IsZero() || id.Incarnation == v.Incarnation
+}
+
 // LogReader is the side of the log that the member's state machine reads.
 // Its methods have the contract of [raft.Storage]: Term also answers for
 // FirstIndex()-1, Entries returns at least one entry, nothing is copied and

@@ -67,6 +67,10 @@ func (g *Group) restore(c Checkpoint) error {
 	if g.view.Index > c.Index {
 		return fmt.Errorf("%w: it is of %d, its view began at %d", ErrState, c.Index, g.view.Index)
 	}
+	if !g.id.names(g.view) {
+		return fmt.Errorf("%w: its checkpoint at %d is of incarnation %s, this member of %s; give the member its own directory",
+			ErrOtherGroup, c.Index, g.view.Incarnation, g.id.Incarnation)
+	}
 	return nil
 }
 
