@@ -35,15 +35,14 @@ func (g *Group) broadcast(h frameHeader, entry []byte) {
 	}
 }
 
-// resend sends all outstanding frames again, in order. Those that were not
-// lost are delivered once all the same.
-func (g *Group) resend() {
-	g.sender.quiet = 0
+// resend sends the outstanding frames from one on again, in order. Those that
+// were not lost are delivered once all the same.
+func (g *Group) resend(from uint64) {
 	if g.leader == 0 {
 		return
 	}
 	h := g.sender.header
-	for _, o := range g.sender.outstanding {
+	for _, o := range g.sender.from(from) {
 		h.seq = o.seq
 		g.broadcast(h, o.entry)
 	}
@@ -74,7 +73,7 @@ func (g *Group) propose() {
 func (g *Group) refuse(h frameHeader) {
 	r := Refusal{Session: h.session, Seq: h.seq, Expected: g.fifo.expected(h), Leader: g.leader}
 	if h.origin == g.id.RaftID {
-		g.receiveRefusal(r)
+		g.receiveRefusal(g.id.RaftID, r)
 	} else {
 		g.send(h.origin, Message{Kind: MessageRefusal, Refusal: r})
 	}
@@ -99,11 +98,12 @@ func (g *Group) receiveFrame(from uint64, entry []byte) {
 	g.proposals = append(g.proposals, proposal{entry: entry, header: h})
 }
 
-// receiveRefusal makes the next tick send again. Not at once: a leader that
-// refuses for lack of room, or a member that has just lost the lead, would
-// get the same frames back in a tight circle.
-func (g *Group) receiveRefusal(r Refusal) {
-	if r.Session == g.sender.header.session && len(g.sender.outstanding) > 0 {
-		g.sender.quiet = resendTicks
+// receiveRefusal makes a later tick send again. Not at once: a leader that
+// refuses for lack of room, or a member that has just lost the lead, would get
+// the same frames back in a tight circle. What an earlier leader refuses has
+// gone to the present one.
+func (g *Group) receiveRefusal(from uint64, r Refusal) {
+	if r.Session == g.sender.header.session && from == g.leader {
+		g.sender.refuse(r.Seq)
 	}
 }

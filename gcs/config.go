@@ -15,6 +15,9 @@ type Limits struct {
 	FrameBytes int
 	// WindowFrames is how many frames may be broadcast and not yet delivered.
 	WindowFrames int
+	// WindowBytes is how large those frames may be together; one is let
+	// through whatever its size. 0 stands for 16 MiB.
+	WindowBytes int
 	// UncommittedBytes is how much the leader accepts before a majority has it.
 	UncommittedBytes uint64
 	// InflightBytes is how much the leader sends to a member ahead of its
@@ -24,11 +27,15 @@ type Limits struct {
 	DeliveryBytes uint64
 }
 
+// defaultWindowBytes leaves room for several members in what the leader accepts.
+const defaultWindowBytes = 16 << 20
+
 // DefaultLimits returns the limits that Open uses.
 func DefaultLimits() Limits {
 	return Limits{
 		FrameBytes:       256 << 10,
 		WindowFrames:     8,
+		WindowBytes:      defaultWindowBytes,
 		UncommittedBytes: 64 << 20,
 		InflightBytes:    32 << 20,
 		DeliveryBytes:    16 << 20,

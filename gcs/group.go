@@ -163,9 +163,8 @@ func (g *Group) Tick() {
 	}
 	g.ticks++
 	g.raft.Tick()
-	g.sender.quiet++
-	if g.sender.quiet >= resendTicks {
-		g.resend()
+	if from := g.sender.tick(); from != 0 {
+		g.resend(from)
 	}
 	if g.ticks%reportTicks == 0 {
 		g.sendReport()
@@ -203,7 +202,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageFrame:
 		g.receiveFrame(from, m.Frame)
 	case MessageRefusal:
-		g.receiveRefusal(m.Refusal)
+		g.receiveRefusal(from, m.Refusal)
 	case MessageReport:
 		if _, ok := g.view.Member(from); ok {
 			g.reports[from] = heard{Report: m.Report, before: g.reports[from].Delivered, at: g.ticks}
@@ -399,6 +398,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 		g.commits, g.since = [2]uint64{commit, commit}, g.ticks
 		clear(g.stalled)
 		clear(g.leavers)
-		g.resend()
+		g.sender.pause = 1
+		g.resend(g.sender.first())
 	}
 }

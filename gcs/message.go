@@ -43,7 +43,7 @@ type Message struct {
 }
 
 // Refusal answers a frame that was not proposed. Nothing happened to it; the
-// origin sends again, from Expected on.
+// origin sends it again, and those after it.
 type Refusal struct {
 	Session  uint64 // of the refused frame
 	Seq      uint64 // of the refused frame

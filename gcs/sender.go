@@ -11,9 +11,17 @@ type sender struct {
 	header      frameHeader // origin and session; seq of the last frame cut
 	waiting     [][]byte
 	outstanding []outstanding
+	bytes       int // of outstanding
 	limits      Limits
-	// quiet counts ticks since something was last delivered or sent again.
+	// quiet counts ticks since something was last delivered or all was sent
+	// again.
 	quiet int
+	// refused is the first frame that the leader refused, 0 for none. While
+	// there is one nothing is cut: what comes behind it could not be
+	// delivered.
+	refused uint64
+	held    int // ticks since then
+	pause   int // ticks to wait before it is sent again, doubled each time
 }
 
 type outstanding struct {
@@ -22,7 +30,10 @@ type outstanding struct {
 }
 
 func newSender(origin, session uint64, limits Limits) sender {
-	return sender{header: frameHeader{origin: origin, session: session}, limits: limits}
+	if limits.WindowBytes == 0 {
+		limits.WindowBytes = defaultWindowBytes
+	}
+	return sender{header: frameHeader{origin: origin, session: session}, limits: limits, pause: 1}
 }
 
 // submit puts a message behind those already waiting.
@@ -30,19 +41,24 @@ func (s *sender) submit(msg []byte) { s.waiting = append(s.waiting, msg) }
 
 // cut makes the next frame, nil when nothing waits or the window is full.
 func (s *sender) cut() []byte {
-	if len(s.waiting) == 0 || len(s.outstanding) >= s.limits.WindowFrames {
+	if len(s.waiting) == 0 || s.refused != 0 || len(s.outstanding) >= s.limits.WindowFrames {
 		return nil
 	}
 	n, size := 0, 0
 	for n < len(s.waiting) && n < MaxFrameMessages {
-		size += len(s.waiting[n])
-		if n > 0 && size > s.limits.FrameBytes {
+		more := len(s.waiting[n])
+		if n > 0 && size+more > s.limits.FrameBytes {
 			break
 		}
+		size += more
 		n++
+	}
+	if len(s.outstanding) > 0 && s.bytes+size > s.limits.WindowBytes {
+		return nil
 	}
 	s.header.seq++
 	entry := appendFrame(make([]byte, 0, size+n*3+32), s.header, s.waiting[:n])
+	s.bytes += len(entry)
 	clear(s.waiting[:n])
 	s.waiting = s.waiting[n:]
 	if len(s.waiting) == 0 {
@@ -60,9 +76,55 @@ func (s *sender) delivered(seq uint64) {
 	if len(s.outstanding) == 0 || s.outstanding[0].seq != seq {
 		panic(fmt.Sprintf("gcs: own frame %d delivered, %d outstanding from %d", seq, len(s.outstanding), s.first()))
 	}
+	s.bytes -= len(s.outstanding[0].entry)
 	s.outstanding[0] = outstanding{}
 	s.outstanding = s.outstanding[1:]
-	s.quiet = 0
+	s.quiet, s.pause = 0, 1
+	if s.refused <= seq {
+		s.refused, s.held = 0, 0
+	}
+}
+
+// refuse notes that the leader did not take a frame that is still outstanding.
+func (s *sender) refuse(seq uint64) {
+	if first := s.first(); first == 0 || seq < first || seq > s.header.seq {
+		return
+	}
+	if s.refused == 0 || seq < s.refused {
+		s.refused = seq
+	}
+}
+
+// tick lets time pass, and returns the frame from which on all are to be sent
+// again, 0 for none. Those before a refused one are in the leader's log, and
+// would only be there twice; if they got lost, silence tells. At first a
+// refusal costs a tick, under a leader that stays short of room more and more.
+func (s *sender) tick() (from uint64) {
+	if s.quiet++; s.quiet >= resendTicks {
+		return s.first()
+	}
+	if s.refused == 0 {
+		return 0
+	}
+	if s.held++; s.held < s.pause {
+		return 0
+	}
+	s.pause = min(2*s.pause, resendTicks)
+	return s.refused
+}
+
+// from returns the outstanding frames from one on, for sending them again.
+func (s *sender) from(seq uint64) []outstanding {
+	first := s.first()
+	if first == 0 {
+		return nil
+	}
+	s.refused, s.held = 0, 0
+	if seq <= first {
+		s.quiet = 0
+		return s.outstanding
+	}
+	return s.outstanding[seq-first:]
 }
 
 // first is the sequence number of the first outstanding frame, 0 if none.

@@ -48,6 +48,8 @@ func TestCut(t *testing.T) {
 		{"empty behind full", ten, []int{10, 0, 1}, []int{2, 1}},
 		{"window", ten, []int{9, 9, 9, 9, 9, 9, 9}, []int{1, 1, 1, 1, 1}},
 		{"window of one", Limits{FrameBytes: 10, WindowFrames: 1}, []int{9, 9}, []int{1}},
+		{"window of bytes", Limits{FrameBytes: 10, WindowFrames: 5, WindowBytes: 40}, []int{9, 9, 9, 9, 9}, []int{1, 1, 1}},
+		{"larger than the window", Limits{FrameBytes: 10, WindowFrames: 5, WindowBytes: 40}, []int{100, 1}, []int{1}},
 		{"no room for two", Limits{WindowFrames: 5}, []int{1, 1}, []int{1, 1}},
 		{"by count", Limits{FrameBytes: 1 << 20, WindowFrames: 5}, make([]int, MaxFrameMessages+2), []int{MaxFrameMessages, 2}},
 	} {
@@ -136,5 +138,79 @@ func TestDeliveredRefusesWhatWasNotSent(t *testing.T) {
 			}()
 			s.delivered(seq)
 		}()
+	}
+}
+
+// waitToResend lets ticks pass until something is to be sent again, and returns
+// their number and the frames.
+func waitToResend(s *sender) (ticks int, seqs []uint64) {
+	for {
+		ticks++
+		if from := s.tick(); from != 0 {
+			for _, o := range s.from(from) {
+				seqs = append(seqs, o.seq)
+			}
+			return ticks, seqs
+		}
+	}
+}
+
+// Refused frames and those behind them are sent again, not those in front. As
+// refusals go on the pauses grow; a delivery makes the next one short. What is
+// silently lost is sent again from the front.
+func TestRefusal(t *testing.T) {
+	s := newSender(1, 1, Limits{FrameBytes: 1, WindowFrames: 4})
+	for range 5 {
+		s.submit([]byte("x"))
+	}
+	for s.cut() != nil {
+		continue
+	}
+	check := func(wantTicks int, want ...uint64) {
+		t.Helper()
+		if ticks, seqs := waitToResend(&s); ticks != wantTicks || !slices.Equal(seqs, want) {
+			t.Errorf("after %d ticks %v are sent again, want %v after %d", ticks, seqs, want, wantTicks)
+		}
+	}
+	s.refuse(4)
+	s.refuse(3)
+	s.refuse(4)
+	check(1, 3, 4)
+	for _, pause := range []int{2, 4, 8} {
+		s.refuse(3)
+		check(pause, 3, 4)
+	}
+	s.refuse(3)
+	check(resendTicks-1-2-4-8, 1, 2, 3, 4) // nothing came back for so long
+	s.refuse(3)
+	s.delivered(1)
+	if s.cut() != nil {
+		t.Error("a frame is cut behind one that was refused")
+	}
+	check(1, 3, 4)
+	if s.cut() == nil {
+		t.Error("no frame is cut although there is room")
+	}
+	for _, stale := range []uint64{0, 1, 6} {
+		s.refuse(stale)
+	}
+	check(resendTicks-1, 2, 3, 4, 5)
+	s.refuse(2)
+	s.delivered(2)
+	check(resendTicks, 3, 4, 5)
+}
+
+// A refusal by another than the present leader is of the past.
+func TestRefusalByAnotherLeader(t *testing.T) {
+	_, _, follower := pairOf(t)
+	follower.Submit([]byte("x"))
+	follower.Flush()
+	follower.Receive(9, Message{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 1}})
+	if got := follower.sender.refused; got != 0 {
+		t.Errorf("frame %d counts as refused", got)
+	}
+	follower.Receive(1, Message{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 1}})
+	if got := follower.sender.refused; got != 1 {
+		t.Errorf("frame %d counts as refused, not the first", got)
 	}
 }
