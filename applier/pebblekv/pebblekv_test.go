@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	var abandoned []goleak.Option
 	for _, function := range []string{
 		"github.com/concordatdb/concordat/applier/pebblekv.park",
-		pebble + ".(*DB).Flush",
+		pebble + ".(*DB).AsyncFlush",
 		pebble + ".(*DB).flush",
 		pebble + ".(*DB).applyInternal",
 		pebble + ".(*Snapshot).Close",
