@@ -56,8 +56,8 @@ const (
 	// changeTicks is how long the leader gives a membership change before it
 	// proposes the next, or the same one again.
 	changeTicks = 4
-	// snapshotRounds is how many rounds of reports the leader waits for a
-	// member that clones before it offers the clone again.
+	// snapshotRounds is how many rounds of reports the leader hears a member
+	// that should clone before it offers the clone again.
 	snapshotRounds = 20
 )
 

@@ -192,9 +192,32 @@ func (g *Group) caughtUp(id uint64) bool {
 	return r.before > 0 && r.Delivered+PromoteLag >= g.commits[0] && r.Applied+PromoteLag >= r.before
 }
 
+// Needed is the log index after which some member of the view needs this
+// leader's log to catch up. ok is false when this member does not lead. A member
+// that clones comes back with what raft offered it, and one that is RECOVERING
+// is on its way whether it is heard or not; of the others only those count that
+// are not silent.
+func (g *Group) Needed() (index uint64, ok bool) {
+	if g.role != raft.StateLeader {
+		return 0, false
+	}
+	index = g.delivered
+	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+		switch {
+		case id == g.id.RaftID:
+		case pr.State == tracker.StateSnapshot:
+			index = min(index, pr.PendingSnapshot)
+		case typ == raft.ProgressTypeLearner || !g.silent(id):
+			index = min(index, pr.Match)
+		}
+	})
+	return index, true
+}
+
 // endSnapshots tells raft of the members that need no snapshot any more, since
 // they report that they have cloned what is in it, and has it offer another
-// one to those that have not come back for long.
+// one to those that are back for long and still lack it. A member may be silent
+// while it clones; the log that it needs then is kept for it.
 func (g *Group) endSnapshots() {
 	var finished, failed []uint64
 	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
@@ -202,7 +225,9 @@ func (g *Group) endSnapshots() {
 			delete(g.stalled, id)
 			return
 		}
-		g.stalled[id]++
+		if !g.silent(id) {
+			g.stalled[id]++
+		}
 		switch {
 		case g.reports[id].Delivered >= pr.PendingSnapshot:
 			finished = append(finished, id)

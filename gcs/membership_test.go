@@ -139,3 +139,52 @@ func TestHeirIsOneThatStays(t *testing.T) {
 		t.Errorf("the heir is %d, long after 2 asked to leave for the last time", got)
 	}
 }
+
+// The log that a newcomer goes on with after its clone is needed for all the
+// time that it clones, which it does in silence.
+func TestNeededByOneThatClones(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.form(2)
+	leader, joiner := w.member(1), w.add(3)
+	needed := func() uint64 {
+		index, ok := leader.group.Needed()
+		if !ok {
+			t.Fatal("the leader does not know what is needed")
+		}
+		return index
+	}
+	if _, ok := w.member(2).group.Needed(); ok {
+		t.Error("a follower says what is needed")
+	}
+	w.load(leader, 10)
+	w.run(reportTicks)
+	if got, end := needed(), leader.group.Delivered(); got != end {
+		t.Errorf("%d is needed by members that have %d", got, end)
+	}
+	w.saveCheckpoint(leader)
+	cut := leader.checkpoint.Index
+	leader.log.truncate(cut)
+	w.start(joiner)
+	w.join(joiner, leader)
+	w.run(2 * reportTicks)
+	if joiner.clone != 1 {
+		t.Fatalf("the newcomer is to be cloned: %d", joiner.clone)
+	}
+	w.crash(joiner)
+	for range 5 {
+		w.load(leader, 10)
+		w.run(silentTicks)
+		if got := needed(); got != cut {
+			t.Fatalf("%d is needed while a member clones what is in the log up to %d", got, cut)
+		}
+	}
+	w.copyFrom(joiner, w.member(2))
+	w.run(4 * reportTicks)
+	if got := leader.group.View().online(); got != 3 {
+		t.Errorf("%d members are ONLINE", got)
+	}
+	if got, end := needed(), leader.group.Delivered(); got != end {
+		t.Errorf("%d is needed by members that have %d", got, end)
+	}
+}

@@ -53,6 +53,7 @@ func (r *Replica) deliver(d gcs.Delivery) {
 	}
 	r.last = gcs.Delivery{Index: d.Index, Term: d.Term}
 	r.sinceCheckpoint += bytes
+	r.sinceStart += uint64(bytes)
 	if r.sinceCheckpoint >= r.cfg.CheckpointBytes {
 		r.checkpoint()
 	}
@@ -145,7 +146,7 @@ func (r *Replica) checkpoint() {
 	r.sinceCheckpoint = 0
 	c := r.serialise()
 	r.closeBatch()
-	r.checkpoints = append(r.checkpoints, c.Index)
+	r.checkpoints = append(r.checkpoints, checkpoint{index: c.Index, bytes: r.sinceStart})
 	r.effects.Checkpoints = append(r.effects.Checkpoints, c)
 	r.effects.Tasks = append(r.effects.Tasks, Task{Flush: true})
 }

@@ -61,3 +61,46 @@ func TestFailure(t *testing.T) {
 		t.Errorf("the failure is %v, with %d messages", e.Failure, len(e.Messages))
 	}
 }
+
+// TestLogIsKeptForThoseWhoNeedIt has a member fall behind under load. While it
+// is heard, or clones, the leader keeps the log that it needs, up to a limit;
+// the other members keep nothing for it.
+func TestLogIsKeptForThoseWhoNeedIt(t *testing.T) {
+	const checkpointBytes = 4 << 10
+	for name, silent := range map[string]bool{"heard": false, "silent": true} {
+		t.Run(name, func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, 1)
+			w := newGroup(t, settings{checkpointBytes: checkpointBytes})
+			leader, other, behind := w.members[0], w.members[1], w.members[2]
+			at := behind.replica.Status().Delivered
+			w.members = w.members[:2] // the third one hears nothing
+			size := 0
+			for i := range uint64(2000) {
+				before := leader.replica.sinceStart
+				leader.step(leader.transaction(i, leader.position.Executed, "payload", certifier.Item(i)))
+				size += int(leader.replica.sinceStart - before)
+				if !silent {
+					report := gcs.Message{Kind: gcs.MessageReport, Report: gcs.Report{Delivered: at, Applied: at, Snapshot: at}}
+					leader.step(Received{From: behind.identity.RaftID, Message: report})
+				}
+				w.tick(1)
+				if size > keptCheckpoints/2*checkpointBytes && size < (keptCheckpoints-1)*checkpointBytes {
+					if kept := leader.log.cut <= at; kept == silent {
+						t.Fatalf("%d bytes after %d the log is cut at %d", size, at, leader.log.cut)
+					}
+					if other.log.cut <= at {
+						t.Fatalf("a follower has cut its log at %d", other.log.cut)
+					}
+				}
+			}
+			most := uint64(keptCheckpoints+3) * checkpointBytes
+			kept := uint64(0)
+			for _, e := range leader.log.entries {
+				kept += uint64(len(e.GetData()))
+			}
+			if leader.log.cut <= at || kept > most {
+				t.Errorf("the log is cut at %d, %d bytes of it are kept, more than %d", leader.log.cut, kept, most)
+			}
+		})
+	}
+}

@@ -26,6 +26,10 @@ const (
 	markTicks = 20
 )
 
+// keptCheckpoints is how much log, in units of CheckpointBytes, is kept for a
+// member that needs it to catch up. One that is slower than that has to clone.
+const keptCheckpoints = 8
+
 // Config says what a member starts from.
 type Config struct {
 	Group gcs.Config
@@ -36,7 +40,8 @@ type Config struct {
 	// proposes to forget even what a slow member might still need.
 	HistoryItems int
 	// CheckpointBytes is how much log lies between two checkpoints. About
-	// three times as much is kept on disk.
+	// three times as much is kept on disk, and about ten times for a member
+	// that is being caught up by this one.
 	CheckpointBytes int
 	// Trace may be nil.
 	Trace Trace
@@ -65,8 +70,9 @@ type Replica struct {
 	batch      *applier.Batch // being filled by the deliveries of this step
 	batchBytes int
 
-	sinceCheckpoint int      // bytes of log
-	checkpoints     []uint64 // indexes of those saved and not yet behind a newer usable one
+	sinceCheckpoint int          // bytes of log
+	sinceStart      uint64       // bytes of log
+	checkpoints     []checkpoint // those saved and not yet cut away
 	truncated       uint64
 
 	snapshot uint64 // log index of the oldest snapshot in use here
@@ -84,6 +90,11 @@ type localMessage struct {
 	transaction bool
 }
 
+type checkpoint struct {
+	index uint64
+	bytes uint64 // of log up to there since the start
+}
+
 type applyWork struct {
 	index uint64
 	bytes int
@@ -92,8 +103,8 @@ type applyWork struct {
 // New makes a member. An error says what in cfg does not fit together.
 func New(cfg Config) (*Replica, error) {
 	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
-	checkpoint := cfg.Group.Checkpoint
-	groupState, certState, err := splitState(checkpoint)
+	saved := cfg.Group.Checkpoint
+	groupState, certState, err := splitState(saved)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +113,12 @@ func New(cfg Config) (*Replica, error) {
 		return nil, err
 	}
 	r.cert = certifier.New(cfg.Group.Identity.Group)
-	if checkpoint.Index > 0 {
+	if saved.Index > 0 {
 		if r.cert, err = certifier.Restore(certState); err != nil {
 			return nil, err
 		}
-		r.checkpoints = []uint64{checkpoint.Index}
-		r.last = gcs.Delivery{Index: checkpoint.Index, Term: checkpoint.Term}
+		r.checkpoints = []checkpoint{{index: saved.Index}}
+		r.last = gcs.Delivery{Index: saved.Index, Term: saved.Term}
 	}
 	r.submit(localMessage{}, []byte{kindOpen})
 	return r, nil
@@ -215,25 +226,28 @@ func (r *Replica) release() {
 
 // cutLog cuts the log up to the newest checkpoint but one that the engine can
 // never fall behind. The one before it is kept so that a member that was away
-// for a while finds the log it needs. What raft has not consumed here stays,
-// and goes later.
+// for a while finds the log it needs. What raft has not consumed here stays, and
+// goes later, and so does what a member needs that this leader is catching up:
+// without it a clone would be too old by the time that it is installed.
 func (r *Replica) cutLog() {
 	usable := 0
-	for usable < len(r.checkpoints) && r.checkpoints[usable] <= r.durable {
+	for usable < len(r.checkpoints) && r.checkpoints[usable].index <= r.durable {
 		usable++
 	}
-	if usable < 2 || r.checkpoints[usable-2] <= r.truncated {
+	if usable < 2 || r.checkpoints[usable-2].index <= r.truncated {
 		return
 	}
 	consumed := r.group.Consumed()
-	for i, index := range slices.Backward(r.checkpoints[:usable-1]) {
-		if index <= r.truncated {
+	needed, pinned := r.group.Needed()
+	for i, c := range slices.Backward(r.checkpoints[:usable-1]) {
+		if c.index <= r.truncated {
 			return
 		}
-		if index <= consumed {
+		wanted := pinned && c.index > needed && r.sinceStart-c.bytes <= keptCheckpoints*uint64(r.cfg.CheckpointBytes)
+		if c.index <= consumed && !wanted {
 			r.checkpoints = r.checkpoints[i:]
-			r.truncated = index
-			r.effects.Truncate = index
+			r.truncated = c.index
+			r.effects.Truncate = c.index
 			return
 		}
 	}
