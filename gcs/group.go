@@ -243,9 +243,9 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 // sender that is wrong. Appends need no look: raft refuses those that do not
 // follow on its log, and takes no more for committed than they bring.
 func (g *Group) reaches(m *raftpb.Message) bool {
-	st := g.raft.BasicStatus()
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat:
+		st := g.raft.BasicStatus()
 		if m.GetTerm() < st.GetTerm() || m.GetCommit() <= st.GetCommit() {
 			return true
 		}
