@@ -214,3 +214,32 @@ func TestRefusalByAnotherLeader(t *testing.T) {
 		t.Errorf("frame %d counts as refused, not the first", got)
 	}
 }
+
+// TestCutEager: a frame far from full waits while two are under way, and only
+// then.
+func TestCutEager(t *testing.T) {
+	s := newSender(1, 1, Limits{FrameBytes: 800, WindowFrames: 4})
+	submit := func(size int) (cut bool) {
+		s.submit(make([]byte, size))
+		return s.cut() != nil
+	}
+	for i, want := range []bool{true, true, false, false} {
+		if got := submit(10); got != want {
+			t.Fatalf("message %d cut: %v, want %v", i+1, got, want)
+		}
+	}
+	if !submit(90) {
+		t.Fatal("an eighth of a frame was not worth a third one")
+	}
+	if submit(10) {
+		t.Fatal("a fourth one was cut for 10 bytes")
+	}
+	s.delivered(1)
+	if s.cut() != nil {
+		t.Fatal("with two under way a small one was cut")
+	}
+	s.delivered(2)
+	if s.cut() == nil {
+		t.Fatal("with one under way a small one waits")
+	}
+}
