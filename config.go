@@ -82,9 +82,15 @@ type Config struct {
 	// and one more for each transaction. At about 100 bytes each the default
 	// of 4,194,304 takes 400 MiB at worst.
 	HistoryItems int
-	// CheckpointBytes is how much log lies between two checkpoints; about three
-	// times as much is kept on disk. Default 64 MiB.
+	// CheckpointBytes is how much log lies between two checkpoints. About three
+	// times as much is kept on disk, and up to ten times while a member is
+	// brought up to date from it. Default 64 MiB.
 	CheckpointBytes int
+	// WarmLog writes the log's first segments, about 200 MiB, when the node is
+	// opened, which then takes half a second longer or more. From then on the
+	// log overwrites files instead of growing them, and an fsync costs less:
+	// with it 64 callers commit about a tenth more on the disks measured.
+	WarmLog bool
 	// ApplyQueueBytes bounds what is delivered and not yet visible. Default
 	// 64 MiB.
 	ApplyQueueBytes int

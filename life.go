@@ -127,6 +127,9 @@ func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
 		effects := l.replica.Step(events...)
 		l.perform(effects)
 		switch {
+		case effects.Failure != nil:
+			l.node.fail(effects.Failure)
+			return 0
 		case effects.State == replica.Removed:
 			return 0 // nothing that waits here will ever be decided for this member
 		case effects.CloneFrom != 0:

@@ -120,7 +120,9 @@ func (n *Node) openStores(open *closers) error {
 	if err := os.MkdirAll(n.cfg.Dir, 0o750); err != nil {
 		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	}
-	log, err := raftlog.Open(filepath.Join(n.cfg.Dir, logDir), raftlog.Options{Logger: n.logger, OnFatal: n.storeFailed})
+	log, err := raftlog.Open(filepath.Join(n.cfg.Dir, logDir), raftlog.Options{
+		WarmSegments: n.cfg.WarmLog, Logger: n.logger, OnFatal: n.storeFailed,
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDirectory, err)
 	}
