@@ -59,33 +59,22 @@ func TestRegressions(t *testing.T) {
 	}
 }
 
-// TestMarks has for each rare branch a world that reaches it. When a plan draws
-// something new, other seeds will: a sweep's report says which marks it reached.
+// denseWorlds are seeds whose worlds, taken together, reach every mark, most of
+// them more than once. A change of timing anywhere moves what a seed reaches:
+// the report of a sweep says where to look for others.
+var denseWorlds = []uint64{78, 110, 176, 188, 226, 290}
+
+// TestMarks makes sure that the rare branches are still reached by something.
 func TestMarks(t *testing.T) {
-	for _, c := range []struct {
-		seed  uint64
-		marks []mark
-	}{
-		{6, []mark{markClosedSession}},
-		{18, []mark{markCloneRefused}},
-		{78, []mark{markSnapshotTooOld}},
-		{209, []mark{markCheckpoint, markTruncation, markEngineBehindLog, markViewChange}},
-		{216, []mark{markClone}},
-		{232, []mark{markCloneStale}},
-		{320, []mark{markLeaderChangePending, markRepeatedFrame}},
-		{343, []mark{markCloneInterrupted, markRemovedByWord}},
-		{349, []mark{markExportInterrupted}},
-		{364, []mark{markRefusal}},
-		{365, []mark{markHistoryMark}},
-		{371, []mark{markLeaveRefused}},
-		{374, []mark{markConflict, markCheckpointRestart, markUnknownDelivered, markUnknownLost}},
-		{377, []mark{markEngineBehind, markRedelivery, markJoinRedirected}},
-	} {
-		report := sweep(t, Options{First: c.seed, Seeds: 1})
-		for _, m := range c.marks {
-			if report.Marks[markNames[m]] == 0 {
-				t.Errorf("seed %d does not reach %q", c.seed, markNames[m])
-			}
+	reached := map[string]int{}
+	for _, seed := range denseWorlds {
+		for name, n := range sweep(t, Options{First: seed, Seeds: 1}).Marks {
+			reached[name] += n
+		}
+	}
+	for _, name := range markNames {
+		if reached[name] == 0 {
+			t.Errorf("no world reaches %q", name)
 		}
 	}
 }
