@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 )
 
@@ -50,6 +51,12 @@ type Options struct {
 	// Profiles, if not empty, is a directory for a CPU and an allocation
 	// profile of each in-process row.
 	Profiles string
+	// WarmLog opens the members with Config.WarmLog.
+	WarmLog bool
+	// Procs, if positive, is GOMAXPROCS of this process while it measures. An
+	// fsync keeps one of them for some time, and in process three members sync
+	// at once; programs that hold one member each have no need of it.
+	Procs int
 	// StartNode starts a member as a process of its own. Needed for Processes.
 	StartNode StartNode
 	// Progress is told what is being measured. nil is silent.
@@ -58,7 +65,7 @@ type Options struct {
 
 // StartNode starts a member process in dir, founding a group if seed is empty
 // and joining through seed otherwise, and returns when it serves transactions.
-type StartNode func(ctx context.Context, dir, seed string) (NodeProcess, error)
+type StartNode func(ctx context.Context, dir, seed string, warmLog bool) (NodeProcess, error)
 
 // NodeProcess is a member running as a process.
 type NodeProcess interface {
@@ -110,6 +117,7 @@ func (o *Options) validate() error {
 		check(p == OneMember || p == AllOver, "unknown placement %q; choose %q or %q", p, OneMember, AllOver)
 	}
 	check(o.Duration > 0 && o.WarmUp >= 0, "a duration of %v after a warm-up of %v measures nothing", o.Duration, o.WarmUp)
+	check(o.Procs >= 0, "%d processors cannot run anything; 0 is Go's own choice", o.Procs)
 	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
 	return errors.Join(errs...)
 }
@@ -121,6 +129,9 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
+	}
+	if o.Procs > 0 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(o.Procs))
 	}
 	base := o.Dir
 	if base == "" {
@@ -150,9 +161,9 @@ func (o *Options) runShape(ctx context.Context, shape Shape, dir string) (rows [
 	fmt.Fprintf(o.Progress, "%s: starting %d members, preloading %d keys\n", shape, Members, o.Keys)
 	var g group
 	if shape == InProcess {
-		g, err = startNodes(ctx, dir)
+		g, err = startNodes(ctx, dir, o.WarmLog)
 	} else {
-		g, err = startProcesses(ctx, dir, o.StartNode)
+		g, err = startProcesses(ctx, dir, o.WarmLog, o.StartNode)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)

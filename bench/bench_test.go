@@ -86,6 +86,7 @@ func TestOptionsRefused(t *testing.T) {
 		"unknown shape":       func(o *bench.Options) { o.Shapes = []bench.Shape{"round"} },
 		"unknown placement":   func(o *bench.Options) { o.Placements = []bench.Placement{"nowhere"} },
 		"no time":             func(o *bench.Options) { o.Duration = 0 },
+		"negative procs":      func(o *bench.Options) { o.Procs = -1 },
 		"no repeats":          func(o *bench.Options) { o.Repeats = 0 },
 		"processes, no start": func(o *bench.Options) { o.Shapes = []bench.Shape{bench.Processes} },
 		"empty values":        func(o *bench.Options) { o.ValueBytes = []int{0} },

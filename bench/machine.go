@@ -15,6 +15,7 @@ import (
 // Machine is what the figures were measured on.
 type Machine struct {
 	Cores      int    `json:"cores"`
+	Procs      int    `json:"gomaxprocs"` // of the measuring process
 	CPU        string `json:"cpu"`
 	MemoryGiB  int    `json:"memory_gib"`
 	Kernel     string `json:"kernel"`
@@ -42,7 +43,7 @@ var filesystems = map[int64]string{
 
 func inspect(dir string) Machine {
 	m := Machine{
-		Cores: runtime.GOMAXPROCS(0), CPU: cpuModel(), MemoryGiB: memoryGiB(),
+		Cores: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0), CPU: cpuModel(), MemoryGiB: memoryGiB(),
 		Kernel: firstLine("/proc/sys/kernel/osrelease"), Go: runtime.Version(),
 	}
 	var fs syscall.Statfs_t
@@ -59,7 +60,8 @@ func inspect(dir string) Machine {
 
 // String describes the machine on one line.
 func (m Machine) String() string {
-	return fmt.Sprintf("%d cores (%s), %d GiB, Linux %s, %s, %s", m.Cores, m.CPU, m.MemoryGiB, m.Kernel, m.Go, m.Filesystem)
+	return fmt.Sprintf("%d cores (%s), %d GiB, Linux %s, %s with GOMAXPROCS %d, %s",
+		m.Cores, m.CPU, m.MemoryGiB, m.Kernel, m.Go, m.Procs, m.Filesystem)
 }
 
 func cpuModel() string {

@@ -18,7 +18,7 @@ var table = concordat.Table{Schema: "bench", Name: "rows"}
 // nodes is a group in this process.
 type nodes struct{ members []*concordat.Node }
 
-func startNodes(ctx context.Context, dir string) (_ *nodes, err error) {
+func startNodes(ctx context.Context, dir string, warmLog bool) (_ *nodes, err error) {
 	g := &nodes{}
 	defer func() {
 		if err != nil {
@@ -27,7 +27,7 @@ func startNodes(ctx context.Context, dir string) (_ *nodes, err error) {
 	}()
 	for i := range Members {
 		cfg := concordat.Config{
-			Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0",
+			Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0", WarmLog: warmLog,
 		}
 		if i == 0 {
 			cfg.Bootstrap = true

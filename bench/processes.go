@@ -19,7 +19,7 @@ type processes struct {
 	clients []*server.Client
 }
 
-func startProcesses(ctx context.Context, dir string, start StartNode) (_ *processes, err error) {
+func startProcesses(ctx context.Context, dir string, warmLog bool, start StartNode) (_ *processes, err error) {
 	g := &processes{}
 	defer func() {
 		if err != nil {
@@ -28,7 +28,7 @@ func startProcesses(ctx context.Context, dir string, start StartNode) (_ *proces
 	}()
 	seed := ""
 	for i := range Members {
-		p, err := start(ctx, filepath.Join(dir, fmt.Sprint("member", i+1)), seed)
+		p, err := start(ctx, filepath.Join(dir, fmt.Sprint("member", i+1)), seed, warmLog)
 		if err != nil {
 			return nil, fmt.Errorf("member process %d: %w", i+1, err)
 		}

@@ -257,6 +257,7 @@ func (g *Group) reaches(m *raftpb.Message) bool {
 		}
 	case raftpb.MsgAppResp:
 		return g.role != raft.StateLeader || m.GetIndex() <= g.last
+	default:
 	}
 	return true
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,8 @@ func newBenchCommand() *cobra.Command {
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
 	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
+	f.BoolVar(&o.WarmLog, "warm-log", o.WarmLog, "open the members with --warm-log")
+	f.IntVar(&o.Procs, "procs", 0, "GOMAXPROCS of this process, which in process has all three members; 0: Go's own choice")
 	f.StringVar(&o.Profiles, "profile", "", "`directory` for CPU and allocation profiles of the in-process rows")
 	f.BoolVar(&quick, "quick", false, "16 and 64 clients, 100 bytes, one second each")
 	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
@@ -101,7 +104,7 @@ func kinds[T ~string](texts []string) []T {
 // benchStarter starts members of the group under measurement as processes of
 // this executable.
 func benchStarter(executable string) bench.StartNode {
-	return func(ctx context.Context, dir, seed string) (bench.NodeProcess, error) {
+	return func(ctx context.Context, dir, seed string, warmLog bool) (bench.NodeProcess, error) {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
 			return nil, err
 		}
@@ -111,6 +114,7 @@ func benchStarter(executable string) bench.StartNode {
 		}
 		args := append([]string{
 			"--group", bench.Group, "--dir", dir, "--listen", loopback, "--client-listen", loopback,
+			"--warm-log=" + strconv.FormatBool(warmLog),
 		}, join...)
 		p, err := startNodeProcess(ctx, executable, dir+".log", args)
 		if err != nil {
