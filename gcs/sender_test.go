@@ -69,6 +69,7 @@ func TestSender(t *testing.T) {
 		limits := Limits{
 			FrameBytes:   rapid.IntRange(0, 30).Draw(t, "frame bytes"),
 			WindowFrames: rapid.IntRange(1, 4).Draw(t, "window"),
+			EagerFrames:  rapid.IntRange(1, 5).Draw(t, "eager"),
 		}
 		s := newSender(9, 5, limits)
 		var submitted, framed [][]byte
@@ -82,7 +83,9 @@ func TestSender(t *testing.T) {
 			"cut": func(t *rapid.T) {
 				entry := s.cut()
 				room := cut-delivered < uint64(limits.WindowFrames)
-				if want := room && len(framed) < len(submitted); (entry != nil) != want {
+				worth := cut-delivered < uint64(limits.EagerFrames) ||
+					len(bytes.Join(submitted[len(framed):], nil)) >= limits.FrameBytes/8
+				if want := room && worth && len(framed) < len(submitted); (entry != nil) != want {
 					t.Fatalf("a frame is cut: %v, want %v", entry != nil, want)
 				}
 				if entry == nil {

@@ -99,7 +99,7 @@ func compile(ctx context.Context, dir string, sources []string) (*pluginpb.CodeG
 	}
 	request := &pluginpb.CodeGeneratorRequest{
 		FileToGenerate: sources,
-		Parameter:      proto.String("paths=source_relative"),
+		Parameter:      new("paths=source_relative"),
 	}
 	seen := make(map[string]bool)
 	var add func(protoreflect.FileDescriptor)
