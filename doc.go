@@ -34,7 +34,8 @@
 //	main ── one life after the other (a clone begins a new one)
 //	  life ─┬─ state machine: takes events in runs, gives out work, waits for nothing
 //	        ├─ log writer:    all writes that gathered during the last fsync, as one
-//	        └─ engine feeder: batches in order; answers come back as events
+//	        ├─ engine feeder: batches in order; answers come back as events
+//	        └─ engine flusher: makes the engine durable beside the batches
 //	transport ── streams to and from the other members
 //
 // Errors say what to do next; see the variables named Err….
