@@ -174,12 +174,19 @@ func (s *store) do(j job) (err error) {
 
 // beginFlush has the worker begin a new memtable. The channel is closed once
 // everything applied before is in tables on the disk.
-func (s *store) beginFlush() (flushed <-chan struct{}, err error) {
-	err = s.call(func() (err error) {
-		flushed, err = s.db.AsyncFlush()
+func (s *store) beginFlush() (<-chan struct{}, error) {
+	// Not a shared variable: when the engine fails the worker may still be on
+	// its way to an answer that nobody waits for any more.
+	answer := make(chan (<-chan struct{}), 1)
+	err := s.call(func() error {
+		flushed, err := s.db.AsyncFlush()
+		answer <- flushed
 		return err
 	})
-	return flushed, err
+	if err != nil {
+		return nil, err
+	}
+	return <-answer, nil
 }
 
 // call has the worker call f. It returns f's error, or the failure of the
