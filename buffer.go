@@ -80,14 +80,14 @@ func (b *writeBuffer) itemText(i int) []byte {
 	return certifier.AppendItemText(b.text[:0], certifier.PrimaryIndex, m.Table.Schema, m.Table.Name, m.Key)
 }
 
-// items returns the write set, one item for each write, in the same order.
-func (b *writeBuffer) items() []certifier.Item {
-	items := make([]certifier.Item, len(b.writes))
+// writeSet returns the write set, one item for each write, in the same order.
+func (b *writeBuffer) writeSet() *certifier.WriteSet {
+	ws := &certifier.WriteSet{}
 	for i := range b.writes {
-		b.text = b.itemText(i)
-		items[i] = certifier.HashItem(b.text)
+		m := &b.writes[i]
+		ws.Write(certifier.Index{Name: certifier.PrimaryIndex, Schema: m.Table.Schema, Table: m.Table.Name}, certifier.Bytes(m.Key))
 	}
-	return items
+	return ws
 }
 
 // within returns the writes to a table with from <= key < to, in the order of

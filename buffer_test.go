@@ -130,14 +130,21 @@ func checkFind(t *rapid.T, m *bufferModel, b *writeBuffer, r row) {
 
 // checkItems checks that there is one write and one item for each key.
 func checkItems(t *rapid.T, m *bufferModel, b *writeBuffer) {
-	items := b.items()
-	if len(items) != len(m.own) || len(b.writes) != len(m.own) {
-		t.Fatalf("%d writes and %d items for %d keys", len(b.writes), len(items), len(m.own))
+	encoded, err := b.writeSet().AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws, _, err := certifier.DecodeWriteSet(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws.Len() != len(m.own) || len(b.writes) != len(m.own) {
+		t.Fatalf("%d writes and %d items for %d keys", len(b.writes), ws.Len(), len(m.own))
 	}
 	size := 0
 	for i, w := range b.writes {
 		text := certifier.AppendItemText(nil, certifier.PrimaryIndex, w.Table.Schema, w.Table.Name, w.Key)
-		if items[i] != certifier.HashItem(text) {
+		if ws.Item(i) != certifier.HashItem(text) {
 			t.Fatalf("item %d is not that of write %d", i, i)
 		}
 		size += len(applier.AppendMutation(nil, w))

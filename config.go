@@ -26,7 +26,6 @@ const (
 	DefaultMaxPendingCommits    = 4096
 	DefaultMaxPendingBytes      = 64 << 20
 	DefaultCacheBytes           = 64 << 20
-	DefaultHistoryItems         = 4 << 20
 	DefaultCheckpointBytes      = 64 << 20
 	DefaultApplyQueueBytes      = 64 << 20
 )
@@ -78,10 +77,10 @@ type Config struct {
 	// verdict at a time. A single larger one waits until it is alone. Default
 	// 64 MiB.
 	MaxPendingBytes int
-	// HistoryItems bounds the certification history: the items of write sets,
-	// and one more for each transaction. At about 100 bytes each the default
-	// of 4,194,304 takes 400 MiB at worst.
-	HistoryItems int
+	// Founding is the configuration that a new group begins with. Only
+	// Bootstrap looks at it; later the group's own counts, see
+	// [Node.GroupSettings].
+	Founding GroupSettings
 	// CheckpointBytes is how much log lies between two checkpoints. About three
 	// times as much is kept on disk, and up to ten times while a member is
 	// brought up to date from it. Default 64 MiB.
@@ -154,7 +153,6 @@ func (c Config) Validate() error {
 		{"TransactionSizeLimit", int64(c.TransactionSizeLimit)},
 		{"MaxPendingCommits", int64(c.MaxPendingCommits)},
 		{"MaxPendingBytes", int64(c.MaxPendingBytes)},
-		{"HistoryItems", int64(c.HistoryItems)},
 		{"CheckpointBytes", int64(c.CheckpointBytes)},
 		{"ApplyQueueBytes", int64(c.ApplyQueueBytes)},
 		{"TickInterval", int64(c.TickInterval)},
@@ -163,6 +161,9 @@ func (c Config) Validate() error {
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
 	}
+	founding := c.Founding.withDefaults().replicated()
+	err = founding.Check()
+	check(err == nil, "Founding: %v", err)
 	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
 	return errors.Join(errs...)
 }
@@ -172,7 +173,7 @@ func (c Config) withDefaults() Config {
 	c.TransactionSizeLimit = cmp.Or(c.TransactionSizeLimit, DefaultTransactionSizeLimit)
 	c.MaxPendingCommits = cmp.Or(c.MaxPendingCommits, DefaultMaxPendingCommits)
 	c.MaxPendingBytes = cmp.Or(c.MaxPendingBytes, DefaultMaxPendingBytes)
-	c.HistoryItems = cmp.Or(c.HistoryItems, DefaultHistoryItems)
+	c.Founding = c.Founding.withDefaults()
 	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
 	c.ApplyQueueBytes = cmp.Or(c.ApplyQueueBytes, DefaultApplyQueueBytes)
 	c.TickInterval = cmp.Or(c.TickInterval, DefaultTickInterval)

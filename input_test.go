@@ -26,7 +26,7 @@ func TestConfigValidate(t *testing.T) {
 	bad := concordat.Config{
 		Group: "g", Listen: "here", Advertise: "there", Seeds: []string{"ok:1", "elsewhere"}, Bootstrap: true,
 		Member: "m", MemberWeight: 101, CacheBytes: -1,
-		TransactionSizeLimit: -1, MaxPendingCommits: -1, HistoryItems: -1, CheckpointBytes: -1,
+		TransactionSizeLimit: -1, MaxPendingCommits: -1, Founding: concordat.GroupSettings{HistoryItems: -1}, CheckpointBytes: -1,
 		ApplyQueueBytes: -1, TickInterval: -1, ElectionTicks: -1,
 	}
 	err := bad.Validate()

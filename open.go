@@ -201,10 +201,11 @@ func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
 	}
 	// The identity makes the directory a member's. It comes last, so that a
 	// crash before it leaves a directory that can be bootstrapped again.
-	w, err := gcs.Bootstrap(id, n.describe(id))
+	w, err := gcs.Bootstrap(id, n.describe(id), replica.FoundingMessage(n.cfg.Founding.replicated()))
 	if err != nil {
 		return id, err
 	}
+	id.Session++ // the founding was the first
 	return id, errors.Join(n.log.Write([]gcs.LogWrite{w}), n.log.SetIdentity(id))
 }
 
@@ -254,7 +255,6 @@ func (n *Node) revive(ctx context.Context) (*life, error) {
 			Logger:        n.logger,
 		},
 		ApplyBytes:      n.cfg.ApplyQueueBytes,
-		HistoryItems:    n.cfg.HistoryItems,
 		CheckpointBytes: n.cfg.CheckpointBytes,
 	})
 	if err != nil {

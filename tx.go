@@ -260,7 +260,7 @@ func (tx *Tx) Commit(ctx context.Context) (gtid.GTID, error) {
 func (tx *Tx) message(id gtid.UUID) ([]byte, error) {
 	w := tx.writes
 	const head = 96 // id, a small GTID set and lengths
-	message, err := replica.AppendTransaction(make([]byte, 0, head+w.bytes), id, tx.Snapshot(), w.items(), nil)
+	message, err := replica.AppendTransaction(make([]byte, 0, head+w.bytes), &replica.Header{ID: id, Snapshot: tx.Snapshot()}, w.writeSet(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -281,12 +281,12 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 		return v.GTID, nil
 	case certifier.Conflict:
 		n.counters.conflicts.Add(1)
-		m := tx.writes.writes[v.Item]
-		return gtid.GTID{}, &ConflictError{Table: m.Table, Key: m.Key, Winner: v.Winner}
+		m := tx.writes.writes[v.Clash.Item]
+		return gtid.GTID{}, &ConflictError{Table: m.Table, Key: m.Key, Winner: v.Clash.Winner}
 	case certifier.SnapshotTooOld:
 		n.counters.snapshotsTooOld.Add(1)
 		return gtid.GTID{}, ErrSnapshotTooOld
-	case certifier.Exhausted:
+	case certifier.Exhausted, certifier.GTIDTaken, certifier.Duplicate:
 	}
 	return gtid.GTID{}, fmt.Errorf("%w: %s: a new group is needed", ErrFailed, v.Outcome)
 }

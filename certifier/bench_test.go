@@ -33,8 +33,8 @@ const (
 
 func newWorkload(history, items int) *workload {
 	w := &workload{
-		c: New(group), random: rand.NewPCG(1, 2), items: items, limit: history,
-		encoded: AppendWriteSet(nil, make([]Item, items)),
+		c: New(group, roomy), random: rand.NewPCG(1, 2), items: items, limit: history,
+		encoded: encodeWrites(make([]Item, items)),
 	}
 	for w.c.HistoryItems() < history {
 		w.certify(w.next())
@@ -43,7 +43,7 @@ func newWorkload(history, items int) *workload {
 }
 
 // next draws the next write set, into the same memory each time.
-func (w *workload) next() WriteSet {
+func (w *workload) next() Encoded {
 	ws, _, err := DecodeWriteSet(w.encoded)
 	if err != nil {
 		panic(err)
@@ -59,19 +59,19 @@ func (w *workload) next() WriteSet {
 	return ws
 }
 
-func (w *workload) certify(ws WriteSet) {
+func (w *workload) certify(ws Encoded) {
 	lag := uint64(snapshotLag)
 	if n := w.c.Sequence(); n < lag {
 		lag = n
 	}
-	v := w.c.Certify(upTo(w.c.Sequence()-lag), ws)
+	v := judge(w.c, upTo(w.c.Sequence()-lag), ws)
 	if v.Outcome != Certified {
 		w.refused++
 	}
 	w.index++
 	w.c.EntryDone(w.index)
 	if w.index%markEvery == 0 {
-		w.c.Mark(w.c.MarkableItems(w.limit))
+		w.c.Mark(markableItems(w.c, w.limit))
 	}
 }
 
@@ -100,7 +100,7 @@ func BenchmarkAfterMark(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		w := newWorkload(*historyItems, 1)
-		ws := make([]WriteSet, watched)
+		ws := make([]Encoded, watched)
 		for i := range ws {
 			fresh, _, err := DecodeWriteSet(slices.Clone(w.encoded))
 			if err != nil {
@@ -113,7 +113,7 @@ func BenchmarkAfterMark(b *testing.B) {
 		w.c.Mark(w.index)
 		for i := range ws {
 			start := time.Now()
-			w.c.Certify(w.c.Executed(), ws[i])
+			judge(w.c, w.c.Executed(), ws[i])
 			took[i] = time.Since(start)
 		}
 	}
@@ -141,7 +141,7 @@ func BenchmarkRestore(b *testing.B) {
 	b.SetBytes(int64(len(state)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Restore(state); err != nil {
+		if _, err := Restore(state, roomy); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -26,9 +26,9 @@ func TestIntervals(t *testing.T) {
 		"barrier before a chain":  {{[]Item{1}, 0}, {nil, 1}, {[]Item{1}, 2}, {[]Item{1}, 3}, {[]Item{2}, 2}},
 		"barrier after a barrier": {{nil, 0}, {[]Item{1}, 1}, {nil, 2}, {[]Item{1}, 3}},
 	} {
-		c := New(group)
+		c := New(group, roomy)
 		for i, s := range steps {
-			v := c.Certify(c.Executed(), writes(s.items...))
+			v := judge(c, c.Executed(), writes(s.items...))
 			if v.Outcome != Certified || v.Sequence != uint64(i)+1 || v.LastCommitted != s.lastCommitted {
 				t.Errorf("%s: transaction %d has %d %d, %v; want %d %d",
 					name, i+1, v.LastCommitted, v.Sequence, v.Outcome, s.lastCommitted, i+1)
@@ -40,7 +40,7 @@ func TestIntervals(t *testing.T) {
 // TestIntervalAcrossMark checks that what was forgotten counts as touching
 // everything, without a hole in the sequences.
 func TestIntervalAcrossMark(t *testing.T) {
-	c := New(group)
+	c := New(group, roomy)
 	last := fill(t, c, 1, milestoneEvery/2+3, 1)
 	fill(t, c, last+1, 5, 1)
 	sequence := c.Sequence()
@@ -50,7 +50,7 @@ func TestIntervalAcrossMark(t *testing.T) {
 		if i == 2 {
 			list[0] = 0
 		}
-		v := c.Certify(c.Executed(), writes(list...))
+		v := judge(c, c.Executed(), writes(list...))
 		if v.LastCommitted != want || v.Sequence != sequence+uint64(i)+1 {
 			t.Errorf("transaction %d after the mark has %d %d, want %d %d",
 				i, v.LastCommitted, v.Sequence, want, sequence+uint64(i)+1)
@@ -69,9 +69,9 @@ func TestSharingIsDependence(t *testing.T) {
 			switch rapid.SampledFrom([]string{"certify", "certify", "certify", "entry", "mark", "restart"}).Draw(t, "step") {
 			case "certify":
 				list := h.writeSet(t)
-				verdicts = append(verdicts, h.twin.Certify(h.twin.Executed(), writes(list...)))
+				verdicts = append(verdicts, judge(h.twin, h.twin.Executed(), writes(list...)))
 				h.model.certify(h.c.Executed(), list)
-				h.c.Certify(h.c.Executed(), writes(list...))
+				judge(h.c, h.c.Executed(), writes(list...))
 			case "entry":
 				h.entryDone(t)
 			case "mark":

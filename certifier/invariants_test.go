@@ -31,7 +31,7 @@ func (c *Certifier) checkItems() error {
 			if at == c.hashes.Len() {
 				return fmt.Errorf("invariant 1: %d hashes end in the record at %d", at, seq)
 			}
-			item := *c.hashes.At(at)
+			item := c.hashes.At(at).item
 			at++
 			if seq > c.mark {
 				live[item] = seq
@@ -47,13 +47,15 @@ func (c *Certifier) checkItems() error {
 		return fmt.Errorf("invariant 1: %d hashes, the records have %d", c.hashes.Len(), at)
 	}
 	for item, seq := range live {
-		if c.last[item] != seq {
-			return fmt.Errorf("invariant 2: %x was last written at %d, not at %d", item, seq, c.last[item])
+		if list := c.history[item]; len(list) == 0 || list[len(list)-1].sequence != seq {
+			return fmt.Errorf("invariant 2: %x was last written at %d, not at %v", item, seq, list)
 		}
 	}
-	for item, seq := range c.last {
-		if live[item] == 0 && !waiting[item][seq] {
-			return fmt.Errorf("invariant 2: nothing will ever give back %x at %d", item, seq)
+	for item, list := range c.history {
+		for _, t := range list {
+			if live[item] < t.sequence && !waiting[item][t.sequence] {
+				return fmt.Errorf("invariant 2: nothing will ever give back %x at %d", item, t.sequence)
+			}
 		}
 	}
 	return nil

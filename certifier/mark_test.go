@@ -10,7 +10,7 @@ func fill(t testing.TB, c *Certifier, first uint64, n, size int) (last uint64) {
 	t.Helper()
 	for i := range n {
 		base := Item(c.Sequence()+1) << 32
-		v := c.Certify(c.Executed(), writes(itemsOf(size, func(i int) Item { return base + Item(i) })...))
+		v := judge(c, c.Executed(), writes(itemsOf(size, func(i int) Item { return base + Item(i) })...))
 		if v.Outcome != Certified {
 			t.Fatalf("transaction %d of %d: %+v", i, n, v)
 		}
@@ -23,7 +23,7 @@ func fill(t testing.TB, c *Certifier, first uint64, n, size int) (last uint64) {
 // TestMemoryIsGivenBack marks a large history and goes on with small
 // transactions.
 func TestMemoryIsGivenBack(t *testing.T) {
-	c := New(group)
+	c := New(group, roomy)
 	last := fill(t, c, 1, 2000, 5)
 	dropped := c.HistoryItems()
 	c.Mark(last)
@@ -46,7 +46,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	if got, want := c.HistoryItems(), kept+n*each; got != want {
 		t.Errorf("history of %d at the end, want %d", got, want)
 	}
-	if got, want := len(c.last), c.hashes.Len(); got != want {
+	if got, want := len(c.history), c.hashes.Len(); got != want {
 		t.Errorf("%d items are remembered, want %d", got, want)
 	}
 	if err := c.check(); err != nil {
@@ -58,18 +58,18 @@ func TestMemoryIsGivenBack(t *testing.T) {
 // only when that much new history has come.
 func TestMarkIsEnough(t *testing.T) {
 	const limit = 4 * milestoneEvery
-	c := New(group)
+	c := New(group, roomy)
 	last := fill(t, c, 1, 5000, 1)
-	index := c.MarkableItems(limit)
+	index := markableItems(c, limit)
 	if index == 0 {
 		t.Fatalf("history of %d needs no mark to come to %d", c.HistoryItems(), limit)
 	}
 	c.Mark(index)
-	if again := c.MarkableItems(limit); again != 0 {
+	if again := markableItems(c, limit); again != 0 {
 		t.Errorf("a mark at %d is to follow the one at %d; history that no longer counts waits to be given back", again, index)
 	}
 	fill(t, c, last+1, milestoneEvery, 1)
-	if again := c.MarkableItems(limit); again <= index {
+	if again := markableItems(c, limit); again <= index {
 		t.Errorf("next mark at %d after one at %d", again, index)
 	}
 }
@@ -77,13 +77,13 @@ func TestMarkIsEnough(t *testing.T) {
 // TestBarriersAreHistory checks that transactions without items do not pile up
 // unseen: each holds a snapshot version in memory.
 func TestBarriersAreHistory(t *testing.T) {
-	c := New(group)
+	c := New(group, roomy)
 	const n = 3 * milestoneEvery
 	fill(t, c, 1, n, 0)
 	if got := c.HistoryItems(); got != n {
 		t.Errorf("history of %d, want %d", got, n)
 	}
-	index := c.MarkableItems(milestoneEvery)
+	index := markableItems(c, milestoneEvery)
 	if index == 0 {
 		t.Fatalf("history of %d barriers needs no mark", n)
 	}
@@ -96,17 +96,17 @@ func TestBarriersAreHistory(t *testing.T) {
 // TestLargeTransactionsHavePlaces checks that the history can be cut close to
 // its limit when few transactions write much.
 func TestLargeTransactionsHavePlaces(t *testing.T) {
-	c := New(group)
+	c := New(group, roomy)
 	const size, limit = 2 * milestoneEvery, 10 * milestoneEvery
 	fill(t, c, 1, 20, size)
-	index := c.MarkableItems(limit)
+	index := markableItems(c, limit)
 	if want := uint64(20 - limit/(size+1)); index != want {
 		t.Errorf("mark at %d, want %d", index, want)
 	}
 }
 
 func TestMarksThatChangeNothing(t *testing.T) {
-	c := New(group)
+	c := New(group, roomy)
 	c.Mark(1 << 40)
 	last := fill(t, c, 1, milestoneEvery, 1)
 	first := c.Markable(last)

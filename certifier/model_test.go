@@ -86,7 +86,7 @@ func (m *model) conflict(seen gtids, list []Item, forgotten int) (Verdict, bool)
 		for _, t := range slices.Backward(m.certified[forgotten:]) {
 			if t.items[item] {
 				if !t.stored.subsetOf(seen) {
-					return Verdict{Outcome: Conflict, Item: i, Winner: t.id}, true
+					return lost(i, t.id), true
 				}
 				break
 			}

@@ -48,25 +48,29 @@ func (s stateParts) encode(t testing.TB) []byte {
 	}
 	b := append([]byte{s.format}, group[:]...)
 	b = set(s.low.AppendBinary(b))
-	for _, v := range []uint64{s.mark, s.floor, uint64(len(s.records)) + s.counts[0]} {
+	for _, v := range []uint64{s.mark, s.floor, 0, 0, uint64(len(s.records)) + s.counts[0]} {
 		b = binary.AppendUvarint(b, v)
 	}
 	for _, r := range s.records {
 		b = set(r.gtid.AppendBinary(b))
+		b = append(b, make([]byte, 16)...)
 		b = set(r.snapshot.AppendBinary(b))
-		b = AppendWriteSet(b, r.items)
+		b = binary.AppendUvarint(b, uint64(len(r.items)))
+		for _, item := range r.items {
+			b = append(binary.LittleEndian.AppendUint64(b, uint64(item)), byte(Write))
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.milestones))+s.counts[1])
 	for _, m := range s.milestones {
 		b = binary.AppendUvarint(b, m[0])
 		b = binary.AppendUvarint(b, m[1])
 	}
-	return append(b, s.tail...)
+	return append(append(b, 0), s.tail...)
 }
 
 func TestRestore(t *testing.T) {
 	state := soundState().encode(t)
-	c, err := Restore(state)
+	c, err := Restore(state, roomy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,20 +83,20 @@ func TestRestore(t *testing.T) {
 	if again := appendState(t, c); !bytes.Equal(again, state) {
 		t.Errorf("state %x comes back as %x", state, again)
 	}
-	want := Verdict{Outcome: Conflict, Item: 1, Winner: gtid.GTID{UUID: group, Number: 5}}
-	if v := c.Certify(upTo(4), writes(3, 5)); v != want {
+	want := lost(1, gtid.GTID{UUID: group, Number: 5})
+	if v := judge(c, upTo(4), writes(3, 5)); v != want {
 		t.Errorf("verdict %+v, want %+v", v, want)
 	}
 }
 
 func TestRestoreNew(t *testing.T) {
-	state := appendState(t, New(group))
-	c, err := Restore(state)
+	state := appendState(t, New(group, roomy))
+	c, err := Restore(state, roomy)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Verdict{Outcome: Certified, GTID: gtid.GTID{UUID: group, Number: 1}, Sequence: 1}
-	if v := c.Certify(gtid.Set{}, writes(1)); v != want {
+	if v := judge(c, gtid.Set{}, writes(1)); v != want {
 		t.Errorf("verdict %+v, want %+v", v, want)
 	}
 }
@@ -122,7 +126,7 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		s := soundState()
 		spoil(&s)
-		if _, err := Restore(s.encode(t)); !errors.Is(err, ErrState) {
+		if _, err := Restore(s.encode(t), roomy); !errors.Is(err, ErrState) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -142,7 +146,7 @@ func TestRestoreRefusesBytes(t *testing.T) {
 		"a number not in its shortest":    long,
 		"more items than a write set has": items,
 	} {
-		if _, err := Restore(b); !errors.Is(err, ErrState) {
+		if _, err := Restore(b, roomy); !errors.Is(err, ErrState) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -160,19 +164,19 @@ func goOn(t *testing.T, c *Certifier, state []byte) {
 	sequence := c.Sequence()
 	list := []Item{1, 3}
 	if n := c.hashes.Len(); n > 0 {
-		list = append(list, *c.hashes.At(0), *c.hashes.At(n - 1))
+		list = append(list, c.hashes.At(0).item, c.hashes.At(n-1).item)
 	}
 	for _, snapshot := range []gtid.Set{c.Executed(), {}, upTo(2)} {
-		c.Certify(snapshot, WriteSet{})
-		c.Certify(snapshot, writes(list...))
+		judge(c, snapshot, Encoded{})
+		judge(c, snapshot, writes(list...))
 	}
-	if first := c.Markable(1 << 62); first != 0 && c.MarkableItems(0) == 0 {
+	if first := c.Markable(1 << 62); first != 0 && markableItems(c, 0) == 0 {
 		t.Fatalf("a mark can fall at %d, but none would help", first)
 	}
-	c.Mark(c.MarkableItems(c.HistoryItems() / 2))
+	c.Mark(markableItems(c, c.HistoryItems()/2))
 	c.EntryDone(1 << 63)
 	c.Mark(1 << 63)
-	c.Certify(c.Executed(), writes(list...))
+	judge(c, c.Executed(), writes(list...))
 	if err := c.check(); err != nil {
 		t.Fatalf("from sequence %d: %v", sequence, err)
 	}
@@ -185,7 +189,7 @@ func goOn(t *testing.T, c *Certifier, state []byte) {
 func TestRestoreDamaged(t *testing.T) {
 	state := soundState().encode(t)
 	for n := range state {
-		if _, err := Restore(state[:n]); !errors.Is(err, ErrState) {
+		if _, err := Restore(state[:n], roomy); !errors.Is(err, ErrState) {
 			t.Fatalf("prefix of %d of %d bytes: error %v", n, len(state), err)
 		}
 	}
@@ -193,7 +197,7 @@ func TestRestoreDamaged(t *testing.T) {
 	for bit := range 8 * len(state) {
 		flipped := bytes.Clone(state)
 		flipped[bit/8] ^= 1 << (bit % 8)
-		c, err := Restore(flipped)
+		c, err := Restore(flipped, roomy)
 		switch {
 		case err == nil:
 			goOn(t, c, flipped)
@@ -212,18 +216,18 @@ func TestRestoreDamaged(t *testing.T) {
 // is a state: it has one encoding, and its certifier keeps its invariants.
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendState(f, New(group)))
+	f.Add(appendState(f, New(group, roomy)))
 	f.Add(soundState().encode(f))
-	c := New(group)
+	c := New(group, roomy)
 	for i := range Item(6) {
-		c.Certify(upTo(uint64(i/2)), writes(repeated(i, 250)...))
+		judge(c, upTo(uint64(i/2)), writes(repeated(i, 250)...))
 		c.EntryDone(uint64(i) + 1)
 	}
 	f.Add(appendState(f, c))
 	c.Mark(5)
 	f.Add(appendState(f, c))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := Restore(b)
+		c, err := Restore(b, roomy)
 		if err == nil {
 			goOn(t, c, b)
 		} else if !errors.Is(err, ErrState) {
@@ -237,7 +241,7 @@ func TestExhausted(t *testing.T) {
 	s := soundState()
 	before := upTo(gtid.MaxNumber - 2)
 	s.low, s.mark, s.floor, s.records, s.milestones = before, gtid.MaxNumber-2, gtid.MaxNumber-2, nil, nil
-	c, err := Restore(s.encode(t))
+	c, err := Restore(s.encode(t), roomy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +250,7 @@ func TestExhausted(t *testing.T) {
 			Outcome: Certified, GTID: gtid.GTID{UUID: group, Number: number},
 			LastCommitted: gtid.MaxNumber - 2, Sequence: number,
 		}
-		if v := c.Certify(before, writes(Item(number))); v != want {
+		if v := judge(c, before, writes(Item(number))); v != want {
 			t.Fatalf("verdict %+v, want %+v", v, want)
 		}
 	}
@@ -257,16 +261,16 @@ func TestExhausted(t *testing.T) {
 	}{
 		"conflict comes first": {
 			[]Item{1, Item(gtid.MaxNumber)},
-			Verdict{Outcome: Conflict, Item: 1, Winner: gtid.GTID{UUID: group, Number: gtid.MaxNumber}},
+			lost(1, gtid.GTID{UUID: group, Number: gtid.MaxNumber}),
 		},
 		"no conflict":     {[]Item{1}, Verdict{Outcome: Exhausted}},
 		"empty write set": {nil, Verdict{Outcome: Exhausted}},
 	} {
-		if v := c.Certify(before, writes(try.items...)); v != try.want {
+		if v := judge(c, before, writes(try.items...)); v != try.want {
 			t.Errorf("%s: verdict %+v, want %+v", name, v, try.want)
 		}
 	}
-	if v := c.Certify(gtid.Set{}, writes(1)); v.Outcome != SnapshotTooOld {
+	if v := judge(c, gtid.Set{}, writes(1)); v.Outcome != SnapshotTooOld {
 		t.Errorf("snapshot below the mark: verdict %+v", v)
 	}
 	if !bytes.Equal(appendState(t, c), state) {

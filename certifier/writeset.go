@@ -4,89 +4,210 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
-
-	"github.com/spaolacci/murmur3"
+	"slices"
 )
 
-// ErrWriteSet marks bytes that are not a write set.
+// ErrWriteSet marks what is not a write set.
 var ErrWriteSet = errors.New("certifier: malformed write set")
 
-// separator is U+00BD in UTF-8, which MySQL puts between the parts of an item.
-const separator = "\xc2\xbd"
+const (
+	// MaxItems bounds the items of one transaction. What a count claims is
+	// checked against the bytes that follow before anything is read.
+	MaxItems = 1 << 24
+	// MaxRanges bounds the scanned ranges of one transaction: each is compared
+	// with every recent write.
+	MaxRanges = 1 << 10
+	// MaxPlace is how much of a written key is kept to compare it with scanned
+	// ranges. Keys that agree so far are taken to be in a range together.
+	MaxPlace = 32
 
-// PrimaryIndex is the name of a table's primary key in an item's text.
-const PrimaryIndex = "PRIMARY"
+	itemLen = 8
+)
 
-// MaxItems bounds the items of one transaction. What a count claims is checked
-// against the bytes that follow before anything is read.
-const MaxItems = 1 << 24
-
-const itemLen = 8
-
-// Item is the hash of what a transaction wrote: one row, by one unique key.
-// Two rows with equal items are certified as if they were one, which can only
-// refuse too much.
-type Item uint64
-
-// AppendItemText appends the text of the item for one row and one of its
-// unique keys: the index's name, schema, table, and the values of the key's
-// parts in memory-comparable form. A row whose key has a NULL part has no item
-// for that key.
-func AppendItemText(b []byte, index, schema, table string, parts ...[]byte) []byte {
-	b = append(b, index...)
-	b = append(b, separator...)
-	b = append(b, schema...)
-	b = append(b, separator...)
-	b = strconv.AppendInt(b, int64(len(schema)), 10)
-	b = append(b, table...)
-	b = append(b, separator...)
-	b = strconv.AppendInt(b, int64(len(table)), 10)
-	for _, part := range parts {
-		b = append(b, part...)
-		b = append(b, separator...)
-		b = strconv.AppendInt(b, int64(len(part)), 10)
-	}
-	return b
+// WriteSet is what a transaction touched, as its origin composes it for
+// certification: one item for each row and each of its unique keys, both
+// images of an update, and the ranges that a serializable one has scanned. The
+// zero value is empty. It belongs to one goroutine.
+//
+// The methods keep the first error of a value that does not fit its column;
+// [WriteSet.AppendBinary] returns it.
+type WriteSet struct {
+	items  [Kinds][]Item
+	places [2][]byte // of writes and of deltas, encoded
+	ranges []byte    // encoded
+	count  int       // of ranges
+	spaces []Space
+	last   Index // whose space is lastAt
+	lastAt int
+	text   []byte // scratch
+	key    []byte // scratch
+	err    error
 }
 
-// HashItem returns the item with the given text.
-func HashItem(text []byte) Item { return Item(murmur3.Sum64(text)) }
+// Write notes that a row with this key was inserted, changed or deleted. A key
+// with a NULL part adds nothing, and false is returned.
+func (w *WriteSet) Write(x Index, parts ...Part) bool { return w.add(Write, x, parts) }
 
-// AppendWriteSet appends the encoding of items to b, in their order.
-func AppendWriteSet(b []byte, items []Item) []byte {
-	b = binary.AppendUvarint(b, uint64(len(items)))
-	for _, item := range items {
-		b = binary.LittleEndian.AppendUint64(b, uint64(item))
+// Update notes that a row's key was changed from one value to another: both
+// are written. When they are equal it is one write.
+func (w *WriteSet) Update(x Index, before, after []Part) {
+	w.add(Write, x, before)
+	same := slices.EqualFunc(before, after, func(a, b Part) bool {
+		return a.null == b.null && slices.Equal(a.value(), b.value())
+	})
+	if !same {
+		w.add(Write, x, after)
 	}
-	return b
 }
 
-// WriteSet is what a transaction wrote, as it stands in the log. The zero
-// value is empty.
-type WriteSet struct{ items []byte }
+// Delta notes that a number was added to the row with this key.
+func (w *WriteSet) Delta(x Index, parts ...Part) bool { return w.add(Delta, x, parts) }
 
-// DecodeWriteSet takes a write set off the front of b. It aliases b.
-func DecodeWriteSet(b []byte) (ws WriteSet, rest []byte, err error) {
-	count, n := binary.Uvarint(b)
-	switch left := uint64(len(b) - max(n, 0)); {
-	case n <= 0:
-		return WriteSet{}, nil, fmt.Errorf("%w: the number of items is cut off", ErrWriteSet)
-	case n > 1 && b[n-1] == 0:
-		return WriteSet{}, nil, fmt.Errorf("%w: the number of items is not in its shortest form", ErrWriteSet)
-	case count > MaxItems:
-		return WriteSet{}, nil, fmt.Errorf("%w: %d items, the limit is %d", ErrWriteSet, count, MaxItems)
-	case count*itemLen > left:
-		return WriteSet{}, nil, fmt.Errorf("%w: %d items in %d bytes", ErrWriteSet, count, left)
+// Reference notes that the row with this key must not vanish: x is an index of
+// the parent table, and the parts are the child's values. A reference with a
+// NULL part refers to nothing.
+func (w *WriteSet) Reference(x Index, parts ...Part) bool { return w.add(Reference, x, parts) }
+
+// Read notes that the row with this key was read, or looked for and not found,
+// and must be as it was when the transaction commits.
+func (w *WriteSet) Read(x Index, parts ...Part) bool { return w.add(Read, x, parts) }
+
+// Range notes that the keys from <= key < to were scanned, and must all be as
+// they were, none missing and none new, when the transaction commits. A nil
+// bound is none. A bound may have fewer parts than the key.
+func (w *WriteSet) Range(x Index, from, to []Part) {
+	if w.count++; w.count > MaxRanges {
+		w.fail("more than %d ranges; scan fewer and longer ones", MaxRanges)
+		return
 	}
-	end := n + int(count)*itemLen
-	return WriteSet{b[n:end:end]}, b[end:], nil
+	w.ranges = binary.AppendUvarint(w.ranges, uint64(w.space(x)))
+	for _, bound := range [2][]Part{from, to} {
+		if bound == nil {
+			w.ranges = append(w.ranges, 0)
+			continue
+		}
+		if len(bound) == 0 || !w.fits(x, bound, len(bound)) {
+			w.fail("bound of %d parts in a range over %s, which has %d", len(bound), x.Name, x.columns())
+			return
+		}
+		w.key = appendOrder(w.key[:0], x.columns(), bound)
+		w.ranges = append(w.ranges, 1)
+		w.ranges = binary.AppendUvarint(w.ranges, uint64(len(w.key)))
+		w.ranges = append(w.ranges, w.key...)
+	}
 }
 
 // Len is the number of items.
-func (w WriteSet) Len() int { return len(w.items) / itemLen }
+func (w *WriteSet) Len() int {
+	n := 0
+	for k := range w.items {
+		n += len(w.items[k])
+	}
+	return n
+}
 
-// Item returns the i-th item.
-func (w WriteSet) Item(i int) Item {
-	return Item(binary.LittleEndian.Uint64(w.items[i*itemLen:]))
+// Size is about how many bytes the encoding takes.
+func (w *WriteSet) Size() int {
+	return 16 + w.Len()*itemLen + len(w.spaces)*itemLen + len(w.places[0]) + len(w.places[1]) + len(w.ranges)
+}
+
+// IsEmpty reports whether nothing was noted.
+func (w *WriteSet) IsEmpty() bool { return w.Len() == 0 && w.count == 0 && w.err == nil }
+
+func (w *WriteSet) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf("%w: "+format, append([]any{ErrWriteSet}, args...)...)
+	}
+}
+
+// fits checks the parts of a key or bound, of which there must be want.
+func (w *WriteSet) fits(x Index, parts []Part, want int) bool {
+	if len(parts) != want || want > x.columns() {
+		w.fail("%d parts in a key of %s of %s.%s, which has %d", len(parts), x.Name, x.Schema, x.Table, x.columns())
+		return false
+	}
+	for i := range parts {
+		if err := parts[i].err; err != nil && w.err == nil {
+			w.err = err
+		}
+	}
+	return w.err == nil
+}
+
+func (w *WriteSet) add(k Kind, x Index, parts []Part) bool {
+	if !w.fits(x, parts, x.columns()) || slices.ContainsFunc(parts, func(p Part) bool { return p.null }) {
+		return false
+	}
+	w.text = AppendItemText(w.text[:0], x.Name, x.Schema, x.Table)
+	for i := range parts {
+		w.text = appendItemPart(w.text, parts[i].value())
+	}
+	w.items[k] = append(w.items[k], HashItem(w.text))
+	if k == Write || k == Delta {
+		w.key = appendOrder(w.key[:0], x.columns(), parts)
+		w.places[k] = appendPlace(w.places[k], w.space(x), w.key)
+	}
+	return true
+}
+
+// space returns the number of an index's key space in this write set.
+func (w *WriteSet) space(x Index) int {
+	if len(w.spaces) > 0 && x == w.last {
+		return w.lastAt
+	}
+	w.text = AppendItemText(w.text[:0], x.Name, x.Schema, x.Table)
+	s := Space(HashItem(w.text))
+	at := slices.Index(w.spaces, s)
+	if at < 0 {
+		at = len(w.spaces)
+		w.spaces = append(w.spaces, s)
+	}
+	w.last, w.lastAt = x, at
+	return at
+}
+
+func appendPlace(b []byte, space int, key []byte) []byte {
+	cut := uint64(0)
+	if len(key) > MaxPlace {
+		key, cut = key[:MaxPlace], 1
+	}
+	b = binary.AppendUvarint(b, uint64(space)<<1|cut)
+	b = append(b, byte(len(key)))
+	return append(b, key...)
+}
+
+// AppendBinary appends the encoding, which [DecodeWriteSet] reads.
+//
+//	write set := uvarint writes, deltas, references, reads, spaces, ranges
+//	             item(8)*  space(8)*  place*  range*
+//	place     := uvarint space<<1|cut  len(1)  bytes     of each write and delta
+//	range     := uvarint space  bound bound
+//	bound     := 0 | 1 uvarint len bytes
+//
+// Items come by kind, and within a kind in the order in which they were noted.
+// Numbers are little-endian. A place holds the first MaxPlace bytes of the key;
+// cut says that there were more.
+func (w *WriteSet) AppendBinary(b []byte) ([]byte, error) {
+	if w.err == nil && w.Len() > MaxItems {
+		w.fail("%d items, the limit is %d", w.Len(), MaxItems)
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	for k := range w.items {
+		b = binary.AppendUvarint(b, uint64(len(w.items[k])))
+	}
+	b = binary.AppendUvarint(b, uint64(len(w.spaces)))
+	b = binary.AppendUvarint(b, uint64(w.count))
+	for k := range w.items {
+		for _, item := range w.items[k] {
+			b = binary.LittleEndian.AppendUint64(b, uint64(item))
+		}
+	}
+	for _, s := range w.spaces {
+		b = binary.LittleEndian.AppendUint64(b, uint64(s))
+	}
+	b = append(b, w.places[Write]...)
+	b = append(b, w.places[Delta]...)
+	return append(b, w.ranges...), nil
 }

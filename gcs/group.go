@@ -104,10 +104,12 @@ type Group struct {
 	changeAt int            // tick of the last membership change proposed
 }
 
-// Bootstrap returns what the log of a new group holds: one committed entry
-// that makes its founder the only member. The error is a *RefusedChangeError
-// when the founder is not fit to be one.
-func Bootstrap(id Identity, founder Member) (LogWrite, error) {
+// Bootstrap returns what the log of a new group holds, committed: an entry that
+// makes its founder the only member, and, if there are messages, a frame with
+// them. The frame takes up id.Session, so the founder's first run is in the
+// next one. The error is a *RefusedChangeError when the founder is not fit to
+// be one.
+func Bootstrap(id Identity, founder Member, messages ...[]byte) (LogWrite, error) {
 	founder.RaftID, founder.UUID = id.RaftID, id.Member
 	change := Change{Kind: Bootstrapped, Member: founder, Incarnation: id.Incarnation}
 	if _, err := (View{}).Apply(change, 1); err != nil {
@@ -117,13 +119,21 @@ func Bootstrap(id Identity, founder Member) (LogWrite, error) {
 	if err != nil {
 		return LogWrite{}, fmt.Errorf("gcs: bootstrap entry: %w", err)
 	}
+	entries := []*raftpb.Entry{{
+		Term: new(uint64(1)), Index: new(uint64(1)),
+		Type: raftpb.EntryConfChangeV2.Enum(), Data: data,
+	}}
+	if len(messages) > 0 {
+		entries = append(entries, &raftpb.Entry{
+			Term: new(uint64(1)), Index: new(uint64(2)), Type: raftpb.EntryNormal.Enum(),
+			Data: appendFrame(nil, frameHeader{origin: id.RaftID, session: id.Session, seq: 1}, messages),
+		})
+	}
+	commit := uint64(len(entries))
 	return LogWrite{
-		HardState: &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)), Commit: new(uint64(1))},
-		Entries: []*raftpb.Entry{{
-			Term: new(uint64(1)), Index: new(uint64(1)),
-			Type: raftpb.EntryConfChangeV2.Enum(), Data: data,
-		}},
-		Sync: true,
+		HardState: &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)), Commit: &commit},
+		Entries:   entries,
+		Sync:      true,
 	}, nil
 }
 

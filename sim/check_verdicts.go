@@ -36,8 +36,8 @@ func verdictText(v certifier.Verdict) string {
 	case certifier.Certified:
 		return fmt.Sprintf("certified as %s (%d, %d)", v.GTID, v.LastCommitted, v.Sequence)
 	case certifier.Conflict:
-		return fmt.Sprintf("in conflict with %s on its item %d", v.Winner, v.Item)
-	case certifier.SnapshotTooOld, certifier.Exhausted:
+		return fmt.Sprintf("in conflict with %s on its item %d", v.Clash.Winner, v.Clash.Item)
+	case certifier.SnapshotTooOld, certifier.Exhausted, certifier.GTIDTaken, certifier.Duplicate:
 	}
 	return v.Outcome.String()
 }
@@ -107,7 +107,7 @@ func (o *oracle) judge(s *submission, v certifier.Verdict) string {
 		if item < 0 {
 			return "the snapshot contains every writer of its keys"
 		}
-		if v.Item != item || v.Winner.Number != winner {
+		if v.Clash.Item != item || v.Clash.Winner.Number != winner {
 			return fmt.Sprintf("the first conflict is on item %d, %s, with transaction %d", item, s.writes[item].key, winner)
 		}
 	case certifier.SnapshotTooOld:

@@ -132,13 +132,13 @@ var breaches = []struct {
 	}},
 	{"P4", "a refusal without conflict", func(r *record) {
 		r.honest()
-		v := certifier.Verdict{Outcome: certifier.Conflict, Winner: gtid.GTID{UUID: r.group, Number: 1}}
+		v := certifier.Verdict{Outcome: certifier.Conflict, Clash: certifier.Clash{Winner: gtid.GTID{UUID: r.group, Number: 1}}}
 		r.deliver("m0", r.entry(2, 1, judge(r.submits(1, 1), v)))
 	}},
 	{"P4", "the wrong winner", func(r *record) {
 		r.honest()
 		r.deliver("m0", r.entry(2, 2, judge(r.submits(1, 1), r.certified(2, 1))))
-		v := certifier.Verdict{Outcome: certifier.Conflict, Winner: gtid.GTID{UUID: r.group, Number: 1}}
+		v := certifier.Verdict{Outcome: certifier.Conflict, Clash: certifier.Clash{Winner: gtid.GTID{UUID: r.group, Number: 1}}}
 		r.deliver("m0", r.entry(3, 2, judge(r.submits(0, 1), v)))
 	}},
 	{"P4", "too old without a mark", func(r *record) {

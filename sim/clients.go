@@ -153,17 +153,17 @@ func (c *client) commit() {
 		c.think()
 		return
 	}
-	var items []certifier.Item
+	ws := &certifier.WriteSet{}
 	var payload []byte
 	for _, wr := range s.writes {
-		items = append(items, wr.key.item())
+		ws.Write(wr.key.index(), certifier.Bytes(wr.key.bytes()))
 		m := applier.Mutation{Op: applier.OpDelete, Table: tables[wr.key.space], Key: wr.key.bytes()}
 		if wr.bytes != nil {
 			m.Op, m.Value = applier.OpPut, wr.bytes
 		}
 		payload = applier.AppendMutation(payload, m)
 	}
-	message, err := replica.AppendTransaction(nil, s.id, s.snapshot.Executed, items, payload)
+	message, err := replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed}, ws, payload)
 	if err != nil {
 		w.violate("panic", "%s: %v", c.member.name, err)
 		return

@@ -40,9 +40,9 @@ func (k key) bytes() []byte { return binary.BigEndian.AppendUint32(nil, uint32(k
 
 func (k key) String() string { return fmt.Sprintf("%s/%d", tables[k.space].Name, k.n) }
 
-func (k key) item() certifier.Item {
+func (k key) index() certifier.Index {
 	t := tables[k.space]
-	return certifier.HashItem(certifier.AppendItemText(nil, certifier.PrimaryIndex, t.Schema, t.Name, k.bytes()))
+	return certifier.Index{Name: certifier.PrimaryIndex, Schema: t.Schema, Table: t.Name}
 }
 
 // value is what a client writes: who wrote it, and a number.
@@ -235,6 +235,7 @@ func (h *history) enter(e *entry) {
 			h.reached[markSnapshotTooOld]++
 		case certifier.Exhausted:
 			h.refused.Exhausted++
+		case certifier.GTIDTaken, certifier.Duplicate:
 		}
 	}
 	if e.view != nil {

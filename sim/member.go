@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -95,9 +96,11 @@ func (m *member) settle() {
 // found makes a member the first of a new group.
 func (m *member) found() {
 	m.settle()
-	first, err := gcs.Bootstrap(m.log.Identity(), m.described())
+	id := m.log.Identity()
+	id.Session = 1 // the founding
+	first, err := gcs.Bootstrap(id, m.described(), replica.FoundingMessage(m.world.plan.settings))
 	if err == nil {
-		err = m.log.Write([]gcs.LogWrite{first})
+		err = errors.Join(m.log.SetIdentity(id), m.log.Write([]gcs.LogWrite{first}))
 	}
 	if err != nil {
 		m.world.violate("start", "%s: %v", m.name, err)
@@ -189,7 +192,6 @@ func (m *member) configure(r *run, id gcs.Identity) (cfg replica.Config, cloneOn
 			Limits:        w.plan.limits,
 		},
 		ApplyBytes:      w.plan.applyBytes,
-		HistoryItems:    w.plan.historyItems,
 		CheckpointBytes: w.plan.checkpointBytes,
 		Trace:           (*delivery)(r),
 	}, false, nil

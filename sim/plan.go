@@ -3,7 +3,9 @@ package sim
 import (
 	"math/rand/v2"
 
+	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // plan is what a world is like. It is drawn before the world begins.
@@ -26,7 +28,7 @@ type plan struct {
 
 	limits          gcs.Limits
 	applyBytes      int
-	historyItems    int
+	settings        replica.Settings
 	checkpointBytes int
 }
 
@@ -100,7 +102,12 @@ func drawPlan(r *rand.Rand) plan {
 		DeliveryBytes:    pick[uint64](r, 1, 4<<10, 16<<20),
 	}
 	p.applyBytes = pick(r, 1, 2<<10, 64<<10, 16<<20)
-	p.historyItems = pick(r, 10, 300, 1000, 1<<20)
+	p.settings = replica.Settings{
+		Certifier: certifier.Settings{
+			HistoryItems: pick(r, 10, 300, 1000, 1<<20), HistoryBytes: 1 << 30, RangeWrites: 1 << 10, BlockSize: 1,
+		},
+		Outcomes: 1 << 10,
+	}
 	p.checkpointBytes = pick(r, 2<<10, 8<<10, 40<<10, 64<<20)
 	return p
 }

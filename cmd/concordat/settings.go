@@ -42,12 +42,18 @@ type nodeSettings struct {
 	TransactionSizeLimit size     `toml:"transaction-size-limit"`
 	MaxPendingCommits    int      `toml:"max-pending-commits"`
 	MaxPendingSize       size     `toml:"max-pending-size"`
-	HistoryItems         int      `toml:"history-items"`
 	CheckpointSize       size     `toml:"checkpoint-size"`
 	WarmLog              bool     `toml:"warm-log"`
 	ApplyQueueSize       size     `toml:"apply-queue-size"`
 	TickInterval         duration `toml:"tick-interval"`
 	ElectionTicks        int      `toml:"election-ticks"`
+
+	// The founding configuration of a new group.
+	HistoryItems            int    `toml:"history-items"`
+	HistorySize             size   `toml:"history-size"`
+	RangeWrites             int    `toml:"range-writes"`
+	OutcomeTransactions     int    `toml:"outcome-transactions"`
+	GTIDAssignmentBlockSize uint64 `toml:"gtid-assignment-block-size"`
 
 	StartTimeout duration `toml:"start-timeout"`
 	LeaveTimeout duration `toml:"leave-timeout"`
@@ -71,15 +77,21 @@ func defaultSettings() nodeSettings {
 		TransactionSizeLimit: concordat.DefaultTransactionSizeLimit,
 		MaxPendingCommits:    concordat.DefaultMaxPendingCommits,
 		MaxPendingSize:       concordat.DefaultMaxPendingBytes,
-		HistoryItems:         concordat.DefaultHistoryItems,
 		CheckpointSize:       concordat.DefaultCheckpointBytes,
 		ApplyQueueSize:       concordat.DefaultApplyQueueBytes,
 		TickInterval:         duration(concordat.DefaultTickInterval),
 		ElectionTicks:        concordat.DefaultElectionTicks,
-		LeaveTimeout:         duration(10 * time.Second),
-		OnSIGTERM:            onSIGTERMLeave,
-		LogLevel:             "info",
-		LogFormat:            "text",
+
+		HistoryItems:            concordat.DefaultHistoryItems,
+		HistorySize:             concordat.DefaultHistoryBytes,
+		RangeWrites:             concordat.DefaultRangeWrites,
+		OutcomeTransactions:     concordat.DefaultOutcomeTransactions,
+		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize,
+
+		LeaveTimeout: duration(10 * time.Second),
+		OnSIGTERM:    onSIGTERMLeave,
+		LogLevel:     "info",
+		LogFormat:    "text",
 	}
 }
 
@@ -111,12 +123,17 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "largest transaction, at most 30MiB")
 	number(&s.MaxPendingCommits, "max-pending-commits", "commits that may wait for their verdict at a time; further ones wait for a place")
 	fs.Var(&s.MaxPendingSize, "max-pending-size", "transactions that may wait for their verdict at a time; further ones wait for a place")
-	number(&s.HistoryItems, "history-items", "what the certification history can hold: a row or a transaction is an item, of about 100 bytes at worst")
 	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; three times as much is kept on disk, ten times while a member catches up")
 	fs.BoolVar(&s.WarmLog, "warm-log", s.WarmLog, "write the log's first 200 MiB at the start, so that each fsync later costs less")
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
+
+	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
+	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
+	number(&s.RangeWrites, "range-writes", "with --bootstrap: written keys remembered to judge the scans of serializable transactions")
+	number(&s.OutcomeTransactions, "outcome-transactions", "with --bootstrap: transactions remembered by their ids")
+	fs.Uint64Var(&s.GTIDAssignmentBlockSize, "gtid-assignment-block-size", s.GTIDAssignmentBlockSize, "with --bootstrap: consecutive GTIDs reserved for a member at a time")
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -222,12 +239,15 @@ func (s *nodeSettings) config() concordat.Config {
 		TransactionSizeLimit: int(s.TransactionSizeLimit),
 		MaxPendingCommits:    s.MaxPendingCommits,
 		MaxPendingBytes:      int(s.MaxPendingSize),
-		HistoryItems:         s.HistoryItems,
 		CheckpointBytes:      int(s.CheckpointSize),
 		WarmLog:              s.WarmLog,
 		ApplyQueueBytes:      int(s.ApplyQueueSize),
 		TickInterval:         time.Duration(s.TickInterval),
 		ElectionTicks:        s.ElectionTicks,
+		Founding: concordat.GroupSettings{
+			HistoryItems: s.HistoryItems, HistoryBytes: int(s.HistorySize), RangeWrites: s.RangeWrites,
+			OutcomeTransactions: s.OutcomeTransactions, GTIDAssignmentBlockSize: s.GTIDAssignmentBlockSize,
+		},
 	}
 }
 

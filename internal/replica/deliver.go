@@ -35,6 +35,10 @@ func (r *Replica) deliverSome() bool {
 
 func (r *Replica) deliver(d gcs.Delivery) {
 	bytes := entryOverhead
+	if len(d.Messages) > 0 {
+		m, _ := r.group.View().Member(d.Origin) // it is one, or the frame were passed over
+		r.origin = m.UUID
+	}
 	for _, msg := range d.Messages {
 		bytes += len(msg)
 		r.deliverMessage(&d, msg)
@@ -92,7 +96,22 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		if index, err := decodeMark(body); err == nil {
 			r.cert.Mark(index)
 		}
+	case kindSettings:
+		if s, err := decodeSettings(body); err == nil {
+			r.configure(s)
+		}
 	}
+}
+
+// configure changes the group's configuration, if that was not changed by
+// somebody else meanwhile.
+func (r *Replica) configure(s Settings) (changed bool) {
+	if s.Version != r.settings.Version+1 {
+		return false
+	}
+	r.settings = s
+	r.cert.Configure(s.Certifier)
+	return true
 }
 
 func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMessage) {
@@ -100,7 +119,7 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	if err != nil {
 		return
 	}
-	v := r.cert.Certify(t.Snapshot, t.WriteSet)
+	v := r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet})
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.Verdict(d.Index, d.Origin, d.Session, t.ID, v)
 	}

@@ -14,11 +14,15 @@ import (
 
 // encode appends what decodeTransaction has taken apart.
 func (t Transaction) encode() ([]byte, error) {
-	items := make([]certifier.Item, t.WriteSet.Len())
-	for i := range items {
-		items[i] = t.WriteSet.Item(i)
+	return AppendTransaction(nil, &t.Header, &t.WriteSet, t.Payload)
+}
+
+// touch is an item by number.
+func touch(ws *certifier.WriteSet, numbers ...certifier.Item) *certifier.WriteSet {
+	for _, n := range numbers {
+		ws.Write(certifier.Index{Name: certifier.PrimaryIndex, Schema: "s", Table: "t"}, certifier.Uint(uint64(n), 8))
 	}
-	return AppendTransaction(nil, t.ID, t.Snapshot, items, t.Payload)
+	return ws
 }
 
 func TestTransactionRoundTrip(t *testing.T) {
@@ -36,7 +40,9 @@ func TestTransactionRoundTrip(t *testing.T) {
 		}
 		payload := rapid.SliceOf(rapid.Byte()).Draw(t, "payload")
 
-		msg, err := AppendTransaction([]byte("before"), id, snapshot, items, payload)
+		wish := rapid.SampledFrom([]gtid.GTID{{}, {Tag: "tag"}, {UUID: gtid.UUID{7}, Tag: "x", Number: 9}}).Draw(t, "wish")
+
+		msg, err := AppendTransaction([]byte("before"), &Header{id, snapshot, wish}, touch(&certifier.WriteSet{}, items...), payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +54,7 @@ func TestTransactionRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.ID != id || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
+		if got.ID != id || got.GTID != wish || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
 			t.Fatalf("decoded %+v", got)
 		}
 		if again, err := got.encode(); err != nil || !bytes.Equal(again, msg) {
@@ -64,7 +70,7 @@ func TestTransactionRoundTrip(t *testing.T) {
 
 // TestPayloadIsNotCopied checks that the payload is the message's own memory.
 func TestPayloadIsNotCopied(t *testing.T) {
-	msg, err := AppendTransaction(nil, TransactionID{1}, gtid.Set{}, []certifier.Item{1}, []byte("payload"))
+	msg, err := AppendTransaction(nil, &Header{ID: TransactionID{1}}, touch(&certifier.WriteSet{}, 1), []byte("payload"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +130,7 @@ func TestSplitState(t *testing.T) {
 func FuzzDecodeTransaction(f *testing.F) {
 	f.Add([]byte{})
 	snapshot := gtid.Set{}.AddInterval(gtid.UUID{1}, "", 1, 5).AddInterval(gtid.UUID{1}, "", 7, 9)
-	msg, err := AppendTransaction(nil, TransactionID{1}, snapshot, []certifier.Item{1, 2}, []byte("payload"))
+	msg, err := AppendTransaction(nil, &Header{ID: TransactionID{1}, Snapshot: snapshot}, touch(&certifier.WriteSet{}, 1, 2), []byte("payload"))
 	if err != nil {
 		f.Fatal(err)
 	}

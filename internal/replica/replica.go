@@ -17,6 +17,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/queue"
 )
 
@@ -36,9 +37,6 @@ type Config struct {
 	// ApplyBytes bounds what is delivered and not yet applied. Beyond it
 	// delivery waits, and with it raft.
 	ApplyBytes int
-	// HistoryItems bounds the certification history. Beyond it the leader
-	// proposes to forget even what a slow member might still need.
-	HistoryItems int
 	// CheckpointBytes is how much log lies between two checkpoints. About
 	// three times as much is kept on disk, and about ten times for a member
 	// that is being caught up by this one.
@@ -52,6 +50,9 @@ type Replica struct {
 	cfg   Config
 	group *gcs.Group
 	cert  *certifier.Certifier
+	// settings is the group's configuration, version 0 before the founder's.
+	settings Settings
+	origin   gtid.UUID // member whose messages are being delivered
 
 	// engine is the log index that the engine held when the member started.
 	// What lies before it is certified again but not applied again.
@@ -104,7 +105,7 @@ type applyWork struct {
 func New(cfg Config) (*Replica, error) {
 	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
 	saved := cfg.Group.Checkpoint
-	groupState, certState, err := splitState(saved)
+	groupState, own, err := splitState(saved)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +113,9 @@ func New(cfg Config) (*Replica, error) {
 	if r.group, err = gcs.New(cfg.Group); err != nil {
 		return nil, err
 	}
-	r.cert = certifier.New(cfg.Group.Identity.Group)
+	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	if saved.Index > 0 {
-		if r.cert, err = certifier.Restore(certState); err != nil {
+		if err = r.restore(own); err != nil {
 			return nil, err
 		}
 		r.checkpoints = []checkpoint{{index: saved.Index}}
@@ -200,7 +201,7 @@ func (r *Replica) proposeMark() {
 	if !r.group.Status().Leading {
 		return
 	}
-	index := r.cert.MarkableItems(r.cfg.HistoryItems)
+	index := r.cert.MarkableLimit()
 	if oldest, ok := r.group.OldestSnapshot(); ok {
 		index = max(index, r.cert.Markable(oldest))
 	}

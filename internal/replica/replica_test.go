@@ -130,7 +130,9 @@ func TestConflict(t *testing.T) {
 	if len(first.answers) != 0 {
 		t.Errorf("answered before it is visible: %+v", first.answers)
 	}
-	want := certifier.Verdict{Outcome: certifier.Conflict, Item: 2, Winner: winner}
+	want := certifier.Verdict{Outcome: certifier.Conflict, Clash: certifier.Clash{
+		Item: 2, Range: -1, Winner: winner, Member: first.identity.Member, Sequence: 1,
+	}}
 	if len(second.answers) != 1 || second.answers[0].Ticket != 22 || second.answers[0].Verdict != want {
 		t.Errorf("the second was answered %+v, want %+v", second.answers, want)
 	}

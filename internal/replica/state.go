@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
 )
 
@@ -13,11 +14,12 @@ var ErrState = errors.New("replica: malformed state")
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := uvarint len  group state  certifier state
+//	state := uvarint len  group state  settings  certifier state
 func (r *Replica) serialise() gcs.Checkpoint {
 	group := r.group.AppendState(nil)
 	b := binary.AppendUvarint(nil, uint64(len(group)))
 	b = append(b, group...)
+	b = r.settings.append(b)
 	b, err := r.cert.AppendState(b)
 	if err != nil {
 		// Only a GTID that the certifier made itself could be impossible to
@@ -27,7 +29,16 @@ func (r *Replica) serialise() gcs.Checkpoint {
 	return gcs.Checkpoint{Index: r.last.Index, Term: r.last.Term, Data: b}
 }
 
-func splitState(c gcs.Checkpoint) (group, cert []byte, err error) {
+// restore takes up what serialise wrote behind the group's state.
+func (r *Replica) restore(b []byte) (err error) {
+	if r.settings, b, err = takeSettings(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	r.cert, err = certifier.Restore(b, r.settings.Certifier)
+	return err
+}
+
+func splitState(c gcs.Checkpoint) (group, own []byte, err error) {
 	if c.Index == 0 {
 		return nil, nil, nil
 	}

@@ -87,7 +87,12 @@ func (m *member) info() gcs.Member {
 // newFounder is the one member of a new group, which has not run yet.
 func newFounder(t testing.TB, s settings) *member {
 	m := newWorld(t).member(1, s)
-	write, err := gcs.Bootstrap(m.identity, m.info())
+	founding := Settings{Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
+	if s.historyItems == 0 {
+		founding.Certifier.HistoryItems = 64 << 20
+	}
+	write, err := gcs.Bootstrap(m.identity, m.info(), FoundingMessage(founding))
+	m.identity.Session++
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +139,7 @@ func (m *member) config() Config {
 			Identity: m.identity, Log: &m.log, HardState: m.log.hard, Applied: m.position.Index,
 			ElectionTicks: 10, Limits: gcs.DefaultLimits(),
 		},
-		ApplyBytes: ample(s.applyBytes), HistoryItems: ample(s.historyItems), CheckpointBytes: ample(s.checkpointBytes),
+		ApplyBytes: ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
 		Trace: m,
 	}
 	for _, c := range m.saved {
@@ -308,7 +313,8 @@ func (m *member) send(out gcs.Outgoing) {
 
 // transaction is the event of a caller who commits.
 func (m *member) transaction(ticket uint64, snapshot gtid.Set, payload string, items ...certifier.Item) Submitted {
-	msg, err := AppendTransaction(nil, TransactionID{byte(m.identity.RaftID), byte(ticket)}, snapshot, items, []byte(payload))
+	msg, err := AppendTransaction(nil, &Header{ID: TransactionID{byte(m.identity.RaftID), byte(ticket)}, Snapshot: snapshot},
+		touch(&certifier.WriteSet{}, items...), []byte(payload))
 	if err != nil {
 		m.world.t.Fatal(err)
 	}
