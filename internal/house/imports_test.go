@@ -42,6 +42,7 @@ var core = []string{"gtid", "certifier", "election", "flowcontrol", "applier", "
 var house = []room{
 	{dir: "gtid", pure: true},
 	{dir: "internal/queue", pure: true},
+	{dir: "internal/outcome", pure: true, ours: []string{"gtid", "internal/queue"}},
 	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{murmur3}},
 	{dir: "election", pure: true, ours: []string{"gtid"}},
 	{dir: "flowcontrol", pure: true, ours: []string{"gtid"}},
@@ -55,18 +56,18 @@ var house = []room{
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
 	{
-		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue"}, core...),
+		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome"}, core...),
 		others: []string{raft, protobuf},
 	},
 	{
 		dir:    ".",
-		ours:   append([]string{"internal/replica", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
+		ours:   append([]string{"internal/replica", "internal/outcome", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
 	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
-		ours:   append([]string{"internal/replica", "internal/queue"}, core...),
+		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome"}, core...),
 		others: []string{raft, protobuf, btree},
 	},
 	{
