@@ -34,6 +34,10 @@ var exceptions = []exception{
 		reason: "a state that cannot be written down was never valid: who drives the member recovers, and it goes to ERROR",
 	},
 	{
+		rule: "no exit", path: "internal/outcome/window.go", fn: "Window.broken",
+		reason: "a fate that contradicts what the group has decided: who drives the member recovers, and it goes to ERROR",
+	},
+	{
 		rule: "no exit", path: "applier/pebblekv/failure.go", fn: "logger.Fatalf",
 		reason: "Pebble relies on its logger's Fatalf not to return: ending the goroutine of Open runs its deferred calls",
 	},

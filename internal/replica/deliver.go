@@ -4,6 +4,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/outcome"
 )
 
 const (
@@ -97,21 +98,23 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 			r.cert.Mark(index)
 		}
 	case kindSettings:
-		if s, err := decodeSettings(body); err == nil {
-			r.configure(s)
-		}
+		r.deliverSettings(body, local)
 	}
 }
 
-// configure changes the group's configuration, if that was not changed by
-// somebody else meanwhile.
-func (r *Replica) configure(s Settings) (changed bool) {
-	if s.Version != r.settings.Version+1 {
-		return false
+// deliverSettings changes the group's configuration, unless somebody else was
+// faster.
+func (r *Replica) deliverSettings(body []byte, local localMessage) {
+	s, err := decodeSettings(body)
+	changed := err == nil && s.Version == r.settings.Version+1
+	if changed {
+		r.settings = s
+		r.cert.Configure(s.Certifier)
+		r.outcomes.SetLimit(s.Outcomes)
 	}
-	r.settings = s
-	r.cert.Configure(s.Certifier)
-	return true
+	if local.kind == kindSettings {
+		r.effects.Settings = append(r.effects.Settings, SettingsAnswer{local.ticket, r.settings, changed})
+	}
 }
 
 func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMessage) {
@@ -119,23 +122,47 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	if err != nil {
 		return
 	}
-	v := r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet})
+	v := r.judge(d.Index, &t)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.Verdict(d.Index, d.Origin, d.Session, t.ID, v)
 	}
-	if local.transaction {
+	if local.kind == kindTransaction {
 		answer := Answer{Ticket: local.ticket, Verdict: v, Index: d.Index}
-		if v.Outcome == certifier.Certified {
+		if v.Outcome == certifier.Certified || v.Outcome == certifier.Duplicate {
 			r.certified.Push(answer)
 		} else {
 			r.effects.Answers = append(r.effects.Answers, answer)
 		}
 	}
-	if v.Outcome == certifier.Certified && d.Index > r.engine {
+	if d.Index <= r.engine {
+		return
+	}
+	r.effects.Judged = append(r.effects.Judged, Judged{
+		Index: d.Index, Origin: r.origin, Local: local.kind == kindTransaction, Ticket: local.ticket,
+		ID: t.ID, Verdict: v, WriteSet: t.WriteSet, Payload: t.Payload,
+	})
+	if v.Outcome == certifier.Certified {
 		r.extendBatch(&applier.Transaction{
 			GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence, Payload: t.Payload,
 		})
 	}
+}
+
+// judge certifies a transaction, and remembers its fate by its id. One that has
+// committed is not certified again: whoever sends it twice gets the first GTID.
+func (r *Replica) judge(index uint64, t *Transaction) certifier.Verdict {
+	if fate, known := r.outcomes.Find(t.ID); known && fate.Committed {
+		return certifier.Verdict{Outcome: certifier.Duplicate, GTID: fate.GTID}
+	}
+	v := r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet, GTID: t.GTID})
+	fate := outcome.Fate{Index: index}
+	if v.Outcome == certifier.Certified {
+		fate.Committed, fate.GTID = true, v.GTID
+	} else {
+		fate.Reason, fate.Winner = byte(v.Outcome), v.Clash.Winner
+	}
+	r.outcomes.Note(t.ID, fate)
+	return v
 }
 
 func (r *Replica) extendBatch(t *applier.Transaction) {

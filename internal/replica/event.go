@@ -7,6 +7,7 @@ import (
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outcome"
 )
 
 // Event is something that happened to a member. It is a closed set.
@@ -50,6 +51,17 @@ type (
 	LeaveWithdrawn struct{}
 	// ExportAsked: somebody wants a copy of the whole state.
 	ExportAsked struct{ Ticket uint64 }
+	// SettingsAsked: an operator wants other settings for the group. Version is
+	// that of the settings that they were made from.
+	SettingsAsked struct {
+		Ticket   uint64
+		Settings Settings
+	}
+	// OutcomeAsked: somebody wants to know the fate of a transaction.
+	OutcomeAsked struct {
+		Ticket uint64
+		ID     TransactionID
+	}
 )
 
 func (Ticked) event()         {}
@@ -63,6 +75,8 @@ func (JoinAsked) event()      {}
 func (LeaveAsked) event()     {}
 func (LeaveWithdrawn) event() {}
 func (ExportAsked) event()    {}
+func (SettingsAsked) event()  {}
+func (OutcomeAsked) event()   {}
 
 // Effects is what a member wants done after some events. The lists are
 // independent of each other; within one, order counts.
@@ -80,6 +94,13 @@ type Effects struct {
 	Truncate uint64
 	// Answers tell local callers the fate of their transactions.
 	Answers []Answer
+	// Judged are the transactions delivered, of all members, in order. Those
+	// that the engine held when the member started are left out.
+	Judged []Judged
+	// Settings answer SettingsAsked.
+	Settings []SettingsAnswer
+	// Outcomes answer OutcomeAsked.
+	Outcomes []OutcomeAnswer
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -102,11 +123,15 @@ func (e *Effects) reset() {
 	clear(e.Answers)
 	clear(e.Checkpoints)
 	clear(e.Views)
+	clear(e.Judged)
+	clear(e.Settings)
+	clear(e.Outcomes)
 	clear(e.Joins)
 	clear(e.Leaves)
 	*e = Effects{
 		Messages: e.Messages[:0], Writes: e.Writes[:0], Tasks: e.Tasks[:0],
 		Checkpoints: e.Checkpoints[:0], Answers: e.Answers[:0],
+		Judged: e.Judged[:0], Settings: e.Settings[:0], Outcomes: e.Outcomes[:0],
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
 	}
 }
@@ -136,6 +161,36 @@ type Answer struct {
 	Ticket  uint64
 	Verdict certifier.Verdict
 	Index   uint64 // log index
+}
+
+// Judged is a transaction delivered. It aliases the log entry.
+type Judged struct {
+	Index    uint64 // log index
+	Origin   gtid.UUID
+	Local    bool   // this run of the member submitted it
+	Ticket   uint64 // if Local
+	ID       TransactionID
+	Verdict  certifier.Verdict
+	WriteSet certifier.Encoded
+	Payload  []byte
+}
+
+// SettingsAnswer answers SettingsAsked. Settings are the group's after the
+// request came to its turn; they are the ones asked for if Changed.
+type SettingsAnswer struct {
+	Ticket   uint64
+	Settings Settings
+	Changed  bool
+}
+
+// OutcomeAnswer answers OutcomeAsked. Without a fate, the transaction is not
+// among those delivered in (From, Until]; it may have been delivered before, or
+// still be.
+type OutcomeAnswer struct {
+	Ticket      uint64
+	Fate        outcome.Fate
+	Known       bool
+	From, Until uint64 // log indexes
 }
 
 // JoinAnswer answers JoinAsked.

@@ -18,6 +18,7 @@ import (
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outcome"
 	"github.com/concordatdb/concordat/internal/queue"
 )
 
@@ -52,6 +53,7 @@ type Replica struct {
 	cert  *certifier.Certifier
 	// settings is the group's configuration, version 0 before the founder's.
 	settings Settings
+	outcomes *outcome.Window
 	origin   gtid.UUID // member whose messages are being delivered
 
 	// engine is the log index that the engine held when the member started.
@@ -86,9 +88,10 @@ type Replica struct {
 	effects Effects
 }
 
+// localMessage is who waits for a message of this session.
 type localMessage struct {
-	ticket      uint64
-	transaction bool
+	kind   byte // of the message; 0 if nobody waits
+	ticket uint64
 }
 
 type checkpoint struct {
@@ -113,6 +116,7 @@ func New(cfg Config) (*Replica, error) {
 	if r.group, err = gcs.New(cfg.Group); err != nil {
 		return nil, err
 	}
+	r.outcomes = outcome.New(0)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	if saved.Index > 0 {
 		if err = r.restore(own); err != nil {
@@ -156,7 +160,7 @@ func (r *Replica) step(e Event) {
 	case Written:
 		r.group.Written(e.Responses)
 	case Submitted:
-		r.submit(localMessage{ticket: e.Ticket, transaction: true}, e.Message)
+		r.submit(localMessage{kindTransaction, e.Ticket}, e.Message)
 	case Applied:
 		r.noteApplied(e.Index)
 	case Durable:
@@ -173,6 +177,13 @@ func (r *Replica) step(e Event) {
 		r.group.Stay()
 	case ExportAsked:
 		r.export(e.Ticket)
+	case SettingsAsked:
+		s := e.Settings
+		s.Version++
+		r.submit(localMessage{kindSettings, e.Ticket}, appendSettings(nil, s))
+	case OutcomeAsked:
+		fate, known := r.outcomes.Find(e.ID)
+		r.effects.Outcomes = append(r.effects.Outcomes, OutcomeAnswer{e.Ticket, fate, known, r.outcomes.From(), r.last.Index})
 	default:
 		panic(fmt.Sprintf("replica: unknown event %T", e))
 	}
@@ -275,12 +286,13 @@ type Status struct {
 	Durable  uint64
 	Sequence uint64 // transactions certified since the group began
 	History  int    // items in the certification history
+	Settings Settings
 }
 
 // Status returns the member's standing now.
 func (r *Replica) Status() Status {
 	return Status{
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
-		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(),
+		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), Settings: r.settings,
 	}
 }

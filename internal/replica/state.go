@@ -7,6 +7,7 @@ import (
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/outcome"
 )
 
 // ErrState marks a checkpoint that is not a member's state.
@@ -14,12 +15,15 @@ var ErrState = errors.New("replica: malformed state")
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := uvarint len  group state  settings  certifier state
+//	state := uvarint len  group state  settings  uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint {
 	group := r.group.AppendState(nil)
 	b := binary.AppendUvarint(nil, uint64(len(group)))
 	b = append(b, group...)
 	b = r.settings.append(b)
+	outcomes := r.outcomes.AppendState(nil)
+	b = binary.AppendUvarint(b, uint64(len(outcomes)))
+	b = append(b, outcomes...)
 	b, err := r.cert.AppendState(b)
 	if err != nil {
 		// Only a GTID that the certifier made itself could be impossible to
@@ -34,7 +38,18 @@ func (r *Replica) restore(b []byte) (err error) {
 	if r.settings, b, err = takeSettings(b); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	r.cert, err = certifier.Restore(b, r.settings.Certifier)
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
+		return fmt.Errorf("%w: outcomes of %d bytes, %d are left", ErrState, size, len(b))
+	}
+	end := n + int(size)
+	if r.outcomes, err = outcome.Restore(b[n:end]); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if r.outcomes.Limit() != r.settings.Outcomes {
+		return fmt.Errorf("%w: %d outcomes are remembered, the settings say %d", ErrState, r.outcomes.Limit(), r.settings.Outcomes)
+	}
+	r.cert, err = certifier.Restore(b[end:], r.settings.Certifier)
 	return err
 }
 

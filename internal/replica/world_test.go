@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
@@ -27,6 +28,14 @@ type settings struct{ applyBytes, historyItems, checkpointBytes int }
 type world struct {
 	t       testing.TB
 	members []*member
+	ids     uint64 // drawn
+}
+
+// nextID returns a transaction id that nobody had before.
+func (w *world) nextID() (id TransactionID) {
+	w.ids++
+	binary.BigEndian.PutUint64(id[:], w.ids)
+	return id
 }
 
 type member struct {
@@ -49,6 +58,8 @@ type member struct {
 	pinned uint64 // log index of a snapshot held open, 0 for none
 
 	answers  []Answer
+	outcomes []OutcomeAnswer
+	changes  []SettingsAnswer
 	joins    []JoinAnswer
 	leaves   []LeaveAnswer
 	exports  []Export
@@ -219,6 +230,8 @@ func (m *member) act(e *Effects) {
 	}
 	m.saved = append(m.saved, e.Checkpoints...)
 	m.answers = append(m.answers, e.Answers...)
+	m.outcomes = append(m.outcomes, e.Outcomes...)
+	m.changes = append(m.changes, e.Settings...)
 	m.joins = append(m.joins, e.Joins...)
 	m.leaves = append(m.leaves, e.Leaves...)
 	if e.Truncate > 0 {
@@ -313,7 +326,7 @@ func (m *member) send(out gcs.Outgoing) {
 
 // transaction is the event of a caller who commits.
 func (m *member) transaction(ticket uint64, snapshot gtid.Set, payload string, items ...certifier.Item) Submitted {
-	msg, err := AppendTransaction(nil, &Header{ID: TransactionID{byte(m.identity.RaftID), byte(ticket)}, Snapshot: snapshot},
+	msg, err := AppendTransaction(nil, &Header{ID: m.world.nextID(), Snapshot: snapshot},
 		touch(&certifier.WriteSet{}, items...), []byte(payload))
 	if err != nil {
 		m.world.t.Fatal(err)
