@@ -80,16 +80,6 @@ func (b *writeBuffer) itemText(i int) []byte {
 	return certifier.AppendItemText(b.text[:0], certifier.PrimaryIndex, m.Table.Schema, m.Table.Name, m.Key)
 }
 
-// writeSet returns the write set, one item for each write, in the same order.
-func (b *writeBuffer) writeSet() *certifier.WriteSet {
-	ws := &certifier.WriteSet{}
-	for i := range b.writes {
-		m := &b.writes[i]
-		ws.Write(certifier.Index{Name: certifier.PrimaryIndex, Schema: m.Table.Schema, Table: m.Table.Name}, certifier.Bytes(m.Key))
-	}
-	return ws
-}
-
 // within returns the writes to a table with from <= key < to, in the order of
 // a scan.
 func (b *writeBuffer) within(t Table, from, to []byte, reverse bool) []applier.Mutation {
@@ -124,13 +114,13 @@ func overlay(base iter.Seq2[[]byte, []byte], own []applier.Mutation, reverse boo
 		rest := own
 		for k, v := range base {
 			for len(rest) > 0 && order(rest[0].Key, k) < 0 {
-				if !yieldWrite(rest[0], yield) {
+				if !yieldWrite(rest[0], nil, yield) {
 					return
 				}
 				rest = rest[1:]
 			}
 			if len(rest) > 0 && bytes.Equal(rest[0].Key, k) {
-				if !yieldWrite(rest[0], yield) {
+				if !yieldWrite(rest[0], v, yield) {
 					return
 				}
 				rest = rest[1:]
@@ -141,13 +131,24 @@ func overlay(base iter.Seq2[[]byte, []byte], own []applier.Mutation, reverse boo
 			}
 		}
 		for _, m := range rest {
-			if !yieldWrite(m, yield) {
+			if !yieldWrite(m, nil, yield) {
 				return
 			}
 		}
 	}
 }
 
-func yieldWrite(m applier.Mutation, yield func([]byte, []byte) bool) bool {
-	return m.Op == applier.OpDelete || yield(m.Key, m.Value)
+// yieldWrite yields a pair as m leaves it; under is what the snapshot holds, nil
+// for nothing.
+func yieldWrite(m applier.Mutation, under []byte, yield func([]byte, []byte) bool) bool {
+	switch m.Op {
+	case applier.OpDelete:
+		return true
+	case applier.OpAdd:
+		// Tx.Add has seen that it is a counter.
+		sum, _ := applier.AddCounter(under, under != nil, m.Delta)
+		return yield(m.Key, applier.AppendCounter(nil, sum))
+	case applier.OpPut:
+	}
+	return yield(m.Key, m.Value)
 }

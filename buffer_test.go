@@ -130,7 +130,9 @@ func checkFind(t *rapid.T, m *bufferModel, b *writeBuffer, r row) {
 
 // checkItems checks that there is one write and one item for each key.
 func checkItems(t *rapid.T, m *bufferModel, b *writeBuffer) {
-	encoded, err := b.writeSet().AppendBinary(nil)
+	tx := &Tx{writes: b}
+	tx.compose()
+	encoded, err := tx.composed.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,15 +21,26 @@ type callTable struct {
 type call struct {
 	done  chan replica.Answer
 	bytes int
+	tx    *Tx
 }
 
-func (t *callTable) add(bytes int) (ticket uint64, c *call) {
-	c = &call{done: make(chan replica.Answer, 1), bytes: bytes}
+func (t *callTable) add(tx *Tx, bytes int) (ticket uint64, c *call) {
+	c = &call{done: make(chan replica.Answer, 1), bytes: bytes, tx: tx}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.next++
 	t.calls[t.next] = c
 	return t.next, c
+}
+
+// transaction returns what a ticket was given to, nil if it is gone.
+func (t *callTable) transaction(ticket uint64) *Tx {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.calls[ticket]; c != nil {
+		return c.tx
+	}
+	return nil
 }
 
 // answer gives an answer to its caller, who may have gone, and frees a place.
@@ -54,14 +65,17 @@ func (t *callTable) withdraw(ticket uint64, places *admission) {
 	}
 }
 
-// abandon frees the places of all calls that will get no answer any more.
-func (t *callTable) abandon(places *admission) {
+// abandon frees the places of all calls that will get no answer any more, and
+// returns whose they were.
+func (t *callTable) abandon(places *admission) (left []*Tx) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.calls {
 		places.leave(c.bytes)
+		left = append(left, c.tx)
 	}
 	t.calls = map[uint64]*call{}
+	return left
 }
 
 // waiters connects questions to the state machine with their answers.

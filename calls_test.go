@@ -25,7 +25,7 @@ func TestCallTablePlaces(t *testing.T) {
 		if err := places.enter(t.Context(), size); err != nil {
 			t.Fatal(err)
 		}
-		ticket, c := calls.add(size)
+		ticket, c := calls.add(nil, size)
 		tickets, waiting = append(tickets, ticket), append(waiting, c)
 	}
 	calls.answer(replica.Answer{Ticket: tickets[1], Index: 5}, places)
@@ -53,7 +53,7 @@ func TestCallTableAnswersTheAbsent(t *testing.T) {
 		if err := places.enter(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		ticket, _ := calls.add(1)
+		ticket, _ := calls.add(nil, 1)
 		calls.answer(replica.Answer{Ticket: ticket}, places)
 	}
 }

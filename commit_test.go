@@ -13,11 +13,18 @@ import (
 // newTestNode has the parts of an ONLINE member that a commit passes through,
 // and nobody who decides.
 func newTestNode() (*Node, *life) {
-	n := &Node{commits: newAdmission(1, 100)}
+	n := &Node{commits: newAdmission(1, 100), early: newEarly(), conflicts: newConflictLog()}
 	n.standing.Store(&standing{state: replica.Online})
 	l := newLife(n, nil)
 	n.life.Store(l)
 	return n, l
+}
+
+// newTestTx returns a transaction that has run and written nothing.
+func (n *Node) newTestTx() *Tx {
+	tx := &Tx{node: n, id: gtid.UUID{1}, writes: &writeBuffer{}}
+	tx.running = n.early.registry.Begin(0, tx)
+	return tx
 }
 
 // end ends a life as life.run and Node.main do.
@@ -32,7 +39,7 @@ func (l *life) end() {
 func TestCommitAfterEndOfLife(t *testing.T) {
 	n, l := newTestNode()
 	l.end()
-	_, err := n.commit(t.Context(), gtid.UUID{1}, nil)
+	_, err := n.commit(t.Context(), n.newTestTx(), nil)
 	if !errors.Is(err, ErrNotOnline) || errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("commit: %v, want ErrNotOnline", err)
 	}
@@ -48,7 +55,7 @@ func TestCommitGivesUpWaiting(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() {
-			_, err := n.commit(ctx, gtid.UUID{1}, []byte("message"))
+			_, err := n.commit(ctx, n.newTestTx(), []byte("message"))
 			result <- err
 		}()
 		synctest.Wait()

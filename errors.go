@@ -12,9 +12,9 @@ import (
 // The sentinels. Every error of the package matches at most one of them with
 // errors.Is, and says in its text what to do next.
 var (
-	// ErrConflict: another transaction, that this one had not seen, wrote the
-	// same row and was ordered first. Nothing happened; run it again. The
-	// error is a *ConflictError.
+	// ErrConflict: another transaction, that this one had not seen, touched the
+	// same row in a way that excludes this one, and was ordered first. Nothing
+	// happened; run it again. The error is a *ConflictError.
 	ErrConflict = errors.New("concordat: transaction conflicts with one committed before it; run it again")
 	// ErrSnapshotTooOld: the transaction ran so long that the group no longer
 	// knows what was written meanwhile. Nothing happened; run it again.
@@ -23,6 +23,12 @@ var (
 	// for its fate ended first. It may commit yet, or never. The error is an
 	// *OutcomeUnknownError.
 	ErrOutcomeUnknown = errors.New("concordat: outcome of the transaction is unknown")
+	// ErrGTIDTaken: the GTID that the caller asked for belongs to a transaction
+	// that has committed. Nothing happened; do not run it again.
+	ErrGTIDTaken = errors.New("concordat: GTID belongs to a committed transaction")
+	// ErrSettings: the group's settings were changed by somebody else
+	// meanwhile. Nothing happened; look at them again.
+	ErrSettings = errors.New("concordat: group settings were changed meanwhile; read them again")
 	// ErrNotOnline: the member does not serve transactions now. Wait, or go to
 	// another member.
 	ErrNotOnline = errors.New("concordat: member is not ONLINE")
@@ -47,22 +53,6 @@ var (
 	// ErrLeave: the member cannot leave the group as things are.
 	ErrLeave = errors.New("concordat: member cannot leave")
 )
-
-// ConflictError says what a transaction lost to. It matches [ErrConflict].
-type ConflictError struct {
-	Table  Table
-	Key    []byte
-	Winner gtid.GTID // the transaction that wrote the key first
-}
-
-// Error names the row and the winner.
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("concordat: %s key %q was written by %s, which this transaction had not seen; run it again",
-		e.Table, e.Key, e.Winner)
-}
-
-// Is reports whether target is ErrConflict.
-func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
 // OutcomeUnknownError says which transaction's fate is open, and why nobody
 // waited for it. It matches [ErrOutcomeUnknown], and the end of the context if

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -34,7 +35,10 @@ type life struct {
 	joins   waiters[gcs.JoinAnswer]
 	leaves  waiters[error]
 	exports waiters[exported]
-	done    chan struct{} // closed when the life has ended
+
+	outcomes waiters[replica.OutcomeAnswer]
+	changes  waiters[replica.SettingsAnswer]
+	done     chan struct{} // closed when the life has ended
 }
 
 // logWork is one thing for the log's writer to do. One field is set.
@@ -161,6 +165,13 @@ func (l *life) perform(e *replica.Effects) {
 		l.log.put(logWork{truncate: e.Truncate})
 	}
 	l.engine.put(e.Tasks...)
+	l.judged(e.Judged)
+	for _, a := range e.Outcomes {
+		l.outcomes.answer(a.Ticket, a)
+	}
+	for _, a := range e.Settings {
+		l.changes.answer(a.Ticket, a)
+	}
 	for _, a := range e.Answers {
 		l.calls.answer(a, l.node.commits)
 	}
@@ -170,9 +181,27 @@ func (l *life) perform(e *replica.Effects) {
 	for _, r := range e.Leaves {
 		l.leaves.answer(r.Ticket, r.Err)
 	}
-	if len(e.Views) > 0 || e.State != l.node.known().state {
+	if len(e.Views) > 0 || len(e.Settings) > 0 || e.State != l.node.known().state {
 		l.publish()
 	}
+}
+
+// judged lets local transactions know what was delivered.
+func (l *life) judged(judged []replica.Judged) {
+	if len(judged) == 0 {
+		return
+	}
+	n := l.node
+	for i := range judged {
+		j := &judged[i]
+		if j.Verdict.Outcome == certifier.Certified {
+			n.conflicts.delivered(j.Index, j.Verdict.Sequence)
+		}
+		if j.Verdict.Outcome == certifier.Conflict && !j.Local {
+			n.noteRemote(j)
+		}
+	}
+	n.early.delivered(judged, &l.calls)
 }
 
 // publish makes the member's standing known to Status and to those who wait

@@ -11,7 +11,6 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
-	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -28,6 +27,8 @@ type Node struct {
 	transport *transport.Transport
 
 	commits   *admission
+	early     *early
+	conflicts *conflictLog
 	snapshots snapshots
 	visible   bell // rung after each batch applied
 	changed   bell // rung when standing changes
@@ -50,9 +51,9 @@ type standing struct {
 }
 
 type counters struct {
-	committed, conflicts, snapshotsTooOld atomic.Uint64
-	applied, logWrites                    atomic.Uint64
-	logNanos                              atomic.Int64
+	committed, duplicates, conflicts, snapshotsTooOld atomic.Uint64
+	applied, logWrites                                atomic.Uint64
+	logNanos                                          atomic.Int64
 }
 
 func (n *Node) known() standing { return *n.standing.Load() }
@@ -125,7 +126,9 @@ func (n *Node) main(ctx context.Context, first *life) {
 	for {
 		donor := l.run(ctx)
 		n.life.Store(nil)
-		l.calls.abandon(n.commits)
+		for _, tx := range l.calls.abandon(n.commits) {
+			n.early.end(tx.running)
+		}
 		if donor == 0 {
 			n.changed.broadcast()
 			return
@@ -186,7 +189,7 @@ func (n *Node) serving() error {
 
 // commit hands a transaction to the group and waits for its fate. Until the
 // group has it, an error means that nothing happened.
-func (n *Node) commit(ctx context.Context, id gtid.UUID, message []byte) (replica.Answer, error) {
+func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answer, error) {
 	if err := n.serving(); err != nil {
 		return replica.Answer{}, err
 	}
@@ -198,23 +201,27 @@ func (n *Node) commit(ctx context.Context, id gtid.UUID, message []byte) (replic
 		n.commits.leave(len(message))
 		return replica.Answer{}, n.notServing()
 	}
-	ticket, c := l.calls.add(len(message))
-	if !l.inbox.put(replica.Submitted{Ticket: ticket, Message: message}) {
+	ticket, c := l.calls.add(tx, len(message))
+	err := n.hold(ctx, l, tx, func() bool {
+		tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+		return tx.submitted
+	})
+	if err != nil {
 		l.calls.withdraw(ticket, n.commits)
-		return replica.Answer{}, n.notServing()
+		return replica.Answer{}, err
 	}
 	select {
 	case a := <-c.done:
 		return a, nil
 	case <-ctx.Done():
-		return replica.Answer{}, &OutcomeUnknownError{ID: id, Cause: context.Cause(ctx)}
+		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: context.Cause(ctx)}
 	case <-l.done:
 	}
 	select {
 	case a := <-c.done:
 		return a, nil
 	default:
-		return replica.Answer{}, &OutcomeUnknownError{ID: id, Cause: n.notServing()}
+		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: n.notServing()}
 	}
 }
 
@@ -287,6 +294,7 @@ func (n *Node) Status() Status {
 		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
 		Counters: Counters{
 			Committed:       n.counters.committed.Load(),
+			Duplicates:      n.counters.duplicates.Load(),
 			Conflicts:       n.counters.conflicts.Load(),
 			SnapshotsTooOld: n.counters.snapshotsTooOld.Load(),
 			Applied:         n.counters.applied.Load(),

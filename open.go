@@ -38,6 +38,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg.withDefaults(), ended: make(chan struct{})}
 	n.logger = n.cfg.Logger
+	n.early, n.conflicts = newEarly(), newConflictLog()
 	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
 	n.standing.Store(&standing{})
 	lifetime, stop := context.WithCancel(context.Background())

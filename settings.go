@@ -2,6 +2,8 @@ package concordat
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -70,5 +72,42 @@ func groupSettings(s replica.Settings) GroupSettings {
 		HistoryItems: s.Certifier.HistoryItems, HistoryBytes: s.Certifier.HistoryBytes,
 		RangeWrites: s.Certifier.RangeWrites, OutcomeTransactions: s.Outcomes,
 		GTIDAssignmentBlockSize: s.Certifier.BlockSize,
+	}
+}
+
+// GroupSettings returns the group's configuration as this member knows it.
+func (n *Node) GroupSettings() GroupSettings { return groupSettings(n.known().Settings) }
+
+// SetGroupSettings changes the group's configuration, on all members at the
+// same place in the order of transactions, and returns the new one. s must have
+// been made from what [Node.GroupSettings] returned, with its Version: if
+// somebody else changed the settings since then, the error matches
+// [ErrSettings], and nothing happens. Settings that cannot be are an error that
+// matches [ErrInvalid].
+func (n *Node) SetGroupSettings(ctx context.Context, s GroupSettings) (GroupSettings, error) {
+	wish := s.withDefaults().replicated()
+	if err := wish.Check(); err != nil {
+		return GroupSettings{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := n.serving(); err != nil {
+		return GroupSettings{}, err
+	}
+	l := n.life.Load()
+	if l == nil {
+		return GroupSettings{}, n.notServing()
+	}
+	ticket, answer := l.changes.add()
+	defer l.changes.drop(ticket)
+	l.inbox.put(replica.SettingsAsked{Ticket: ticket, Settings: wish})
+	select {
+	case a := <-answer:
+		if !a.Changed {
+			return GroupSettings{}, fmt.Errorf("%w: they are at version %d, the change was made from %d", ErrSettings, a.Settings.Version, s.Version)
+		}
+		return groupSettings(a.Settings), nil
+	case <-ctx.Done():
+		return GroupSettings{}, fmt.Errorf("concordat: no word from the group; the settings may change yet: %w", context.Cause(ctx))
+	case <-l.done:
+		return GroupSettings{}, n.notServing()
 	}
 }

@@ -61,6 +61,7 @@ type Status struct {
 // Counters count since the node was opened.
 type Counters struct {
 	Committed       uint64 // local transactions that committed
+	Duplicates      uint64 // local transactions that had committed before, by their id
 	Conflicts       uint64 // local transactions that conflicted
 	SnapshotsTooOld uint64 // local transactions that began before the history mark
 	Applied         uint64 // transactions applied, of all members

@@ -1,47 +1,109 @@
 package concordat
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gtid"
-	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/running"
 )
 
 // Tx is a transaction on one member. It reads a snapshot of the store and its
 // own writes; what it writes stays in this program's memory until Commit. It
 // is for one goroutine at a time.
 //
-// Isolation is snapshot isolation over the whole group: of two transactions
-// that wrote the same key and of which neither saw the other, one commits.
+// Isolation is over the whole group; see [Isolation] for the levels. A
+// transaction that cannot commit any more, because another one was ordered
+// first, hears of it with its next call: the error is a [ConflictError].
 type Tx struct {
 	node     *Node
 	snapshot applier.Snapshot
 	held     uint64 // log index held in node.snapshots, for one that writes
 	writes   *writeBuffer
 	done     bool
+
+	isolation Isolation
+	id        gtid.UUID
+	wish      gtid.GTID
+	refs      []tableKey
+	reads     readSet // of a serializable one that writes
+
+	// rows and payload are of a program that certifies rows of its own.
+	rows      *certifier.WriteSet
+	rowRanges int // of rows, when composed
+	payload   []byte
+	composed  *certifier.WriteSet // what was broadcast
+
+	running   *running.Transaction[*Tx] // nil for one that only reads
+	doomed    atomic.Pointer[running.Doom]
+	wake      chan struct{} // set and rung under the lock of node.early
+	submitted bool          // the group has it
+	counted   bool          // as one that lost
+	scanErr   error         // why the last Scan did not begin
+	rowItems  [certifier.Kinds]int
+	text      []byte // scratch
 }
 
 // TxOption changes one transaction.
 type TxOption func(*txOptions)
 
-type txOptions struct{ attempts int }
+type txOptions struct {
+	attempts  int
+	isolation Isolation
+	id        gtid.UUID
+	wish      gtid.GTID
+}
 
 // WithMaxAttempts bounds how often Update runs its function. Without it only
 // the context does.
 func WithMaxAttempts(n int) TxOption { return func(o *txOptions) { o.attempts = n } }
 
+// WithIsolation sets the isolation level. The default is Snapshot.
+func WithIsolation(i Isolation) TxOption { return func(o *txOptions) { o.isolation = i } }
+
+// WithID names the transaction: an idempotency key. Of all that are committed
+// under one id, on whatever members, one commits, and each returns that one's
+// GTID; [Node.Outcome] tells what became of it. The group remembers the ids of
+// the last [GroupSettings.OutcomeTransactions]. A transaction that writes
+// nothing commits nothing, and its id is not remembered. Without this option,
+// and with the zero id, an id is drawn.
+func WithID(id gtid.UUID) TxOption { return func(o *txOptions) { o.id = id } }
+
+// WithGTID asks for a GTID, as one does when transactions come from elsewhere
+// with theirs. If it belongs to a transaction that has committed, Commit fails
+// with [ErrGTIDTaken]. Such a transaction is broadcast even when it writes
+// nothing. A GTID that has a tag, and no UUID and number, asks for the group's
+// next one under that tag.
+func WithGTID(g gtid.GTID) TxOption { return func(o *txOptions) { o.wish = g } }
+
+func optionsOf(opts []TxOption) (o txOptions, err error) {
+	for _, opt := range opts {
+		opt(&o)
+	}
+	tagOnly := o.wish.UUID.IsZero() && o.wish.Number == 0 && o.wish.Tag.Valid()
+	if o.wish != (gtid.GTID{}) && !o.wish.Valid() && !tagOnly {
+		return o, fmt.Errorf("%w: GTID %v cannot be one", ErrInvalid, o.wish)
+	}
+	if o.isolation > Serializable {
+		return o, fmt.Errorf("%w: isolation level %d", ErrInvalid, o.isolation)
+	}
+	return o, nil
+}
+
 // Begin begins a transaction that may write. It must be ended by Commit or
 // Rollback: until then the group remembers what it would be certified against.
-func (n *Node) Begin(ctx context.Context) (*Tx, error) {
+func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
+	o, err := optionsOf(opts)
+	if err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -56,12 +118,24 @@ func (n *Node) Begin(ctx context.Context) (*Tx, error) {
 		n.snapshots.release(held)
 		return nil, err
 	}
-	return &Tx{node: n, snapshot: s, held: held, writes: &writeBuffer{}}, nil
+	if o.id.IsZero() {
+		o.id = newTransactionID()
+	}
+	tx := &Tx{
+		node: n, snapshot: s, held: held, writes: &writeBuffer{},
+		isolation: o.isolation, id: o.id, wish: o.wish,
+	}
+	n.early.begin(tx)
+	return tx, nil
 }
 
-// BeginReadOnly begins a transaction that only reads. It must be ended by
-// Rollback or Commit.
-func (n *Node) BeginReadOnly(ctx context.Context) (*Tx, error) {
+// BeginReadOnly begins a transaction that only reads, of which the options
+// change nothing. It must be ended by Rollback or Commit.
+func (n *Node) BeginReadOnly(ctx context.Context, opts ...TxOption) (*Tx, error) {
+	o, err := optionsOf(opts)
+	if err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -73,12 +147,12 @@ func (n *Node) BeginReadOnly(ctx context.Context) (*Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tx{node: n, snapshot: s}, nil
+	return &Tx{node: n, snapshot: s, isolation: o.isolation}, nil
 }
 
 // View runs fn in a read-only transaction.
-func (n *Node) View(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := n.BeginReadOnly(ctx)
+func (n *Node) View(ctx context.Context, fn func(*Tx) error, opts ...TxOption) error {
+	tx, err := n.BeginReadOnly(ctx, opts...)
 	if err != nil {
 		return err
 	}
@@ -91,12 +165,12 @@ func (n *Node) View(ctx context.Context, fn func(*Tx) error) error {
 // visible here, and runs fn again; fn must therefore have no effects but those
 // on its Tx. An error of fn ends it, and nothing happens.
 func (n *Node) Update(ctx context.Context, fn func(*Tx) error, opts ...TxOption) (gtid.GTID, error) {
-	var o txOptions
-	for _, opt := range opts {
-		opt(&o)
+	o, err := optionsOf(opts)
+	if err != nil {
+		return gtid.GTID{}, err
 	}
 	for attempt := 1; ; attempt++ {
-		id, err := n.attempt(ctx, fn)
+		id, err := n.attempt(ctx, fn, opts)
 		if err == nil || !Retryable(err) || attempt == o.attempts {
 			return id, err
 		}
@@ -106,8 +180,8 @@ func (n *Node) Update(ctx context.Context, fn func(*Tx) error, opts ...TxOption)
 	}
 }
 
-func (n *Node) attempt(ctx context.Context, fn func(*Tx) error) (gtid.GTID, error) {
-	tx, err := n.Begin(ctx)
+func (n *Node) attempt(ctx context.Context, fn func(*Tx) error, opts []TxOption) (gtid.GTID, error) {
+	tx, err := n.Begin(ctx, opts...)
 	if err != nil {
 		return gtid.GTID{}, err
 	}
@@ -129,10 +203,7 @@ func (n *Node) waitForWinner(ctx context.Context, refused error, attempt int) er
 			return errors.Join(err, refused)
 		}
 	}
-	if attempt < 3 {
-		return nil
-	}
-	const step, most = time.Millisecond, 100 * time.Millisecond
+	const step, most = 100 * time.Microsecond, 100 * time.Millisecond
 	pause := time.NewTimer(rand.N(min(step<<min(attempt, 10), most)))
 	defer pause.Stop()
 	select {
@@ -141,154 +212,6 @@ func (n *Node) waitForWinner(ctx context.Context, refused error, attempt int) er
 	case <-ctx.Done():
 		return errors.Join(context.Cause(ctx), refused)
 	}
-}
-
-// Snapshot returns the GTIDs of the transactions that this one can see.
-func (tx *Tx) Snapshot() gtid.Set { return tx.snapshot.Position().Executed }
-
-// Get returns the value of a key and whether there is one. The value is the
-// caller's.
-func (tx *Tx) Get(t Table, key []byte) (value []byte, ok bool, err error) {
-	if tx.done {
-		return nil, false, ErrTxDone
-	}
-	if tx.writes != nil {
-		if i := tx.writes.find(t, key); i >= 0 {
-			m := tx.writes.writes[i]
-			return bytes.Clone(m.Value), m.Op == applier.OpPut, nil
-		}
-	}
-	return tx.snapshot.Get(t, key)
-}
-
-// Put sets the value of a key. Both are copied.
-func (tx *Tx) Put(t Table, key, value []byte) error {
-	// One allocation holds both. A nil value is an empty one.
-	both := make([]byte, 0, len(key)+len(value))
-	both = append(append(both, key...), value...)
-	n := len(key)
-	return tx.write(applier.Mutation{Op: applier.OpPut, Table: t, Key: both[:n:n], Value: both[n:]})
-}
-
-// Delete removes a key. There need not be one.
-func (tx *Tx) Delete(t Table, key []byte) error {
-	return tx.write(applier.Mutation{Op: applier.OpDelete, Table: t, Key: bytes.Clone(key)})
-}
-
-func (tx *Tx) write(m applier.Mutation) error {
-	switch {
-	case tx.done:
-		return ErrTxDone
-	case tx.writes == nil:
-		return ErrTxReadOnly
-	}
-	if err := m.Check(); err != nil {
-		kind := ErrInvalid
-		if errors.Is(err, applier.ErrTooLarge) {
-			kind = ErrTooLarge
-		}
-		return fmt.Errorf("%w: %w", kind, err)
-	}
-	if limit := tx.node.cfg.TransactionSizeLimit; !tx.writes.put(m, limit) {
-		return fmt.Errorf("%w: transaction of more than %d bytes (TransactionSizeLimit); split it", ErrTooLarge, limit)
-	}
-	return nil
-}
-
-// Scan yields the pairs with from <= key < to in key order, this transaction's
-// own writes included as they were when the loop began. A nil bound is none.
-// Key and value are valid until the next step. After the loop, Err tells
-// whether it was complete.
-func (tx *Tx) Scan(t Table, from, to []byte) iter.Seq2[[]byte, []byte] {
-	return tx.scan(t, from, to, false)
-}
-
-// ScanReverse is Scan in descending key order.
-func (tx *Tx) ScanReverse(t Table, from, to []byte) iter.Seq2[[]byte, []byte] {
-	return tx.scan(t, from, to, true)
-}
-
-func (tx *Tx) scan(t Table, from, to []byte, reverse bool) iter.Seq2[[]byte, []byte] {
-	return func(yield func([]byte, []byte) bool) {
-		if tx.done {
-			return
-		}
-		var own []applier.Mutation
-		if tx.writes != nil {
-			own = tx.writes.within(t, from, to, reverse)
-		}
-		overlay(tx.snapshot.Scan(t, from, to, reverse), own, reverse)(yield)
-	}
-}
-
-// Err returns what ended the last Scan early, nil if it was complete.
-func (tx *Tx) Err() error {
-	if tx.done {
-		return ErrTxDone
-	}
-	return tx.snapshot.Err()
-}
-
-// Commit ends the transaction. It returns the transaction's GTID once its
-// writes are on the disks of a majority and visible on this member; the zero
-// GTID if there were none. See the package's errors for what else can happen.
-// When ctx ends while the group decides, the error matches ErrOutcomeUnknown.
-func (tx *Tx) Commit(ctx context.Context) (gtid.GTID, error) {
-	if tx.done {
-		return gtid.GTID{}, ErrTxDone
-	}
-	defer func() { _ = tx.Rollback() }()
-	if err := ctx.Err(); err != nil {
-		return gtid.GTID{}, err
-	}
-	if tx.writes == nil || len(tx.writes.writes) == 0 {
-		return gtid.GTID{}, nil
-	}
-	id := newTransactionID()
-	message, err := tx.message(id)
-	if err != nil {
-		return gtid.GTID{}, err
-	}
-	answer, err := tx.node.commit(ctx, id, message)
-	if err != nil {
-		return gtid.GTID{}, err
-	}
-	return tx.verdict(answer.Verdict)
-}
-
-// message encodes the transaction once, in the form in which it stays.
-func (tx *Tx) message(id gtid.UUID) ([]byte, error) {
-	w := tx.writes
-	const head = 96 // id, a small GTID set and lengths
-	message, err := replica.AppendTransaction(make([]byte, 0, head+w.bytes), &replica.Header{ID: id, Snapshot: tx.Snapshot()}, w.writeSet(), nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range w.writes {
-		message = applier.AppendMutation(message, m)
-	}
-	if limit := tx.node.cfg.TransactionSizeLimit; len(message) > limit {
-		return nil, fmt.Errorf("%w: transaction of %d bytes, the limit is %d (TransactionSizeLimit); split it", ErrTooLarge, len(message), limit)
-	}
-	return message, nil
-}
-
-func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
-	n := tx.node
-	switch v.Outcome {
-	case certifier.Certified:
-		n.counters.committed.Add(1)
-		return v.GTID, nil
-	case certifier.Conflict:
-		n.counters.conflicts.Add(1)
-		m := tx.writes.writes[v.Clash.Item]
-		return gtid.GTID{}, &ConflictError{Table: m.Table, Key: m.Key, Winner: v.Clash.Winner}
-	case certifier.SnapshotTooOld:
-		n.counters.snapshotsTooOld.Add(1)
-		return gtid.GTID{}, ErrSnapshotTooOld
-	case certifier.Exhausted, certifier.GTIDTaken, certifier.Duplicate:
-	}
-	return gtid.GTID{}, fmt.Errorf("%w: %s: a new group is needed", ErrFailed, v.Outcome)
 }
 
 // Rollback ends the transaction without effect. After Commit it does nothing,
@@ -300,6 +223,9 @@ func (tx *Tx) Rollback() error {
 	tx.done = true
 	if tx.writes != nil {
 		tx.node.snapshots.release(tx.held)
+		if !tx.submitted {
+			tx.node.early.end(tx.running)
+		}
 	}
 	return tx.snapshot.Close()
 }

@@ -44,6 +44,10 @@ type WriteSet struct {
 	err    error
 }
 
+// Add notes that the transaction does k, which must be a kind, with the row
+// with this key: it is Write, Delta, Reference or Read by name.
+func (w *WriteSet) Add(k Kind, x Index, parts ...Part) bool { return w.add(k, x, parts) }
+
 // Write notes that a row with this key was inserted, changed or deleted. A key
 // with a NULL part adds nothing, and false is returned.
 func (w *WriteSet) Write(x Index, parts ...Part) bool { return w.add(Write, x, parts) }
@@ -104,6 +108,21 @@ func (w *WriteSet) Len() int {
 		n += len(w.items[k])
 	}
 	return n
+}
+
+// Ranges is the number of scanned ranges.
+func (w *WriteSet) Ranges() int { return w.count }
+
+// Count is the number of items of a kind.
+func (w *WriteSet) Count(k Kind) int { return len(w.items[k]) }
+
+// Kind returns the kind of the i-th item of the encoded write set, and how many
+// of that kind come before it.
+func (w *WriteSet) Kind(i int) (k Kind, nth int) {
+	for ; k < Read && i >= len(w.items[k]); k++ {
+		i -= len(w.items[k])
+	}
+	return k, i
 }
 
 // Size is about how many bytes the encoding takes.

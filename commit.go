@@ -1,0 +1,159 @@
+package concordat
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+)
+
+// touches yields what the transaction touched, by kind, in the order in which
+// the write set holds it behind the program's own rows.
+func (tx *Tx) touches() iter.Seq2[certifier.Kind, tableKey] {
+	return func(yield func(certifier.Kind, tableKey) bool) {
+		for i := range tx.writes.writes {
+			m := &tx.writes.writes[i]
+			kind := certifier.Write
+			if m.Op == applier.OpAdd {
+				kind = certifier.Delta
+			}
+			if !yield(kind, tableKey{m.Table, m.Key}) {
+				return
+			}
+		}
+		for _, k := range tx.refs {
+			if !yield(certifier.Reference, k) {
+				return
+			}
+		}
+		for _, k := range tx.reads.points {
+			if !yield(certifier.Read, k) {
+				return
+			}
+		}
+	}
+}
+
+// touched returns the key that was touched as the nth of its kind.
+func (tx *Tx) touched(kind certifier.Kind, nth int) (tableKey, bool) {
+	if tx.rows != nil {
+		nth -= tx.rowItems[kind]
+	}
+	for k, key := range tx.touches() {
+		if k != kind {
+			continue
+		}
+		if nth == 0 {
+			return key, true
+		}
+		nth--
+	}
+	return tableKey{}, false
+}
+
+// compose makes the write set.
+func (tx *Tx) compose() {
+	ws := &certifier.WriteSet{}
+	if tx.rows != nil {
+		ws = tx.rows
+		tx.rowRanges = ws.Ranges()
+		for kind := range certifier.Kind(certifier.Kinds) {
+			tx.rowItems[kind] = ws.Count(kind)
+		}
+	}
+	for kind, k := range tx.touches() {
+		x := certifier.Index{Name: certifier.PrimaryIndex, Schema: k.table.Schema, Table: k.table.Name}
+		ws.Add(kind, x, certifier.Bytes(k.key))
+	}
+	for _, r := range tx.reads.ranges {
+		x := certifier.Index{Name: certifier.PrimaryIndex, Schema: r.table.Schema, Table: r.table.Name}
+		ws.Range(x, bound(r.from), bound(r.to))
+	}
+	tx.composed = ws
+}
+
+func bound(key []byte) []certifier.Part {
+	if key == nil {
+		return nil
+	}
+	return []certifier.Part{certifier.Bytes(key)}
+}
+
+// writesNothing reports whether there is nothing that the group should know.
+func (tx *Tx) writesNothing() bool {
+	return tx.writes == nil || len(tx.writes.writes) == 0 && tx.payload == nil && tx.wish == gtid.GTID{}
+}
+
+// Commit ends the transaction. It returns the transaction's GTID once its
+// writes are on the disks of a majority and visible on this member; the zero
+// GTID if there were none. See the package's errors for what else can happen.
+// When ctx ends while the group decides, the error matches ErrOutcomeUnknown.
+func (tx *Tx) Commit(ctx context.Context) (gtid.GTID, error) {
+	if tx.done {
+		return gtid.GTID{}, ErrTxDone
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := tx.usable(); err != nil {
+		return gtid.GTID{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return gtid.GTID{}, err
+	}
+	if tx.writesNothing() {
+		return gtid.GTID{}, nil
+	}
+	message, err := tx.message()
+	if err != nil {
+		return gtid.GTID{}, err
+	}
+	answer, err := tx.node.commit(ctx, tx, message)
+	if err != nil {
+		return gtid.GTID{}, err
+	}
+	return tx.verdict(answer.Verdict)
+}
+
+// message encodes the transaction once, in the form in which it stays.
+func (tx *Tx) message() ([]byte, error) {
+	w := tx.writes
+	tx.compose()
+	const head = 96 // id, a small GTID set and lengths
+	size := head + w.bytes + tx.composed.Size() + len(tx.payload)
+	header := replica.Header{ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish}
+	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	for i := range w.writes {
+		message = applier.AppendMutation(message, w.writes[i])
+	}
+	if limit := tx.node.cfg.TransactionSizeLimit; len(message) > limit {
+		return nil, fmt.Errorf("%w: transaction of %d bytes, the limit is %d (TransactionSizeLimit); split it", ErrTooLarge, len(message), limit)
+	}
+	return message, nil
+}
+
+func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
+	n := tx.node
+	switch v.Outcome {
+	case certifier.Certified:
+		n.counters.committed.Add(1)
+		return v.GTID, nil
+	case certifier.Duplicate:
+		n.counters.duplicates.Add(1)
+		return v.GTID, nil
+	case certifier.Conflict:
+		return gtid.GTID{}, tx.lost(tx.clashError(&v.Clash))
+	case certifier.SnapshotTooOld:
+		n.counters.snapshotsTooOld.Add(1)
+	case certifier.GTIDTaken:
+		return gtid.GTID{}, fmt.Errorf("%w: %v", ErrGTIDTaken, tx.wish)
+	case certifier.Exhausted:
+	}
+	return gtid.GTID{}, refusal(v.Outcome)
+}
+
