@@ -59,9 +59,11 @@ var house = []room{
 		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome"}, core...),
 		others: []string{raft, protobuf},
 	},
+	{dir: "internal/contention", pure: true, ours: []string{"gtid", "certifier"}},
+	{dir: "internal/running", pure: true, ours: []string{"gtid", "certifier", "internal/queue"}},
 	{
 		dir:    ".",
-		ours:   append([]string{"internal/replica", "internal/outcome", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
+		ours:   append([]string{"internal/replica", "internal/contention", "internal/running", "internal/outcome", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
 	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto"}, others: []string{anything}},
