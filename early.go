@@ -2,6 +2,7 @@ package concordat
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/concordatdb/concordat/certifier"
@@ -15,7 +16,9 @@ type early struct {
 	registry *running.Registry[*Tx]
 }
 
-func newEarly() *early { return &early{registry: running.New[*Tx](running.DefaultWindow)} }
+func newEarly() *early {
+	return &early{registry: running.New[*Tx](running.DefaultWindow, rand.Uint64())}
+}
 
 func (e *early) begin(tx *Tx) {
 	e.mu.Lock()
