@@ -100,6 +100,33 @@ func TestHeldBack(t *testing.T) {
 	}
 }
 
+// TestFirstRival lets one wait for the first of several on their way, whatever
+// the order in which they touched.
+func TestFirstRival(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {1, 0, 2}, {2, 1, 0}} {
+		r := New[int](DefaultWindow, seed)
+		var rivals []*Transaction[int]
+		for i := range order {
+			rivals = append(rivals, r.Begin(0, i))
+			r.Touch(rivals[i], 1, certifier.Delta)
+		}
+		tx := r.Begin(0, 3)
+		r.Touch(tx, 1, certifier.Write)
+		for _, i := range order {
+			r.Submit(rivals[i])
+		}
+		for _, i := range order {
+			if wait, _ := r.Submit(tx); wait != rivals[i] {
+				t.Fatalf("order %v: waits for %v, want %d", order, wait, i)
+			}
+			r.End(rivals[i])
+		}
+		if wait, doom := r.Submit(tx); wait != nil || doom != nil {
+			t.Errorf("order %v: waits for %v, doom %v", order, wait, doom)
+		}
+	}
+}
+
 // TestOnItsWayIsNotDoomed leaves the verdict to the group.
 func TestOnItsWayIsNotDoomed(t *testing.T) {
 	r := New[string](DefaultWindow, seed)
