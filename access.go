@@ -314,4 +314,3 @@ func (tx *Tx) SetPayload(payload []byte) error {
 	tx.payload = append(make([]byte, 0, len(payload)), payload...)
 	return nil
 }
-

@@ -156,4 +156,3 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 	}
 	return gtid.GTID{}, refusal(v.Outcome)
 }
-

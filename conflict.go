@@ -60,14 +60,27 @@ var verbs = [certifier.Kinds]string{
 func (e *ConflictError) Error() string {
 	what := fmt.Sprintf("%s key %q", e.Table, e.Key)
 	switch {
-	case e.Range:
-		what = fmt.Sprintf("%s keys from %q to %q", e.Table, e.From, e.To)
 	case e.Table == Table{}:
 		what = "a row of the program's own"
+	case e.Range:
+		what = fmt.Sprintf("%s %s", e.Table, rangeText(e.From, e.To))
 	}
 	return fmt.Sprintf("concordat: conflict on %s: this transaction %s it, and %s of member %s, which it had not seen, %s it %v ago; "+
 		"run it again once that one is visible",
 		what, verbs[e.Incoming&3], e.Winner, e.Member, verbs[e.Earlier&3], e.Age.Round(time.Microsecond))
+}
+
+// rangeText names the keys from <= key < to, where nil is no bound.
+func rangeText(from, to []byte) string {
+	switch {
+	case from == nil && to == nil:
+		return "all keys"
+	case to == nil:
+		return fmt.Sprintf("keys from %q on", from)
+	case from == nil:
+		return fmt.Sprintf("keys before %q", to)
+	}
+	return fmt.Sprintf("keys from %q to %q", from, to)
 }
 
 // Is reports whether target is ErrConflict.

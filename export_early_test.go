@@ -1,0 +1,14 @@
+package concordat
+
+// JudgedByGroup keeps a transaction that has touched nothing yet from losing
+// early: only certification can refuse it.
+func JudgedByGroup(tx *Tx) { tx.node.early.end(tx.running) }
+
+// AskedToGo reports whether Commit has asked to broadcast the transaction, and
+// whether that was done: one that has asked in vain is held back.
+func AskedToGo(tx *Tx) (asked, gone bool) {
+	e := tx.node.early
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return tx.wake != nil, tx.submitted
+}
