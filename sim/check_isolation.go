@@ -30,7 +30,7 @@ func (c *isolation) read(by string, s *submission) string {
 	}
 	sum, balances := int64(0), 0
 	for _, r := range s.reads {
-		want, _ := decodeValue(c.history.state.read(r.key, s.seen))
+		want, _ := r.key.decode(c.history.state.read(r.key, s.seen))
 		if r.value != want {
 			return fmt.Sprintf("%s shows in %s, after %d transactions, number %d by %s; it must be number %d by %s",
 				by, r.key, s.seen, r.value.number, r.value.writer, want.number, want.writer)
@@ -59,17 +59,18 @@ func (c *isolation) delivered(by string, e, first *entry) string {
 		return ""
 	}
 	for _, j := range e.judged {
-		s := c.history.submits[j.id]
+		s := c.history.submits[j.attempt()]
 		if s == nil || j.verdict.Outcome != certifier.Certified {
 			continue
 		}
 		for _, r := range s.reads {
-			if s.wrote(r.key) && c.last[r.key] != r.value.writer {
+			if r.key.space != sums && s.wrote(r.key) && c.last[r.key] != r.value.writer {
 				return fmt.Sprintf("%s at %d: the update of %s by %s is lost to %s, who had read what %s wrote",
 					by, e.index, r.key, c.last[r.key], s.id, r.value.writer)
 			}
 		}
-		for _, w := range s.writes {
+		for i := range s.writes {
+			w := &s.writes[i]
 			c.last[w.key] = s.id
 			if w.bytes == nil {
 				c.last[w.key] = replica.TransactionID{}

@@ -48,18 +48,16 @@ func (c *integrity) delivered(by string, e, first *entry) string {
 		return ""
 	}
 	for i, j := range e.judged {
-		s := c.history.submits[j.id]
+		s := c.history.submits[j.attempt()]
 		switch {
 		case s == nil:
-			return fmt.Sprintf("%s delivers at %d transaction %s, which nobody submitted", by, e.index, j.id)
-		case s.origin != j.origin || s.session != j.session:
-			return fmt.Sprintf("%s delivers at %d transaction %s of session %x/%d as one of %x/%d",
-				by, e.index, j.id, s.origin, s.session, j.origin, j.session)
+			return fmt.Sprintf("%s delivers at %d transaction %s, which session %x/%d did not submit",
+				by, e.index, j.id, j.origin, j.session)
 		case s.index != 0:
 			return fmt.Sprintf("%s delivers at %d transaction %s, which was delivered at %d", by, e.index, j.id, s.index)
 		}
 		for _, k := range e.judged[:i] {
-			if k.id == j.id {
+			if k.attempt() == j.attempt() {
 				return fmt.Sprintf("%s delivers transaction %s twice at %d", by, j.id, e.index)
 			}
 		}
@@ -87,7 +85,7 @@ func (c *order) delivered(by string, e, first *entry) string {
 		return ""
 	}
 	for _, j := range e.judged {
-		s := c.history.submits[j.id]
+		s := c.history.submits[j.attempt()]
 		if s == nil {
 			continue // a violation of P2
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outcome"
 	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/sim/simdisk"
 )
@@ -42,6 +43,21 @@ func (r *record) submits(n uint64, keys ...int) *submission {
 	}
 	r.submit(s)
 	return s
+}
+
+// adds lets a client that has seen the first n transactions add 5 to a sum.
+func (r *record) adds(n uint64, k int) *submission {
+	s := r.submits(n)
+	s.writes = []write{{key: key{sums, k}, delta: true, add: 5}}
+	return s
+}
+
+// again lets another member submit a transaction once more.
+func (r *record) again(s *submission) *submission {
+	twin := *s
+	twin.origin, twin.order, twin.index, twin.commit = 2, 1, 0, 0
+	r.submit(&twin)
+	return &twin
 }
 
 func (r *record) set(n uint64) gtid.Set {
@@ -113,6 +129,7 @@ var breaches = []struct {
 	{"P3", "an earlier session after a later one", func(r *record) {
 		old, young := r.submits(0, 1), r.submits(0, 2)
 		young.session, young.order = 2, 1
+		r.history.submits[young.attempt()] = young
 		r.deliver("m0", r.entry(1, 1, judge(young, r.certified(1, 0))))
 		r.deliver("m0", r.entry(2, 2, judge(old, r.certified(2, 0))))
 	}},
@@ -151,6 +168,45 @@ var breaches = []struct {
 	{"P4", "an interval that is too wide", func(r *record) {
 		r.honest()
 		r.deliver("m0", r.entry(2, 2, judge(r.submits(1, 1), r.certified(2, 0))))
+	}},
+	{"P4", "an id committed twice", func(r *record) {
+		s := r.honest()
+		r.deliver("m0", r.entry(2, 2, judge(r.again(s), r.certified(2, 1))))
+	}},
+	{"P4", "a duplicate of nothing", func(r *record) {
+		v := certifier.Verdict{Outcome: certifier.Duplicate, GTID: gtid.GTID{UUID: r.group, Number: 1}}
+		r.deliver("m0", r.entry(1, 0, judge(r.submits(0, 1), v)))
+	}},
+	{"P4", "a duplicate of another", func(r *record) {
+		s := r.honest()
+		r.deliver("m0", r.entry(2, 2, judge(r.submits(1, 2), r.certified(2, 0))))
+		v := certifier.Verdict{Outcome: certifier.Duplicate, GTID: gtid.GTID{UUID: r.group, Number: 2}}
+		r.deliver("m0", r.entry(3, 2, judge(r.again(s), v)))
+	}},
+	{"P4", "a phantom certified", func(r *record) {
+		r.honest()
+		s := r.submits(0, 9)
+		s.serializable, s.scans = true, []scan{{space: registers, from: 1, to: 2}}
+		r.deliver("m0", r.entry(2, 2, judge(s, r.certified(2, 0))))
+	}},
+	{"P4", "a read that was overtaken certified", func(r *record) {
+		r.honest()
+		s := r.submits(0, 9)
+		s.serializable, s.reads = true, []read{{key: key{registers, 1}}}
+		r.deliver("m0", r.entry(2, 2, judge(s, r.certified(2, 0))))
+	}},
+	{"P4", "additions refused for each other", func(r *record) {
+		r.deliver("m0", r.entry(1, 1, judge(r.adds(0, 3), r.certified(1, 0))))
+		v := certifier.Verdict{Outcome: certifier.Conflict, Clash: certifier.Clash{
+			Range: -1, Incoming: certifier.Delta, Earlier: certifier.Delta, Winner: gtid.GTID{UUID: r.group, Number: 1}, Sequence: 1,
+		}}
+		r.deliver("m0", r.entry(2, 1, judge(r.adds(0, 3), v)))
+	}},
+	{"P4", "an addition over a write that it has not seen", func(r *record) {
+		s := r.submits(0)
+		s.writes = []write{{key: key{sums, 3}, bytes: applier.AppendCounter(nil, 1<<resetBits)}}
+		r.deliver("m0", r.entry(1, 1, judge(s, r.certified(1, 0))))
+		r.deliver("m0", r.entry(2, 2, judge(r.adds(0, 3), r.certified(2, 1))))
 	}},
 	{"P5", "another digest", func(r *record) {
 		r.honest()
@@ -200,6 +256,21 @@ var breaches = []struct {
 		look.reads = []read{{key: key{accounts, 0}, value: value{writer: s.id, number: startBalance + 5}}}
 		r.reads(look)
 	}},
+	{"P7", "a read that belongs to no snapshot", func(r *record) {
+		first := r.honest()
+		s := r.submits(1, 2) // says that it saw the first, but read as if not
+		s.reads = []read{{key: key{registers, 1}}}
+		r.deliver("m0", r.entry(2, 2, judge(s, r.certified(2, 0))))
+		r.ends(r.engine(first, s))
+	}},
+	{"P7", "an addition that a reader misses", func(r *record) {
+		first := r.adds(0, 3)
+		r.deliver("m0", r.entry(1, 1, judge(first, r.certified(1, 0))))
+		s := r.submits(1, 2)
+		s.reads = []read{{key: key{sums, 3}, found: true, value: value{number: 4}}}
+		r.deliver("m0", r.entry(2, 2, judge(s, r.certified(2, 0))))
+		r.ends(r.engine(first, s))
+	}},
 	{"P7", "a lost update", func(r *record) {
 		r.honest()
 		s := r.submits(1, 1) // says that it saw the first, but read as if not
@@ -227,6 +298,49 @@ func TestCheckers(t *testing.T) {
 	}
 }
 
+// TestOutcomeChecker checks that an answer about an id is held against what was
+// delivered.
+func TestOutcomeChecker(t *testing.T) {
+	r := newRecord(t)
+	s := r.honest()
+	right := replica.OutcomeAnswer{
+		Known: true, Until: 1, Fate: outcome.Fate{Committed: true, GTID: gtid.GTID{UUID: r.group, Number: 1}, Index: 1},
+	}
+	stranger := replica.TransactionID{77}
+	if text := r.oracle.outcome(s.id, right) + r.oracle.outcome(stranger, replica.OutcomeAnswer{Until: 1}) +
+		r.oracle.outcome(s.id, replica.OutcomeAnswer{}); text != "" {
+		t.Errorf("right answers: %s", text)
+	}
+	elsewhere, refused := right, right
+	elsewhere.Fate.Index = 2
+	refused.Fate = outcome.Fate{Reason: 2, Index: 1}
+	for what, wrong := range map[string]replica.OutcomeAnswer{
+		"forgotten": {Until: 1}, "elsewhere": elsewhere, "refused": refused, "of the future": {Known: true, Until: 9, Fate: right.Fate},
+	} {
+		if r.oracle.outcome(s.id, wrong) == "" {
+			t.Errorf("%s: not noticed", what)
+		}
+	}
+	if r.oracle.outcome(stranger, right) == "" {
+		t.Error("a fate of nobody was not noticed")
+	}
+}
+
+// TestGrowthChecker checks that a history beyond its limit is noticed, unless
+// its growth is still on its way to a mark.
+func TestGrowthChecker(t *testing.T) {
+	g := growth{limit: 100}
+	for i := range 10 {
+		g.certified(int64(i)*second, 2*second, 1000)
+	}
+	if text := g.check(100 + 3000 + historySlack); text != "" {
+		t.Errorf("within: %s", text)
+	}
+	if g.check(100+4000+historySlack) == "" {
+		t.Error("beyond: not noticed")
+	}
+}
+
 func (r *record) shows(at applier.Position, digest applier.Digest) {
 	r.tell(func(c checker) string { return c.applied("m1", at, digest) })
 }
@@ -246,9 +360,8 @@ func (r *record) engine(ss ...*submission) *simdisk.Engine {
 	b := applier.Batch{To: applier.Position{Index: 1, Executed: r.set(1)}}
 	for _, s := range ss {
 		var payload []byte
-		for _, w := range s.writes {
-			m := applier.Mutation{Op: applier.OpPut, Table: tables[w.key.space], Key: w.key.bytes(), Value: w.bytes}
-			payload = applier.AppendMutation(payload, m)
+		for i := range s.writes {
+			payload = applier.AppendMutation(payload, s.writes[i].mutation())
 		}
 		b.Transactions = append(b.Transactions, applier.Transaction{Payload: payload})
 	}

@@ -1,8 +1,6 @@
 package sim
 
 import (
-	"encoding/binary"
-
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -56,10 +54,13 @@ func (c *client) transact() {
 	c.snapshot = snapshot
 	s := &submission{id: w.uuid(), origin: c.run.raftID, session: c.run.session, snapshot: snapshot.Position()}
 	s.seen = s.snapshot.Executed.Count()
-	c.current = s
+	w.history.number(s)
 	work := &w.plan.work
-	if chance(w.rand, work.marks) {
-		c.mark(s)
+	s.serializable = chance(w.rand, work.serializable)
+	c.current = s
+	c.meddle(s)
+	if chance(w.rand, work.again) && c.again() {
+		return
 	}
 	readOnly := chance(w.rand, work.reads)
 	if readOnly {
@@ -70,6 +71,7 @@ func (c *client) transact() {
 	w.history.tell(func(k checker) string { return k.read(c.member.name, s) })
 	if readOnly {
 		w.report.ReadOnly++
+		w.history.looks = append(w.history.looks, s)
 		c.release()
 		c.think()
 		return
@@ -81,70 +83,6 @@ func (c *client) transact() {
 	c.run.after(took.draw(w.rand), c.commit)
 }
 
-// look reads every account.
-func (c *client) look(s *submission) {
-	for n := range c.member.world.plan.work.accounts {
-		c.read(s, key{accounts, n})
-	}
-}
-
-// work chooses what the transaction does.
-func (c *client) work(s *submission) {
-	w := c.member.world
-	work := &w.plan.work
-	padding := 0
-	if chance(w.rand, work.big) {
-		padding = int(work.bigBytes.draw(w.rand))
-	}
-	switch w.rand.IntN(4) {
-	case 0: // move money
-		from := w.rand.IntN(work.accounts)
-		to := (from + 1 + w.rand.IntN(work.accounts-1)) % work.accounts
-		amount := 1 + w.rand.Int64N(50)
-		c.write(s, key{accounts, from}, c.read(s, key{accounts, from}).balance()-amount, padding)
-		c.write(s, key{accounts, to}, c.read(s, key{accounts, to}).balance()+amount, padding)
-	case 1: // count
-		k := key{counters, w.rand.IntN(work.hot)}
-		c.write(s, k, c.read(s, k).number+1, padding)
-	default: // change some registers, one of them perhaps unread
-		first := w.rand.IntN(work.cold)
-		for i := range 1 + w.rand.IntN(3) {
-			k := key{registers, (first + i*7) % work.cold}
-			if i > 0 && s.wrote(k) {
-				continue
-			}
-			number := int64(i)
-			if w.rand.IntN(4) > 0 {
-				number += c.read(s, k).number
-			}
-			if w.rand.IntN(10) == 0 {
-				s.writes = append(s.writes, write{key: k})
-			} else {
-				c.write(s, k, number, padding)
-			}
-		}
-	}
-}
-
-func (c *client) read(s *submission, k key) value {
-	b, ok, err := c.snapshot.Get(tables[k.space], k.bytes())
-	if err != nil {
-		c.member.world.violate("engine", "%s cannot read %s: %v", c.member.name, k, err)
-	}
-	v := value{}
-	if ok {
-		if v, ok = decodeValue(b); !ok {
-			c.member.world.violate("P6", "%s shows %x in %s, which nobody wrote", c.member.name, b, k)
-		}
-	}
-	s.reads = append(s.reads, read{key: k, value: v})
-	return v
-}
-
-func (c *client) write(s *submission, k key, number int64, padding int) {
-	s.writes = append(s.writes, write{key: k, bytes: value{writer: s.id, number: number}.encode(padding)})
-}
-
 // commit hands the transaction to the member.
 func (c *client) commit() {
 	w, s := c.member.world, c.current
@@ -154,26 +92,35 @@ func (c *client) commit() {
 		return
 	}
 	ws := &certifier.WriteSet{}
+	for _, it := range s.items() {
+		ws.Add(it.kind, it.key.index(), certifier.Bytes(it.key.bytes()))
+	}
+	for _, sc := range s.ranges() {
+		from, to := key{n: sc.from}.bytes(), key{n: sc.to}.bytes()
+		ws.Range(sc.space.index(), []certifier.Part{certifier.Bytes(from)}, []certifier.Part{certifier.Bytes(to)})
+	}
 	var payload []byte
-	for _, wr := range s.writes {
-		ws.Write(wr.key.index(), certifier.Bytes(wr.key.bytes()))
-		m := applier.Mutation{Op: applier.OpDelete, Table: tables[wr.key.space], Key: wr.key.bytes()}
-		if wr.bytes != nil {
-			m.Op, m.Value = applier.OpPut, wr.bytes
-		}
-		payload = applier.AppendMutation(payload, m)
+	for i := range s.writes {
+		payload = applier.AppendMutation(payload, s.writes[i].mutation())
 	}
 	message, err := replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed}, ws, payload)
 	if err != nil {
 		w.violate("panic", "%s: %v", c.member.name, err)
 		return
 	}
+	s.message = message
+	c.submit()
+}
+
+// submit broadcasts the current submission.
+func (c *client) submit() {
+	w, s := c.member.world, c.current
 	c.run.orders++
 	s.order = c.run.orders
 	w.history.submit(s)
 	ticket := w.ticket()
 	c.run.calls[ticket] = c
-	c.run.tell(replica.Submitted{Ticket: ticket, Message: message})
+	c.run.tell(replica.Submitted{Ticket: ticket, Message: s.message})
 }
 
 // answer hands an answer to the client that waits for it.
@@ -186,19 +133,11 @@ func (r *run) answer(a replica.Answer) {
 	}
 	delete(r.calls, a.Ticket)
 	s, at := c.current, r.member.engine.Position()
-	s.acked = a.Verdict.Outcome == certifier.Certified
+	s.acked = a.Verdict.Outcome == certifier.Certified || a.Verdict.Outcome == certifier.Duplicate
 	w.trace.answer(w, r.member, a)
 	w.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
 	c.release()
 	c.think()
-}
-
-// mark forgets history in the name of this member, at an index that nobody
-// would choose. Any number of marks by anybody must do no harm, and a mark
-// between two places where it can fall must fall on the earlier one.
-func (c *client) mark(s *submission) {
-	message := binary.AppendUvarint([]byte{markKind}, c.member.world.rand.Uint64N(s.snapshot.Index+1))
-	c.run.tell(replica.Submitted{Ticket: c.member.world.ticket(), Message: message})
 }
 
 // release ends the transaction.

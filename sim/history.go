@@ -27,6 +27,7 @@ const (
 	accounts  space = iota // balances, of which the sum stays the same
 	counters               // few keys, each counting its updates
 	registers              // many keys
+	sums                   // counters that are added to
 	spaces
 )
 
@@ -34,14 +35,17 @@ var tables = [spaces]applier.Table{
 	accounts:  {Schema: "sim", Name: "accounts"},
 	counters:  {Schema: "sim", Name: "counters"},
 	registers: {Schema: "sim", Name: "registers"},
+	sums:      {Schema: "sim", Name: "sums"},
 }
 
 func (k key) bytes() []byte { return binary.BigEndian.AppendUint32(nil, uint32(k.n)) }
 
 func (k key) String() string { return fmt.Sprintf("%s/%d", tables[k.space].Name, k.n) }
 
-func (k key) index() certifier.Index {
-	t := tables[k.space]
+func (k key) index() certifier.Index { return k.space.index() }
+
+func (s space) index() certifier.Index {
+	t := tables[s]
 	return certifier.Index{Name: certifier.PrimaryIndex, Schema: t.Schema, Table: t.Name}
 }
 
@@ -49,8 +53,9 @@ func (k key) index() certifier.Index {
 //
 //	value := id(16) number(8, big-endian) padding
 type value struct {
-	writer replica.TransactionID // zero for a key that does not exist
+	writer replica.TransactionID // zero for a key that does not exist, and for a sum
 	number int64
+	put    int // of a sum, the number of the transaction that put it
 }
 
 func (v value) encode(padding int) []byte {
@@ -68,16 +73,65 @@ func decodeValue(b []byte) (v value, ok bool) {
 	return v, true
 }
 
+// resetBits is how far the number of the one who put a sum stands above what
+// was added to it since: less than half of 1<<resetBits, up or down.
+const resetBits = 32
+
+// decodeSum takes a sum apart into who put it, by its number among all that
+// were submitted, 0 for nobody, and what was added since.
+func decodeSum(b []byte) (v value, ok bool) {
+	n, ok := applier.DecodeCounter(b)
+	v.put = int((n + 1<<(resetBits-1)) >> resetBits)
+	v.number = n - int64(v.put)<<resetBits
+	return v, ok
+}
+
+func (k key) decode(b []byte) (v value, ok bool) {
+	if k.space == sums {
+		return decodeSum(b)
+	}
+	return decodeValue(b)
+}
+
 // read is what a transaction saw of one key.
 type read struct {
 	key   key
 	value value
+	found bool
+}
+
+// scan is what a transaction saw of the keys from <= n < to of a table.
+type scan struct {
+	space    space
+	from, to int
+	found    []read
 }
 
 // write is what a transaction does to one key.
 type write struct {
 	key   key
-	bytes []byte // nil to delete the key
+	bytes []byte // nil to delete the key, or to add
+	delta bool
+	add   int64
+}
+
+// kind is how the write is certified.
+func (w *write) kind() certifier.Kind {
+	if w.delta {
+		return certifier.Delta
+	}
+	return certifier.Write
+}
+
+func (w *write) mutation() applier.Mutation {
+	m := applier.Mutation{Op: applier.OpDelete, Table: tables[w.key.space], Key: w.key.bytes()}
+	switch {
+	case w.delta:
+		m.Op, m.Delta = applier.OpAdd, w.add
+	case w.bytes != nil:
+		m.Op, m.Value = applier.OpPut, w.bytes
+	}
+	return m
 }
 
 // submission is a transaction as its client knows it.
@@ -89,11 +143,19 @@ type submission struct {
 	snapshot applier.Position
 	seen     uint64 // certified transactions in the snapshot
 	reads    []read
+	scans    []scan
 	writes   []write
+	refs     []key
 
-	index uint64 // log index of its delivery, 0 before
-	acked bool   // its caller was told that it committed
-	lost  bool   // its caller was told that nobody knows
+	serializable bool
+	number       int    // among all that were submitted, from 1
+	message      []byte // as it was broadcast
+	again        bool   // it is an earlier one, sent once more under its id
+
+	index  uint64 // log index of its delivery, 0 before
+	commit int    // its place among the certified, 0 for none
+	acked  bool   // its caller was told that it committed
+	lost   bool   // its caller was told that nobody knows
 }
 
 // judged is one transaction in a log entry, as a member judged it.
@@ -145,8 +207,14 @@ func (indifferent) answered(string, *submission, replica.Answer, applier.Positio
 // history is the complete record of a world, and hands it to the checkers.
 type history struct {
 	group    gtid.UUID
-	submits  map[replica.TransactionID]*submission
+	submits  map[attempt]*submission
 	ordered  []*submission
+	looks    []*submission // that only read
+	numbered []*submission
+	oracle   *oracle
+	growth   growth
+	now      func() int64
+	markTime int64    // within which a mark is proposed and delivered
 	entries  []*entry // by log index, from 1, as first delivered
 	state    reference
 	checkers []checker
@@ -159,21 +227,24 @@ type history struct {
 func newHistory(group gtid.UUID, reached *marked, violate func(promise, format string, args ...any)) *history {
 	h := &history{
 		group:   group,
-		submits: map[replica.TransactionID]*submission{},
+		submits: map[attempt]*submission{},
 		state:   newReference(),
 		violate: violate,
 		reached: reached,
 		frames:  map[frameName]bool{},
+		now:     func() int64 { return 0 },
 	}
+	h.oracle = newOracle(h)
 	h.checkers = []checker{
 		&agreement{},
 		&integrity{history: h},
 		&order{history: h, sessions: map[uint64]*session{}},
 		&sameVerdict{},
-		newOracle(h),
+		h.oracle,
 		&sameState{history: h},
 		&durability{history: h},
 		&isolation{history: h, last: map[key]replica.TransactionID{}},
+		&anomalies{history: h},
 	}
 	return h
 }
@@ -195,8 +266,25 @@ func (h *history) tell(ask func(c checker) string) {
 	}
 }
 
+// attempt names one submission. The same transaction may be sent again from
+// elsewhere under its id.
+type attempt struct {
+	id              replica.TransactionID
+	origin, session uint64
+}
+
+func (s *submission) attempt() attempt { return attempt{s.id, s.origin, s.session} }
+
+func (j *judged) attempt() attempt { return attempt{j.id, j.origin, j.session} }
+
+// number gives a transaction its number, which sums are put with.
+func (h *history) number(s *submission) {
+	h.numbered = append(h.numbered, s)
+	s.number = len(h.numbered)
+}
+
 func (h *history) submit(s *submission) {
-	h.submits[s.id] = s
+	h.submits[s.attempt()] = s
 	h.ordered = append(h.ordered, s)
 }
 
@@ -218,8 +306,9 @@ func (h *history) enter(e *entry) {
 	if f, ok := readFrame(e.raw); ok {
 		h.noteFrame(f, e)
 	}
+	weight := 0
 	for _, j := range e.judged {
-		s := h.submits[j.id]
+		s := h.submits[j.attempt()]
 		if s == nil {
 			continue // a violation of P2
 		}
@@ -227,20 +316,35 @@ func (h *history) enter(e *entry) {
 		switch j.verdict.Outcome {
 		case certifier.Certified:
 			h.state.write(s.writes)
+			s.commit = int(h.state.certified)
+			weight++
+			for _, it := range s.items() {
+				if it.kind != certifier.Read {
+					weight++
+				}
+			}
 		case certifier.Conflict:
 			h.refused.Conflict++
 			h.reached[markConflict]++
+			if j.verdict.Clash.Range >= 0 {
+				h.reached[markPhantom]++
+			}
 		case certifier.SnapshotTooOld:
 			h.refused.SnapshotTooOld++
 			h.reached[markSnapshotTooOld]++
 		case certifier.Exhausted:
 			h.refused.Exhausted++
-		case certifier.GTIDTaken, certifier.Duplicate:
+		case certifier.Duplicate:
+			h.refused.Duplicate++
+			h.reached[markDuplicate]++
+		case certifier.GTIDTaken:
 		}
 	}
 	if e.view != nil {
 		h.reached[markViewChange]++
 	}
+	h.growth.limit = max(h.growth.limit, h.oracle.settings.Certifier.HistoryItems)
+	h.growth.certified(h.now(), h.markTime, weight)
 	h.state.entryDone()
 }
 
@@ -283,10 +387,15 @@ func (r *reference) write(ws []write) {
 		if old != nil {
 			r.digester.Remove(tables[w.key.space], w.key.bytes(), old)
 		}
-		if w.bytes != nil {
-			r.digester.Add(tables[w.key.space], w.key.bytes(), w.bytes)
+		now := w.bytes
+		if w.delta {
+			sum, _ := applier.AddCounter(old, old != nil, w.add)
+			now = applier.AppendCounter(nil, sum)
 		}
-		r.versions[w.key] = append(r.versions[w.key], version{number: r.certified, bytes: w.bytes})
+		if now != nil {
+			r.digester.Add(tables[w.key.space], w.key.bytes(), now)
+		}
+		r.versions[w.key] = append(r.versions[w.key], version{number: r.certified, bytes: now})
 	}
 }
 

@@ -28,6 +28,11 @@ const (
 	markEngineBehind
 	markUnknownDelivered
 	markUnknownLost
+	markDuplicate
+	markPhantom
+	markSettings
+	markOutcomeAsked
+	markScanTooOld
 	marks // how many there are
 )
 
@@ -56,6 +61,11 @@ var markNames = [marks]string{
 	markEngineBehind:        "engine fell behind delivery",
 	markUnknownDelivered:    "unknown outcome was delivered all the same",
 	markUnknownLost:         "unknown outcome was never delivered",
+	markDuplicate:           "transaction sent again after it had committed",
+	markPhantom:             "write into a scanned range refused",
+	markSettings:            "group settings changed",
+	markOutcomeAsked:        "outcome of a transaction asked for",
+	markScanTooOld:          "scan older than the remembered writes",
 }
 
 // marked counts how often each mark was reached.

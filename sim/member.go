@@ -54,7 +54,8 @@ type run struct {
 
 	orders  int // transactions submitted
 	calls   map[uint64]*client
-	joins   map[uint64]*run // who asked, by ticket
+	asks    map[uint64]replica.TransactionID // outcomes asked for
+	joins   map[uint64]*run                  // who asked, by ticket
 	exports map[uint64]*run
 	pending entry // of the log entry being delivered
 	leader  uint64
@@ -126,7 +127,7 @@ func (m *member) start() {
 	}
 	r := &run{
 		member: m, world: w, raftID: id.RaftID, session: id.Session,
-		calls: map[uint64]*client{}, joins: map[uint64]*run{}, exports: map[uint64]*run{},
+		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]*run{}, exports: map[uint64]*run{},
 	}
 	m.run = r
 	w.trace.start(w, m, id.Session)
@@ -330,6 +331,11 @@ func (r *run) tick() {
 			oldest = min(oldest, c.snapshot.Position().Index)
 		}
 	}
+	if r.replica != nil {
+		if text := r.world.history.growth.check(r.replica.Status().History); text != "" {
+			r.world.violate("P12", "%s %s", r.member.name, text)
+		}
+	}
 	r.tell(replica.Ticked{OldestSnapshot: oldest})
 	interval := r.world.plan.tick
 	r.after(interval+interval*r.member.drift/1000, r.tick)
@@ -345,6 +351,13 @@ func (r *run) carryOut(e *replica.Effects) {
 	r.worker.queue(r, e.Tasks)
 	for _, a := range e.Answers {
 		r.answer(a)
+	}
+	for _, a := range e.Outcomes {
+		w.reached[markOutcomeAsked]++
+		if text := w.history.oracle.outcome(r.asks[a.Ticket], a); text != "" {
+			w.violate("P4", "%s is asked for an outcome: %s", r.member.name, text)
+		}
+		delete(r.asks, a.Ticket)
 	}
 	r.answerJoins(e.Joins)
 	for range e.Leaves {

@@ -74,9 +74,15 @@ type workPlan struct {
 	bigBytes span
 	marks    int64 // in a thousand: a history mark at some index instead
 	reads    int64 // in a thousand: a transaction that only reads
-	hot      int   // keys
-	cold     int
-	accounts int
+	mixed    bool  // scans, additions, references and write skew beside the rest
+	again    int64 // in a thousand: a transaction that was submitted before
+	asks     int64 // in a thousand: the outcome of some transaction is asked for
+	settings int64 // in a thousand: the group's settings are changed
+
+	serializable int64 // in a thousand
+	hot          int   // keys
+	cold         int
+	accounts     int
 }
 
 func drawPlan(r *rand.Rand) plan {
@@ -102,14 +108,27 @@ func drawPlan(r *rand.Rand) plan {
 		DeliveryBytes:    pick[uint64](r, 1, 4<<10, 16<<20),
 	}
 	p.applyBytes = pick(r, 1, 2<<10, 64<<10, 16<<20)
-	p.settings = replica.Settings{
-		Certifier: certifier.Settings{
-			HistoryItems: pick(r, 10, 300, 1000, 1<<20), HistoryBytes: 1 << 30, RangeWrites: 1 << 10, BlockSize: 1,
-		},
-		Outcomes: 1 << 10,
-	}
+	p.settings = drawSettings(r, &p.work)
 	p.checkpointBytes = pick(r, 2<<10, 8<<10, 40<<10, 64<<20)
 	return p
+}
+
+func drawSettings(r *rand.Rand, work *workPlan) replica.Settings {
+	s := replica.Settings{
+		Certifier: certifier.Settings{
+			HistoryItems: pick(r, 10, 300, 1000, 1<<20),
+			HistoryBytes: pick(r, 1<<30, 1<<30, 20<<10),
+			RangeWrites:  pick(r, 1<<20, 1<<20, 100, 1, 0),
+			BlockSize:    pick[uint64](r, 1, 1, 1, 3, 100),
+		},
+		Outcomes: pick(r, 0, 1, 50, 1000),
+	}
+	if work.again > 0 {
+		// What is sent again after its id was forgotten commits twice, and no
+		// checker knows the two apart.
+		s.Outcomes = 1 << 20
+	}
+	return s
 }
 
 func drawNetwork(r *rand.Rand) networkPlan {
@@ -182,5 +201,11 @@ func drawWork(r *rand.Rand) workPlan {
 		hot:      1 + r.IntN(10),
 		cold:     20 + r.IntN(400),
 		accounts: 2 + r.IntN(8),
+
+		mixed:        r.IntN(5) > 0,
+		again:        pick[int64](r, 0, 0, 20, 100),
+		asks:         pick[int64](r, 0, 20, 100),
+		settings:     pick[int64](r, 0, 0, 3, 20),
+		serializable: pick[int64](r, 0, 300, 700, 1000),
 	}
 }

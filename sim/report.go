@@ -49,6 +49,7 @@ type Refused struct {
 	Conflict       int `json:"conflict"`
 	SnapshotTooOld int `json:"snapshot_too_old"`
 	Exhausted      int `json:"exhausted"`
+	Duplicate      int `json:"duplicate"` // it had committed before, under its id
 }
 
 // Violation is a promise that was not kept. A world ends with its first one.
@@ -74,6 +75,7 @@ func (r *Report) add(w *Report) {
 	r.Refused.Conflict += w.Refused.Conflict
 	r.Refused.SnapshotTooOld += w.Refused.SnapshotTooOld
 	r.Refused.Exhausted += w.Refused.Exhausted
+	r.Refused.Duplicate += w.Refused.Duplicate
 	r.Unknown += w.Unknown
 	r.ReadOnly += w.ReadOnly
 	r.Joins += w.Joins

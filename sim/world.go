@@ -82,6 +82,8 @@ func newWorld(seed uint64, t *tracer) *world {
 	w.plan = drawPlan(w.rand)
 	w.group = w.uuid()
 	w.history = newHistory(w.group, &w.reached, w.violate)
+	w.history.now = func() int64 { return w.now }
+	w.history.markTime = 5*second + 100*w.plan.tick
 	w.network = newNetwork(w)
 	w.trace.world(w)
 	return w
