@@ -34,6 +34,7 @@ type Op byte
 const (
 	OpPut    Op = 1 // set the key's value
 	OpDelete Op = 2 // remove the key; harmless when it does not exist
+	OpAdd    Op = 3 // add to the key's counter, by the rules of AddCounter
 )
 
 // Mutation is one change of one key. When decoded, Key and Value alias the
@@ -43,6 +44,7 @@ type Mutation struct {
 	Table Table
 	Key   []byte // may be empty: the first key of its table
 	Value []byte // nil unless Op is OpPut; may be empty
+	Delta int64  // 0 unless Op is OpAdd; what is added
 }
 
 // Check reports what keeps t from being a table: an error wraps
@@ -85,10 +87,11 @@ func (m Mutation) Check() error {
 }
 
 func (op Op) check() error {
-	if op != OpPut && op != OpDelete {
-		return fmt.Errorf("unknown operation %d", op)
+	switch op {
+	case OpPut, OpDelete, OpAdd:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("unknown operation %d", op)
 }
 
 func checkLen(n, limit uint64, what string) error {
@@ -100,19 +103,25 @@ func checkLen(n, limit uint64, what string) error {
 
 // AppendMutation appends m's encoding to b.
 //
-//	mutation := op(1) table key [value]     value only for OpPut
+//	mutation := op(1) table key [value | delta]
 //	table    := uvarint(len schema) schema uvarint(len name) name
 //	key      := uvarint(len) bytes
-//	value    := uvarint(len) bytes
+//	value    := uvarint(len) bytes          for OpPut only
+//	delta    := zigzag varint               for OpAdd only
 //
-// A payload is a sequence of mutations; a later one of the same key wins.
+// Varints are those of encoding/binary, in their shortest form. A payload is a
+// sequence of mutations, which take effect one after the other.
 func AppendMutation(b []byte, m Mutation) []byte {
 	b = append(b, byte(m.Op))
 	b = appendString(b, m.Table.Schema)
 	b = appendString(b, m.Table.Name)
 	b = appendBytes(b, m.Key)
-	if m.Op == OpPut {
+	switch m.Op {
+	case OpPut:
 		b = appendBytes(b, m.Value)
+	case OpAdd:
+		b = binary.AppendVarint(b, m.Delta)
+	case OpDelete:
 	}
 	return b
 }
@@ -168,8 +177,12 @@ func decodeMutation(b []byte, tables *tableCache) (m Mutation, n int, err error)
 	schema := d.bytes(MaxNameLen, "schema")
 	name := d.bytes(MaxNameLen, "table")
 	m.Key = d.bytes(MaxKeyLen, "key")
-	if m.Op == OpPut {
+	switch m.Op {
+	case OpPut:
 		m.Value = d.bytes(MaxValueLen, "value")
+	case OpAdd:
+		m.Delta = d.varint("delta")
+	case OpDelete:
 	}
 	if d.err != nil {
 		return m, 0, d.err
@@ -180,7 +193,7 @@ func decodeMutation(b []byte, tables *tableCache) (m Mutation, n int, err error)
 	return m, len(b) - len(d.rest), nil
 }
 
-// decoder reads length-prefixed fields and remembers the first error.
+// decoder reads the fields of a mutation and remembers the first error.
 type decoder struct {
 	rest []byte
 	err  error
@@ -190,10 +203,10 @@ func (d *decoder) bytes(limit uint64, what string) []byte {
 	if d.err != nil {
 		return nil
 	}
-	n, w := binary.Uvarint(d.rest)
+	n, w, why := uvarint(d.rest)
 	switch {
-	case w <= 0:
-		d.err = fmt.Errorf("length of %s is cut off or overflows", what)
+	case why != "":
+		d.err = fmt.Errorf("length of %s %s", what, why)
 	case n > limit:
 		d.err = checkLen(n, limit, what)
 	case n > uint64(len(d.rest)-w):
@@ -204,4 +217,30 @@ func (d *decoder) bytes(limit uint64, what string) []byte {
 		return s
 	}
 	return nil
+}
+
+func (d *decoder) varint(what string) int64 {
+	if d.err != nil {
+		return 0
+	}
+	n, w, why := uvarint(d.rest)
+	if why != "" {
+		d.err = fmt.Errorf("%s %s", what, why)
+		return 0
+	}
+	d.rest = d.rest[w:]
+	return int64(n>>1) ^ -int64(n&1) // zigzag: 0, -1, 1, -2, ...
+}
+
+// uvarint reads a number and its width in bytes, or says why there is none. It
+// takes the shortest form only, so that a mutation has one encoding.
+func uvarint(b []byte) (n uint64, width int, why string) {
+	n, width = binary.Uvarint(b)
+	switch {
+	case width <= 0:
+		return 0, 0, "is cut off or overflows"
+	case width > 1 && b[width-1] == 0:
+		return 0, 0, "is not in its shortest form"
+	}
+	return n, width, ""
 }

@@ -244,9 +244,9 @@ func (s *suite) digest(t *testing.T) {
 	} {
 		ma.apply(t, a, step)
 		if was, dup := seen[content(a)]; dup {
-			t.Errorf("after %q the digest is that of %s", step, was)
+			t.Errorf("after %v the digest is that of %s", step, was)
 		}
-		seen[content(a)] = fmt.Sprintf("%q", step)
+		seen[content(a)] = step.String()
 	}
 	var all tx
 	for table, pairs := range ma.tables {

@@ -21,7 +21,7 @@ func (s *suite) concurrent(t *testing.T) {
 	for i := range batches {
 		all := tx{del(tables[1], keys[(i+3)%len(keys)])}
 		for _, k := range keys {
-			all = append(all, put(accounts, k, fmt.Sprint(i)))
+			all = append(all, put(accounts, k, fmt.Sprint(i)), add(tables[2], k, int64(i)))
 		}
 		todo = append(todo, m.batch(all, tx{put(tables[1], keys[i%len(keys)], "x")}))
 		past.add(m)

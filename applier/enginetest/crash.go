@@ -24,7 +24,7 @@ func (s *suite) crash(t *testing.T) {
 			past := history{}
 			past.add(m)
 			for range rng.IntN(30) {
-				m.apply(t, e, randomTx(rng), randomTx(rng))
+				m.apply(t, e, m.certifiable(randomTx(rng), randomTx(rng))...)
 				past.add(m)
 				if rng.IntN(8) == 0 {
 					if err := e.Flush(t.Context()); err != nil {
@@ -68,9 +68,12 @@ func (h history) after(e applier.Engine, durable uint64) (*model, error) {
 func randomTx(rng *rand.Rand) (muts tx) {
 	for range rng.IntN(6) {
 		t, k := tables[rng.IntN(len(tables))], keys[rng.IntN(len(keys))]
-		if rng.IntN(3) == 0 {
+		switch rng.IntN(4) {
+		case 0:
 			muts = append(muts, del(t, k))
-		} else {
+		case 1:
+			muts = append(muts, add(accounts, keys[rng.IntN(3)], rng.Int64()-rng.Int64()))
+		default:
 			muts = append(muts, put(t, k, fmt.Sprint(rng.Uint64())))
 		}
 	}

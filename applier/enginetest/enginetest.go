@@ -58,6 +58,9 @@ func Run(t *testing.T, opts Options) {
 		{"Empty", (*suite).empty},
 		{"Apply", (*suite).apply},
 		{"ApplyRefuses", (*suite).applyRefuses},
+		{"Adds", (*suite).adds},
+		{"AddsRefused", (*suite).addsRefused},
+		{"AddsCommute", (*suite).addsCommute},
 		{"Payload is not kept", (*suite).payloadNotKept},
 		{"Keys", (*suite).keys},
 		{"Bounds", (*suite).bounds},
@@ -80,6 +83,7 @@ func Run(t *testing.T, opts Options) {
 	}
 	if s.canCrash(t) {
 		t.Run("Crash", s.crash)
+		t.Run("CrashReplay", s.crashReplay)
 		t.Run("CrashDuringImport", s.crashDuringImport)
 	}
 }

@@ -2,9 +2,11 @@ package enginetest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"pgregory.net/rapid"
 
@@ -52,6 +54,15 @@ func (m *model) clone() *model {
 // tx is the mutations of one transaction.
 type tx []applier.Mutation
 
+// String names what t does, for messages.
+func (t tx) String() string {
+	var b strings.Builder
+	for _, m := range t {
+		fmt.Fprintf(&b, "[op %d of %v %q: value %q, delta %d]", m.Op, m.Table, m.Key, m.Value, m.Delta)
+	}
+	return b.String()
+}
+
 func put(t applier.Table, key, value string) applier.Mutation {
 	return applier.Mutation{Op: applier.OpPut, Table: t, Key: []byte(key), Value: []byte(value)}
 }
@@ -59,6 +70,13 @@ func put(t applier.Table, key, value string) applier.Mutation {
 func del(t applier.Table, key string) applier.Mutation {
 	return applier.Mutation{Op: applier.OpDelete, Table: t, Key: []byte(key)}
 }
+
+func add(t applier.Table, key string, n int64) applier.Mutation {
+	return applier.Mutation{Op: applier.OpAdd, Table: t, Key: []byte(key), Delta: n}
+}
+
+// counter is the value of a counter at n.
+func counter(n int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(n))) }
 
 // batch makes the batch of txs that follows the model's position, and moves the
 // model to it.
@@ -90,7 +108,38 @@ func (m *model) mutate(mu applier.Mutation) {
 		pairs = make(map[string]string)
 		m.tables[mu.Table] = pairs
 	}
+	if mu.Op == applier.OpAdd {
+		old, ok := pairs[string(mu.Key)]
+		if !ok {
+			old = counter(0)
+		}
+		// Unsigned, so that it wraps whatever a signed sum may do.
+		sum := binary.BigEndian.Uint64([]byte(old)) + uint64(mu.Delta)
+		pairs[string(mu.Key)] = counter(int64(sum))
+		return
+	}
 	pairs[string(mu.Key)] = string(mu.Value)
+}
+
+// addable reports whether an add to the key can be applied.
+func (m *model) addable(t applier.Table, key string) bool {
+	old, ok := m.tables[t][key]
+	return !ok || len(old) == 8
+}
+
+// certifiable makes txs such as certification lets through if they follow on the
+// model: an add to what is no counter becomes a put of one.
+func (m *model) certifiable(txs ...tx) []tx {
+	m = m.clone()
+	for _, muts := range txs {
+		for i, mu := range muts {
+			if mu.Op == applier.OpAdd && !m.addable(mu.Table, string(mu.Key)) {
+				muts[i] = put(mu.Table, string(mu.Key), counter(mu.Delta))
+			}
+			m.mutate(muts[i])
+		}
+	}
+	return txs
 }
 
 // digest computes the digest from the contents alone.

@@ -26,6 +26,7 @@ func (s *suite) model(t *testing.T) {
 			"":        func(rt *rapid.T) { d.now.checkHead(rt, d.engine()) },
 			"look":    func(rt *rapid.T) { d.now.check(rt, d.engine()) },
 			"apply":   d.apply,
+			"add":     d.add,
 			"begin":   d.begin,
 			"read":    d.read,
 			"refuse":  d.refuse,
@@ -63,25 +64,43 @@ type openSnapshot struct {
 func (d *driver) engine() applier.Engine { return d.harness.Engine() }
 
 func (d *driver) apply(rt *rapid.T) {
-	mutation := rapid.Custom(func(rt *rapid.T) applier.Mutation {
+	d.applyOf(rt, rapid.Custom(func(rt *rapid.T) applier.Mutation {
 		t, k := rapid.SampledFrom(tables).Draw(rt, "table"), rapid.SampledFrom(keys).Draw(rt, "key")
 		if rapid.IntRange(0, 2).Draw(rt, "delete") == 0 {
 			return del(t, k)
 		}
 		return put(t, k, rapid.StringN(0, 8, -1).Draw(rt, "value"))
-	})
+	}))
+}
+
+// add applies deltas to few keys, so that they meet, and other writes to these.
+func (d *driver) add(rt *rapid.T) {
+	d.applyOf(rt, rapid.Custom(func(rt *rapid.T) applier.Mutation {
+		k := rapid.SampledFrom(keys[:4]).Draw(rt, "key")
+		switch rapid.IntRange(0, 7).Draw(rt, "op") {
+		case 0:
+			return del(accounts, k)
+		case 1:
+			return put(accounts, k, counter(rapid.Int64().Draw(rt, "counter")))
+		default:
+			return add(accounts, k, rapid.Int64().Draw(rt, "delta"))
+		}
+	}))
+}
+
+func (d *driver) applyOf(rt *rapid.T, mutation *rapid.Generator[applier.Mutation]) {
 	var txs []tx
 	for range rapid.IntRange(0, 3).Draw(rt, "transactions") {
 		txs = append(txs, rapid.SliceOfN(mutation, 0, 5).Draw(rt, "mutations"))
 	}
-	d.now.apply(rt, d.engine(), txs...)
+	d.now.apply(rt, d.engine(), d.now.certifiable(txs...)...)
 	d.past.add(d.now)
 }
 
 func (d *driver) refuse(rt *rapid.T) {
-	b := d.now.clone().batch(tx{put(accounts, "a", "lost")})
-	cut := rapid.IntRange(1, len(b.Transactions[0].Payload)-1).Draw(rt, "cut")
-	b.Transactions[0].Payload = b.Transactions[0].Payload[:cut]
+	b := d.now.clone().batch(d.now.certifiable(tx{add(accounts, "", 1)}, tx{put(accounts, "a", "lost")})...)
+	cut := rapid.IntRange(1, len(b.Transactions[1].Payload)-1).Draw(rt, "cut")
+	b.Transactions[1].Payload = b.Transactions[1].Payload[:cut]
 	if err := d.engine().Apply(b); !errors.Is(err, applier.ErrPayload) {
 		rt.Fatalf("cut payload: %v", err)
 	}

@@ -23,8 +23,9 @@ type writer struct {
 // write is what a batch does to one key of writer.keys.
 type write struct {
 	from, to int // of the key in writer.keys
-	put      bool
-	value    []byte // aliases the payload
+	op       applier.Op
+	value    []byte // of a put; aliases the payload
+	sum      int64  // what an add leads to
 }
 
 func (w *writer) keyOf(x write) []byte { return w.keys[x.from:x.to] }
@@ -42,15 +43,19 @@ func (w *writer) begin() {
 // among keys in order that place is near.
 func (w *writer) fill(batch *pebble.Batch) error {
 	slices.SortStableFunc(w.writes, func(a, b write) int { return bytes.Compare(w.keyOf(a), w.keyOf(b)) })
+	var sum [applier.CounterLen]byte
 	for i, x := range w.writes {
 		key := w.keyOf(x)
 		if i+1 < len(w.writes) && bytes.Equal(key, w.keyOf(w.writes[i+1])) {
 			continue
 		}
 		var err error
-		if x.put {
+		switch x.op {
+		case applier.OpPut:
 			err = batch.Set(key, x.value, nil)
-		} else {
+		case applier.OpAdd:
+			err = batch.Set(key, applier.AppendCounter(sum[:0], x.sum), nil)
+		case applier.OpDelete:
 			err = batch.Delete(key, nil)
 		}
 		if err != nil {
@@ -107,11 +112,12 @@ func (s *store) build(batch *pebble.Batch, b applier.Batch, before *state) (*sta
 	return next, batch.Set(positionKey, w.record, nil)
 }
 
-// mutate notes m and accounts for it in the digest, for which it needs the
-// hash of the pair that m replaces.
+// mutate notes m and accounts for it in the digest, for which it needs what m
+// replaces. A sum is computed here and not left to a merge operator of Pebble's:
+// the digest speaks of values.
 func (s *store) mutate(m applier.Mutation) error {
 	w := &s.writer
-	x := write{from: len(w.keys), put: m.Op == applier.OpPut, value: m.Value}
+	x := write{from: len(w.keys), op: m.Op, value: m.Value}
 	w.keys = appendKey(w.keys, m.Table, m.Key)
 	x.to = len(w.keys)
 	id := w.pairs.id(w.keyOf(x))
@@ -122,20 +128,36 @@ func (s *store) mutate(m applier.Mutation) error {
 			return err
 		}
 	}
+	var next pairState
+	switch m.Op {
+	case applier.OpPut:
+		next = w.pairOf(m, m.Value)
+	case applier.OpAdd:
+		var err error
+		if x.sum, err = old.add(m.Delta); err != nil {
+			return fmt.Errorf("%v, key %.64q: %w", m.Table, m.Key, err)
+		}
+		var value [applier.CounterLen]byte
+		next = w.pairOf(m, applier.AppendCounter(value[:0], x.sum))
+	case applier.OpDelete:
+	}
 	if old.live {
 		w.digester.RemoveHash(old.hash)
 	}
-	if x.put {
-		hash := w.digester.Hash(m.Table, m.Key, m.Value)
-		w.digester.AddHash(hash)
-		w.pairs.touch(id, pairState{live: true, hash: hash})
-	} else {
-		w.pairs.touch(id, pairState{})
+	if next.live {
+		w.digester.AddHash(next.hash)
 	}
-	if x.put || old.live { // else nothing to delete: no tombstone
+	w.pairs.touch(id, next)
+	if next.live || old.live { // else nothing to delete: no tombstone
 		w.writes = append(w.writes, x)
 	}
 	return nil
+}
+
+// pairOf is the state of m's key when it has value.
+func (w *writer) pairOf(m applier.Mutation, value []byte) pairState {
+	sum, counter := applier.DecodeCounter(value)
+	return pairState{live: true, counter: counter, sum: sum, hash: w.digester.Hash(m.Table, m.Key, value)}
 }
 
 // readPair reads what the database has for m's key, which is encoded as key.
@@ -147,5 +169,5 @@ func (s *store) readPair(m applier.Mutation, key []byte) (pairState, error) {
 	if err != nil {
 		return pairState{}, fmt.Errorf("read %s: %w", s.dir, err)
 	}
-	return pairState{live: true, hash: s.writer.digester.Hash(m.Table, m.Key, value)}, closer.Close()
+	return s.writer.pairOf(m, value), closer.Close()
 }

@@ -35,6 +35,7 @@ func TestPairCache(t *testing.T) {
 				}
 				value := binary.AppendUvarint(nil, rapid.Uint64().Draw(t, "value"))
 				state := pairState{live: len(value)%2 == 1, hash: d.Hash(table, nil, value)}
+				state.sum, state.counter = applier.DecodeCounter(value)
 				c.touch(id, state)
 				touched[id] = state
 			}

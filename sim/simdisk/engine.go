@@ -202,20 +202,32 @@ func (s *stateBuilder) apply(payload []byte) error {
 			return err
 		}
 		p := pair{table: m.Table, key: bytes.Clone(m.Key)}
-		var old pair
-		var replaced bool
-		if m.Op == applier.OpPut {
+		switch m.Op {
+		case applier.OpPut:
 			p.value = bytes.Clone(m.Value)
-			s.digester.Add(p.table, p.key, p.value)
-			old, replaced = s.pairs.Set(p)
-		} else {
-			old, replaced = s.pairs.Delete(p)
-		}
-		if replaced {
-			s.digester.Remove(old.table, old.key, old.value)
+			s.set(p)
+		case applier.OpAdd:
+			old, exists := s.pairs.Get(p)
+			sum, err := applier.AddCounter(old.value, exists, m.Delta)
+			if err != nil {
+				return fmt.Errorf("%v, key %.64q: %w", m.Table, m.Key, err)
+			}
+			p.value = applier.AppendCounter(nil, sum)
+			s.set(p)
+		case applier.OpDelete:
+			if old, existed := s.pairs.Delete(p); existed {
+				s.digester.Remove(old.table, old.key, old.value)
+			}
 		}
 	}
 	return nil
+}
+
+func (s *stateBuilder) set(p pair) {
+	s.digester.Add(p.table, p.key, p.value)
+	if old, existed := s.pairs.Set(p); existed {
+		s.digester.Remove(old.table, old.key, old.value)
+	}
 }
 
 // engineSnapshot is a state and the engine's life.
