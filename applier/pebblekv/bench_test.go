@@ -39,7 +39,7 @@ func benchEngine(b *testing.B) *Engine {
 	return e
 }
 
-// benchWriter makes batches of transactions that put one key each. It reuses
+// benchWriter makes batches of transactions that write one key each. It reuses
 // memory, so that what is measured is the engine's.
 type benchWriter struct {
 	batch    applier.Batch
@@ -52,17 +52,23 @@ func newBenchWriter() *benchWriter {
 	return &benchWriter{value: make([]byte, benchValue), rng: rand.NewChaCha8([32]byte{1})}
 }
 
+// next makes a batch of puts.
 func (w *benchWriter) next(size int, key func(i int) int) applier.Batch {
+	return w.nextOf(size, func(i int) applier.Mutation {
+		_, _ = w.rng.Read(w.value) // it never fails
+		return applier.Mutation{Op: applier.OpPut, Table: table, Key: benchKey(key(i)), Value: w.value}
+	})
+}
+
+func (w *benchWriter) nextOf(size int, mutation func(i int) applier.Mutation) applier.Batch {
 	w.batch.Transactions = w.batch.Transactions[:0]
 	for len(w.payloads) < size {
 		w.payloads = append(w.payloads, nil)
 	}
 	for i := range size {
-		_, _ = w.rng.Read(w.value) // it never fails
 		w.batch.To.Index++
 		id := gtid.GTID{UUID: gtid.UUID{1}, Number: w.batch.To.Index}
-		m := applier.Mutation{Op: applier.OpPut, Table: table, Key: benchKey(key(i)), Value: w.value}
-		w.payloads[i] = applier.AppendMutation(w.payloads[i][:0], m)
+		w.payloads[i] = applier.AppendMutation(w.payloads[i][:0], mutation(i))
 		w.batch.Transactions = append(w.batch.Transactions, applier.Transaction{GTID: id, Payload: w.payloads[i]})
 	}
 	w.batch.To.Executed = gtid.Set{}.AddInterval(gtid.UUID{1}, "", 1, w.batch.To.Index)
@@ -71,19 +77,53 @@ func (w *benchWriter) next(size int, key func(i int) int) applier.Batch {
 
 // BenchmarkApply overwrites random keys. Its unit is a transaction.
 func BenchmarkApply(b *testing.B) {
-	for _, size := range []int{1, 32} {
+	rng := rand.New(rand.NewPCG(1, 1))
+	benchApply(b, func(w *benchWriter, size int) applier.Batch {
+		return w.next(size, func(int) int { return rng.IntN(benchKeys) })
+	})
+}
+
+// BenchmarkApplyHot writes one key, by puts of a counter and by adds, and adds
+// to counters at random, of which the engine remembers the sums. Its unit is a
+// transaction.
+func BenchmarkApplyHot(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	counter := func(n int) []byte { return binary.BigEndian.AppendUint64([]byte("counter-"), uint64(n)) }
+	hot, value := counter(0), make([]byte, applier.CounterLen)
+	for _, c := range []struct {
+		name     string
+		mutation func(int) applier.Mutation
+	}{
+		{"put", func(int) applier.Mutation {
+			value = applier.AppendCounter(value[:0], rng.Int64())
+			return applier.Mutation{Op: applier.OpPut, Table: table, Key: hot, Value: value}
+		}},
+		{"add", func(int) applier.Mutation {
+			return applier.Mutation{Op: applier.OpAdd, Table: table, Key: hot, Delta: 1}
+		}},
+		{"add at random", func(int) applier.Mutation {
+			return applier.Mutation{Op: applier.OpAdd, Table: table, Key: counter(rng.IntN(benchKeys)), Delta: 1}
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			benchApply(b, func(w *benchWriter, size int) applier.Batch { return w.nextOf(size, c.mutation) })
+		})
+	}
+}
+
+func benchApply(b *testing.B, next func(w *benchWriter, size int) applier.Batch) {
+	b.Helper()
+	for _, size := range []int{1, 32, 1024} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			e := benchEngine(b)
 			w := newBenchWriter()
 			w.batch.To = e.Position()
-			rng := rand.New(rand.NewPCG(1, 1))
-			key := func(int) int { return rng.IntN(benchKeys) }
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
 				if n%size == 0 {
 					b.StopTimer()
-					batch := w.next(size, key)
+					batch := next(w, size)
 					b.StartTimer()
 					if err := e.Apply(batch); err != nil {
 						b.Fatal(err)
