@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
 
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
@@ -62,17 +64,31 @@ func typedUnary(ctx context.Context, method string, req, reply any, conn *grpc.C
 	if err == nil {
 		return nil
 	}
-	return fromStatus(err, to.Addr != nil && writing(req))
+	if to.Addr == nil {
+		return fromStatus(err, nil)
+	}
+	return fromStatus(err, unanswered(req))
 }
 
-func writing(req any) bool {
+// unanswered returns what it means that a request got no answer; nil if it can
+// have changed nothing.
+func unanswered(req any) func(cause error) error {
 	switch r := req.(type) {
-	case *kvpb.PutRequest, *kvpb.DeleteRequest:
-		return true
-	case *kvpb.TxnRequest:
-		return writes(r.GetOps())
+	case terms:
+		if txn, ok := r.(*kvpb.TxnRequest); ok && !writes(txn) {
+			return nil
+		}
+		id, _ := gtid.ParseUUID(r.GetTransactionId()) // zero: nobody has named it
+		return func(cause error) error { return &concordat.OutcomeUnknownError{ID: id, Cause: cause} }
+	case *adminpb.SetSettingsRequest:
+		return func(cause error) error {
+			return &remoteError{
+				kind: concordat.ErrOutcomeUnknown,
+				text: fmt.Sprintf("concordat: the group's settings may have changed, read them again: %v", cause),
+			}
+		}
 	}
-	return false
+	return nil
 }
 
 // typedStream gives the errors of streams, which only read, their types.
@@ -81,7 +97,7 @@ func typedStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientCo
 ) (grpc.ClientStream, error) {
 	stream, err := open(ctx, desc, conn, method, opts...)
 	if err != nil {
-		return nil, fromStatus(err, false)
+		return nil, fromStatus(err, nil)
 	}
 	return &typedClientStream{stream}, nil
 }
@@ -93,5 +109,5 @@ func (s *typedClientStream) RecvMsg(m any) error {
 	if errors.Is(err, io.EOF) {
 		return err
 	}
-	return fromStatus(err, false)
+	return fromStatus(err, nil)
 }

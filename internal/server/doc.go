@@ -6,12 +6,14 @@
 //
 // The package owns how errors travel. One of the group becomes a gRPC status
 // with a kvpb.ErrorInfo as its detail, and on the other side the same typed
-// error again: a conflict still names table, key and winner.
+// error again: a conflict still has every field.
 //
 //	concordat            code of ErrorInfo   gRPC status
 //	ErrConflict          CONFLICT            Aborted
 //	ErrSnapshotTooOld    SNAPSHOT_TOO_OLD    Aborted
 //	ErrOutcomeUnknown    OUTCOME_UNKNOWN     Unknown
+//	ErrGTIDTaken         GTID_TAKEN          AlreadyExists
+//	ErrSettings          SETTINGS            Aborted
 //	ErrNotOnline         NOT_ONLINE          Unavailable
 //	ErrClosed            CLOSED              Unavailable
 //	ErrFailed            FAILED              FailedPrecondition
@@ -21,7 +23,10 @@
 //
 // It promises that a call that writes never fails with an error that says less
 // than is known: a connection that breaks under a write is ErrOutcomeUnknown,
-// one that could not be made is ErrNotOnline.
+// one that could not be made is ErrNotOnline. A transaction whose client has
+// named it may be sent again after that, to any member: once it has committed,
+// each repetition is answered with its GTID, even one that could not run any
+// more on what it has itself written.
 //
 // It knows nothing of how members agree, keeps no state between calls, and
 // decides nothing: who may write, and when a member has to go, is the node's

@@ -49,6 +49,8 @@ var kinds = []struct {
 	{concordat.ErrOutcomeUnknown, kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, codes.Unknown},
 	{concordat.ErrConflict, kvpb.ErrorInfo_CODE_CONFLICT, codes.Aborted},
 	{concordat.ErrSnapshotTooOld, kvpb.ErrorInfo_CODE_SNAPSHOT_TOO_OLD, codes.Aborted},
+	{concordat.ErrGTIDTaken, kvpb.ErrorInfo_CODE_GTID_TAKEN, codes.AlreadyExists},
+	{concordat.ErrSettings, kvpb.ErrorInfo_CODE_SETTINGS, codes.Aborted},
 	{concordat.ErrTooLarge, kvpb.ErrorInfo_CODE_TOO_LARGE, codes.ResourceExhausted},
 	{concordat.ErrInvalid, kvpb.ErrorInfo_CODE_INVALID, codes.InvalidArgument},
 	{concordat.ErrLeave, kvpb.ErrorInfo_CODE_LEAVE, codes.FailedPrecondition},
@@ -85,7 +87,7 @@ func info(code kvpb.ErrorInfo_Code, err error) *kvpb.ErrorInfo {
 	i := &kvpb.ErrorInfo{Code: code, Text: err.Error()}
 	if c, ok := errors.AsType[*concordat.ConflictError](err); ok {
 		i.Table = &kvpb.Table{Schema: c.Table.Schema, Name: c.Table.Name}
-		i.Key, i.Winner = c.Key, c.Winner.String()
+		i.Key, i.Winner, i.Conflict = c.Key, c.Winner.String(), conflict(c)
 	}
 	if e, ok := errors.AsType[*ExpectationError](err); ok {
 		i.Table = &kvpb.Table{Schema: e.Table.Schema, Name: e.Table.Name}
@@ -97,10 +99,10 @@ func info(code kvpb.ErrorInfo_Code, err error) *kvpb.ErrorInfo {
 	return i
 }
 
-// fromStatus turns an error of a call into one of package concordat. A call
-// whose write may have reached the server says so, whenever the server did not
-// say better.
-func fromStatus(err error, wrote bool) error {
+// fromStatus turns an error of a call into one of package concordat. Whenever
+// the server did not say better, the error of a call that may have written is
+// what lost makes of the cause; lost is nil if the call did not.
+func fromStatus(err error, lost func(cause error) error) error {
 	st, ok := status.FromError(err)
 	if err == nil || !ok {
 		return err
@@ -126,8 +128,8 @@ func fromStatus(err error, wrote bool) error {
 		return remote
 	default:
 	}
-	if wrote {
-		return &concordat.OutcomeUnknownError{Cause: remote}
+	if lost != nil {
+		return lost(remote)
 	}
 	return remote
 }
@@ -135,23 +137,30 @@ func fromStatus(err error, wrote bool) error {
 func fromInfo(i *kvpb.ErrorInfo) error {
 	switch i.GetCode() {
 	case kvpb.ErrorInfo_CODE_CONFLICT:
-		t := table(i.GetTable())
-		if i.GetWinner() == "" {
-			return &ExpectationError{Table: t, Key: i.GetKey()}
+		if i.GetConflict() == nil {
+			return &ExpectationError{Table: table(i.GetTable()), Key: i.GetKey()}
 		}
-		winner, err := gtid.Parse(i.GetWinner())
-		if err == nil {
-			return &concordat.ConflictError{Table: t, Key: i.GetKey(), Winner: winner}
+		if c, err := conflictError(i); err == nil {
+			return c
 		}
 	case kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN:
 		id, _ := gtid.ParseUUID(i.GetTransactionId()) // zero: the server does not know it
 		return &concordat.OutcomeUnknownError{ID: id, Cause: errors.New(i.GetText())}
 	default:
 	}
-	for _, k := range kinds {
-		if k.code == i.GetCode() {
-			return &remoteError{kind: k.err, text: i.GetText()}
-		}
+	if kind := ErrorOf(i.GetCode()); kind != nil {
+		return &remoteError{kind: kind, text: i.GetText()}
 	}
 	return errors.New(i.GetText())
+}
+
+// ErrorOf returns the error of package concordat that a code stands for, nil
+// for a code that is not known here.
+func ErrorOf(code kvpb.ErrorInfo_Code) error {
+	for _, k := range kinds {
+		if k.code == code {
+			return k.err
+		}
+	}
+	return nil
 }

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
 	"github.com/concordatdb/concordat"
-	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
@@ -49,24 +49,35 @@ func (k *kv) Get(ctx context.Context, r *kvpb.GetRequest) (*kvpb.GetResponse, er
 
 // Put implements kvpb.KVServer.
 func (k *kv) Put(ctx context.Context, r *kvpb.PutRequest) (*kvpb.PutResponse, error) {
-	id, err := k.update(ctx, func(tx *concordat.Tx) error {
+	id, err := k.update(ctx, r, func(tx *concordat.Tx) error {
 		return tx.Put(table(r.GetTable()), r.GetKey(), r.GetValue())
 	})
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &kvpb.PutResponse{Gtid: id.String()}, nil
+	return &kvpb.PutResponse{Gtid: id}, nil
 }
 
 // Delete implements kvpb.KVServer.
 func (k *kv) Delete(ctx context.Context, r *kvpb.DeleteRequest) (*kvpb.DeleteResponse, error) {
-	id, err := k.update(ctx, func(tx *concordat.Tx) error {
+	id, err := k.update(ctx, r, func(tx *concordat.Tx) error {
 		return tx.Delete(table(r.GetTable()), r.GetKey())
 	})
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &kvpb.DeleteResponse{Gtid: id.String()}, nil
+	return &kvpb.DeleteResponse{Gtid: id}, nil
+}
+
+// Add implements kvpb.KVServer.
+func (k *kv) Add(ctx context.Context, r *kvpb.AddRequest) (*kvpb.AddResponse, error) {
+	id, err := k.update(ctx, r, func(tx *concordat.Tx) error {
+		return tx.Add(table(r.GetTable()), r.GetKey(), r.GetDelta())
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &kvpb.AddResponse{Gtid: id}, nil
 }
 
 // Scan implements kvpb.KVServer.
@@ -120,29 +131,30 @@ func (k *kv) Txn(ctx context.Context, r *kvpb.TxnRequest) (*kvpb.TxnResponse, er
 		response.Results, err = runOps(tx, r.GetOps())
 		return err
 	}
-	if !writes(r.GetOps()) {
-		// So a member that has failed still answers.
-		if err := k.view(ctx, run); err != nil {
-			return nil, toStatus(err)
-		}
-		return response, nil
+	var err error
+	if writes(r) || refers(r) {
+		response.Gtid, err = k.update(ctx, r, run, concordat.WithMaxAttempts(txnAttempts))
+	} else if _, err = optionsOf(r); err == nil {
+		// Read-only, so that a member that has failed still answers.
+		err = k.view(ctx, run)
 	}
-	id, err := k.update(ctx, run, concordat.WithMaxAttempts(txnAttempts))
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	response.Gtid = id.String()
 	return response, nil
 }
 
-func writes(ops []*kvpb.Op) bool {
-	for _, op := range ops {
-		switch op.GetOp().(type) {
-		case *kvpb.Op_Put, *kvpb.Op_Delete:
-			return true
-		}
-	}
-	return false
+// writes reports whether a transaction changes anything, its GTID included.
+func writes(r *kvpb.TxnRequest) bool {
+	return r.GetGtid() != "" || slices.ContainsFunc(r.GetOps(), func(op *kvpb.Op) bool {
+		return termsOf(op) != nil
+	})
+}
+
+// refers reports whether a transaction has operations that need one that can
+// write.
+func refers(r *kvpb.TxnRequest) bool {
+	return slices.ContainsFunc(r.GetOps(), func(op *kvpb.Op) bool { return op.GetReference() != nil })
 }
 
 func runOps(tx *concordat.Tx, ops []*kvpb.Op) ([]*kvpb.OpResult, error) {
@@ -163,6 +175,11 @@ func runOps(tx *concordat.Tx, ops []*kvpb.Op) ([]*kvpb.OpResult, error) {
 }
 
 func runOp(tx *concordat.Tx, op *kvpb.Op) (*kvpb.OpResult, error) {
+	if t := termsOf(op); t != nil {
+		if err := noTerms(t); err != nil {
+			return nil, err
+		}
+	}
 	result := &kvpb.OpResult{}
 	var err error
 	switch op := op.GetOp().(type) {
@@ -172,10 +189,14 @@ func runOp(tx *concordat.Tx, op *kvpb.Op) (*kvpb.OpResult, error) {
 		err = tx.Put(table(op.Put.GetTable()), op.Put.GetKey(), op.Put.GetValue())
 	case *kvpb.Op_Delete:
 		err = tx.Delete(table(op.Delete.GetTable()), op.Delete.GetKey())
+	case *kvpb.Op_Add:
+		err = tx.Add(table(op.Add.GetTable()), op.Add.GetKey(), op.Add.GetDelta())
 	case *kvpb.Op_Expect:
 		err = expect(tx, op.Expect)
+	case *kvpb.Op_Reference:
+		result.Found, err = reference(tx, op.Reference)
 	default:
-		err = fmt.Errorf("%w: it is none of get, put, delete and expect", concordat.ErrInvalid)
+		err = fmt.Errorf("%w: it is none of get, put, delete, add, expect and reference", concordat.ErrInvalid)
 	}
 	return result, err
 }
@@ -190,6 +211,15 @@ func expect(tx *concordat.Tx, e *kvpb.Expectation) error {
 		return &ExpectationError{Table: t, Key: e.GetKey()}
 	}
 	return nil
+}
+
+func reference(tx *concordat.Tx, r *kvpb.Reference) (found bool, err error) {
+	t := table(r.GetTable())
+	found, err = tx.Reference(t, r.GetKey())
+	if err == nil && r.GetRequired() && !found {
+		err = &ExpectationError{Table: t, Key: r.GetKey()}
+	}
+	return found, err
 }
 
 func get(tx *concordat.Tx, r *kvpb.GetRequest) ([]byte, bool, error) {
@@ -208,12 +238,24 @@ func (k *kv) view(ctx context.Context, fn func(*concordat.Tx) error) error {
 	return n.View(ctx, fn)
 }
 
-func (k *kv) update(ctx context.Context, fn func(*concordat.Tx) error, opts ...concordat.TxOption) (gtid.GTID, error) {
+// update runs a transaction on the terms of its request, and returns its GTID
+// as text.
+func (k *kv) update(ctx context.Context, t terms, fn func(*concordat.Tx) error, opts ...concordat.TxOption) (string, error) {
+	own, err := optionsOf(t)
+	if err != nil {
+		return "", err
+	}
 	n, err := k.server.current()
 	if err != nil {
-		return gtid.GTID{}, err
+		return "", err
 	}
-	return n.Update(ctx, fn, opts...)
+	id, err := n.Update(ctx, fn, append(own, opts...)...)
+	if err != nil {
+		if id, err = repeated(ctx, n, t, err); err != nil {
+			return "", err
+		}
+	}
+	return gtidText(id), nil
 }
 
 func table(t *kvpb.Table) concordat.Table {

@@ -97,9 +97,10 @@ func notServed(t *testing.T, c *Client, want error) {
 	_, get := c.Get(ctx, &kvpb.GetRequest{Table: accountsProto})
 	_, set := c.Put(ctx, &kvpb.PutRequest{Table: accountsProto})
 	_, remove := c.Delete(ctx, &kvpb.DeleteRequest{Table: accountsProto})
+	_, add := c.Add(ctx, &kvpb.AddRequest{Table: accountsProto})
 	_, txn := c.Txn(ctx, &kvpb.TxnRequest{Ops: []*kvpb.Op{putOp("k", "v")}})
 	_, _, scan := collect(ctx, c, &kvpb.ScanRequest{Table: accountsProto})
-	for _, err := range []error{get, set, remove, txn, scan} {
+	for _, err := range []error{get, set, remove, add, txn, scan} {
 		if !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}

@@ -9,6 +9,7 @@
 package adminpb
 
 import (
+	v1 "github.com/concordatdb/concordat/proto/concordat/kv/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -457,7 +458,10 @@ type Counters struct {
 	// Items in the certification history.
 	HistoryItems uint64 `protobuf:"varint,6,opt,name=history_items,json=historyItems,proto3" json:"history_items,omitempty"`
 	// Group commits of the log, one fsync each.
-	LogSyncs      uint64 `protobuf:"varint,7,opt,name=log_syncs,json=logSyncs,proto3" json:"log_syncs,omitempty"`
+	LogSyncs uint64 `protobuf:"varint,7,opt,name=log_syncs,json=logSyncs,proto3" json:"log_syncs,omitempty"`
+	// Transactions of this member's callers that had committed before, by their
+	// ids.
+	Duplicates    uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -541,6 +545,13 @@ func (x *Counters) GetLogSyncs() uint64 {
 	return 0
 }
 
+func (x *Counters) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
 type LeaveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -613,11 +624,781 @@ func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
+type ConflictsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most lines in each list, 0 for all there are.
+	Limit         uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsRequest) Reset() {
+	*x = ConflictsRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsRequest) ProtoMessage() {}
+
+func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
+func (*ConflictsRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ConflictsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ConflictsResponse is what was lost in the time that it covers. Rates are per
+// second of that. Lists descend by count; what is in no line of them is in
+// other_tables and other_pairs.
+type ConflictsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member that answers, as UUID text.
+	Member       string  `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	CoveredNanos int64   `protobuf:"varint,2,opt,name=covered_nanos,json=coveredNanos,proto3" json:"covered_nanos,omitempty"`
+	Total        uint64  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	Rate         float64 `protobuf:"fixed64,4,opt,name=rate,proto3" json:"rate,omitempty"`
+	// By how far the loser got, and by what the two did: all that occurred.
+	Places        []*ConflictPlace `protobuf:"bytes,5,rep,name=places,proto3" json:"places,omitempty"`
+	Kinds         []*ConflictKinds `protobuf:"bytes,6,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	Tables        []*ConflictTable `protobuf:"bytes,7,rep,name=tables,proto3" json:"tables,omitempty"`
+	OtherTables   uint64           `protobuf:"varint,8,opt,name=other_tables,json=otherTables,proto3" json:"other_tables,omitempty"`
+	Keys          []*ConflictKey   `protobuf:"bytes,9,rep,name=keys,proto3" json:"keys,omitempty"`
+	Pairs         []*ConflictPair  `protobuf:"bytes,10,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	OtherPairs    uint64           `protobuf:"varint,11,opt,name=other_pairs,json=otherPairs,proto3" json:"other_pairs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsResponse) Reset() {
+	*x = ConflictsResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsResponse) ProtoMessage() {}
+
+func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
+func (*ConflictsResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConflictsResponse) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ConflictsResponse) GetCoveredNanos() int64 {
+	if x != nil {
+		return x.CoveredNanos
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetPlaces() []*ConflictPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetKinds() []*ConflictKinds {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetTables() []*ConflictTable {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetOtherTables() uint64 {
+	if x != nil {
+		return x.OtherTables
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetKeys() []*ConflictKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetPairs() []*ConflictPair {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetOtherPairs() uint64 {
+	if x != nil {
+		return x.OtherPairs
+	}
+	return 0
+}
+
+type ConflictPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Where         v1.Where               `protobuf:"varint,1,opt,name=where,proto3,enum=concordat.kv.v1.Where" json:"where,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictPlace) Reset() {
+	*x = ConflictPlace{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictPlace) ProtoMessage() {}
+
+func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictPlace.ProtoReflect.Descriptor instead.
+func (*ConflictPlace) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ConflictPlace) GetWhere() v1.Where {
+	if x != nil {
+		return x.Where
+	}
+	return v1.Where(0)
+}
+
+func (x *ConflictPlace) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ConflictKinds struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the loser did with the key, and what the winner did.
+	Incoming      v1.Kind `protobuf:"varint,1,opt,name=incoming,proto3,enum=concordat.kv.v1.Kind" json:"incoming,omitempty"`
+	Earlier       v1.Kind `protobuf:"varint,2,opt,name=earlier,proto3,enum=concordat.kv.v1.Kind" json:"earlier,omitempty"`
+	Count         uint64  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictKinds) Reset() {
+	*x = ConflictKinds{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictKinds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictKinds) ProtoMessage() {}
+
+func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictKinds.ProtoReflect.Descriptor instead.
+func (*ConflictKinds) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ConflictKinds) GetIncoming() v1.Kind {
+	if x != nil {
+		return x.Incoming
+	}
+	return v1.Kind(0)
+}
+
+func (x *ConflictKinds) GetEarlier() v1.Kind {
+	if x != nil {
+		return x.Earlier
+	}
+	return v1.Kind(0)
+}
+
+func (x *ConflictKinds) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ConflictTable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// schema.name; empty for what the member does not know the table of.
+	Table         string  `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Count         uint64  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Rate          float64 `protobuf:"fixed64,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictTable) Reset() {
+	*x = ConflictTable{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictTable) ProtoMessage() {}
+
+func (x *ConflictTable) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictTable.ProtoReflect.Descriptor instead.
+func (*ConflictTable) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ConflictTable) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *ConflictTable) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ConflictTable) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+type ConflictKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	// The key, or as much of it as is kept. Empty is also what the member does
+	// not know the key of, such as a range.
+	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// All keys that are longer and begin so.
+	Cut bool `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
+	// How often, at most; count - overcount is the least that it can be.
+	Count         uint64  `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	Overcount     uint64  `protobuf:"varint,5,opt,name=overcount,proto3" json:"overcount,omitempty"`
+	Rate          float64 `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictKey) Reset() {
+	*x = ConflictKey{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictKey) ProtoMessage() {}
+
+func (x *ConflictKey) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictKey.ProtoReflect.Descriptor instead.
+func (*ConflictKey) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ConflictKey) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *ConflictKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ConflictKey) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+func (x *ConflictKey) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ConflictKey) GetOvercount() uint64 {
+	if x != nil {
+		return x.Overcount
+	}
+	return 0
+}
+
+func (x *ConflictKey) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+type ConflictPair struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Members as UUID text.
+	Loser         string  `protobuf:"bytes,1,opt,name=loser,proto3" json:"loser,omitempty"`
+	Winner        string  `protobuf:"bytes,2,opt,name=winner,proto3" json:"winner,omitempty"`
+	Count         uint64  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Rate          float64 `protobuf:"fixed64,4,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictPair) Reset() {
+	*x = ConflictPair{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictPair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictPair) ProtoMessage() {}
+
+func (x *ConflictPair) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictPair.ProtoReflect.Descriptor instead.
+func (*ConflictPair) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ConflictPair) GetLoser() string {
+	if x != nil {
+		return x.Loser
+	}
+	return ""
+}
+
+func (x *ConflictPair) GetWinner() string {
+	if x != nil {
+		return x.Winner
+	}
+	return ""
+}
+
+func (x *ConflictPair) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ConflictPair) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+// Settings is what all members of a group must agree on. A zero stands for the
+// default.
+type Settings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the changes; 1 in a new group.
+	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The bounds of the certification history, in items and in about bytes. A
+	// transaction slower than what they hold fails with CODE_SNAPSHOT_TOO_OLD.
+	HistoryItems int64 `protobuf:"varint,2,opt,name=history_items,json=historyItems,proto3" json:"history_items,omitempty"`
+	HistoryBytes int64 `protobuf:"varint,3,opt,name=history_bytes,json=historyBytes,proto3" json:"history_bytes,omitempty"`
+	// How many of the last written keys are remembered to judge the scans of
+	// serializable transactions.
+	RangeWrites int64 `protobuf:"varint,4,opt,name=range_writes,json=rangeWrites,proto3" json:"range_writes,omitempty"`
+	// How many of the last transactions are remembered by their ids.
+	OutcomeTransactions int64 `protobuf:"varint,5,opt,name=outcome_transactions,json=outcomeTransactions,proto3" json:"outcome_transactions,omitempty"`
+	// How many consecutive GTIDs are reserved for a member at a time.
+	GtidAssignmentBlockSize uint64 `protobuf:"varint,6,opt,name=gtid_assignment_block_size,json=gtidAssignmentBlockSize,proto3" json:"gtid_assignment_block_size,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Settings) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Settings) GetHistoryItems() int64 {
+	if x != nil {
+		return x.HistoryItems
+	}
+	return 0
+}
+
+func (x *Settings) GetHistoryBytes() int64 {
+	if x != nil {
+		return x.HistoryBytes
+	}
+	return 0
+}
+
+func (x *Settings) GetRangeWrites() int64 {
+	if x != nil {
+		return x.RangeWrites
+	}
+	return 0
+}
+
+func (x *Settings) GetOutcomeTransactions() int64 {
+	if x != nil {
+		return x.OutcomeTransactions
+	}
+	return 0
+}
+
+func (x *Settings) GetGtidAssignmentBlockSize() uint64 {
+	if x != nil {
+		return x.GtidAssignmentBlockSize
+	}
+	return 0
+}
+
+type GetSettingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSettingsRequest) Reset() {
+	*x = GetSettingsRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSettingsRequest) ProtoMessage() {}
+
+func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
+func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+type GetSettingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      *Settings              `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSettingsResponse) Reset() {
+	*x = GetSettingsResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSettingsResponse) ProtoMessage() {}
+
+func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
+func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetSettingsResponse) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type SetSettingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All settings as they should be, with the version that they were changed
+	// from: if that is not the group's any more, the call fails with
+	// CODE_SETTINGS.
+	Settings      *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingsRequest) Reset() {
+	*x = SetSettingsRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingsRequest) ProtoMessage() {}
+
+func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
+func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SetSettingsRequest) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type SetSettingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The settings with their new version.
+	Settings      *Settings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetSettingsResponse) Reset() {
+	*x = SetSettingsResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetSettingsResponse) ProtoMessage() {}
+
+func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
+func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetSettingsResponse) GetSettings() *Settings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\"\x0f\n" +
+	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
 	"\rStatusRequest\"\xdc\x03\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
@@ -646,7 +1427,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x125\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1f.concordat.admin.v1.MemberStateR\x05state\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12\x16\n" +
-	"\x06weight\x18\x06 \x01(\rR\x06weight\"\xec\x01\n" +
+	"\x06weight\x18\x06 \x01(\rR\x06weight\"\x8c\x02\n" +
 	"\bCounters\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\x04R\tconflicts\x12*\n" +
@@ -654,19 +1435,78 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tcertified\x18\x04 \x01(\x04R\tcertified\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12#\n" +
 	"\rhistory_items\x18\x06 \x01(\x04R\fhistoryItems\x12\x1b\n" +
-	"\tlog_syncs\x18\a \x01(\x04R\blogSyncs\"\x0e\n" +
+	"\tlog_syncs\x18\a \x01(\x04R\blogSyncs\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\b \x01(\x04R\n" +
+	"duplicates\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse*\xb1\x01\n" +
+	"\rLeaveResponse\"(\n" +
+	"\x10ConflictsRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xda\x03\n" +
+	"\x11ConflictsResponse\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12#\n" +
+	"\rcovered_nanos\x18\x02 \x01(\x03R\fcoveredNanos\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\x129\n" +
+	"\x06places\x18\x05 \x03(\v2!.concordat.admin.v1.ConflictPlaceR\x06places\x127\n" +
+	"\x05kinds\x18\x06 \x03(\v2!.concordat.admin.v1.ConflictKindsR\x05kinds\x129\n" +
+	"\x06tables\x18\a \x03(\v2!.concordat.admin.v1.ConflictTableR\x06tables\x12!\n" +
+	"\fother_tables\x18\b \x01(\x04R\votherTables\x123\n" +
+	"\x04keys\x18\t \x03(\v2\x1f.concordat.admin.v1.ConflictKeyR\x04keys\x126\n" +
+	"\x05pairs\x18\n" +
+	" \x03(\v2 .concordat.admin.v1.ConflictPairR\x05pairs\x12\x1f\n" +
+	"\vother_pairs\x18\v \x01(\x04R\n" +
+	"otherPairs\"S\n" +
+	"\rConflictPlace\x12,\n" +
+	"\x05where\x18\x01 \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05where\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\x89\x01\n" +
+	"\rConflictKinds\x121\n" +
+	"\bincoming\x18\x01 \x01(\x0e2\x15.concordat.kv.v1.KindR\bincoming\x12/\n" +
+	"\aearlier\x18\x02 \x01(\x0e2\x15.concordat.kv.v1.KindR\aearlier\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"O\n" +
+	"\rConflictTable\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x01R\x04rate\"\x8f\x01\n" +
+	"\vConflictKey\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x10\n" +
+	"\x03cut\x18\x03 \x01(\bR\x03cut\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x1c\n" +
+	"\tovercount\x18\x05 \x01(\x04R\tovercount\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\x01R\x04rate\"f\n" +
+	"\fConflictPair\x12\x14\n" +
+	"\x05loser\x18\x01 \x01(\tR\x05loser\x12\x16\n" +
+	"\x06winner\x18\x02 \x01(\tR\x06winner\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\x81\x02\n" +
+	"\bSettings\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
+	"\rhistory_items\x18\x02 \x01(\x03R\fhistoryItems\x12#\n" +
+	"\rhistory_bytes\x18\x03 \x01(\x03R\fhistoryBytes\x12!\n" +
+	"\frange_writes\x18\x04 \x01(\x03R\vrangeWrites\x121\n" +
+	"\x14outcome_transactions\x18\x05 \x01(\x03R\x13outcomeTransactions\x12;\n" +
+	"\x1agtid_assignment_block_size\x18\x06 \x01(\x04R\x17gtidAssignmentBlockSize\"\x14\n" +
+	"\x12GetSettingsRequest\"O\n" +
+	"\x13GetSettingsResponse\x128\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
+	"\x12SetSettingsRequest\x128\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"O\n" +
+	"\x13SetSettingsResponse\x128\n" +
+	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings*\xb1\x01\n" +
 	"\vMemberState\x12\x1c\n" +
 	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MEMBER_STATE_OFFLINE\x10\x01\x12\x1b\n" +
 	"\x17MEMBER_STATE_RECOVERING\x10\x02\x12\x17\n" +
 	"\x13MEMBER_STATE_ONLINE\x10\x03\x12\x16\n" +
 	"\x12MEMBER_STATE_ERROR\x10\x04\x12\x1c\n" +
-	"\x18MEMBER_STATE_UNREACHABLE\x10\x052\xa6\x01\n" +
+	"\x18MEMBER_STATE_UNREACHABLE\x10\x052\xc0\x03\n" +
 	"\x05Admin\x12O\n" +
 	"\x06Status\x12!.concordat.admin.v1.StatusRequest\x1a\".concordat.admin.v1.StatusResponse\x12L\n" +
-	"\x05Leave\x12 .concordat.admin.v1.LeaveRequest\x1a!.concordat.admin.v1.LeaveResponseBCZAgithub.com/concordatdb/concordat/proto/concordat/admin/v1;adminpbb\x06proto3"
+	"\x05Leave\x12 .concordat.admin.v1.LeaveRequest\x1a!.concordat.admin.v1.LeaveResponse\x12X\n" +
+	"\tConflicts\x12$.concordat.admin.v1.ConflictsRequest\x1a%.concordat.admin.v1.ConflictsResponse\x12^\n" +
+	"\vGetSettings\x12&.concordat.admin.v1.GetSettingsRequest\x1a'.concordat.admin.v1.GetSettingsResponse\x12^\n" +
+	"\vSetSettings\x12&.concordat.admin.v1.SetSettingsRequest\x1a'.concordat.admin.v1.SetSettingsResponseBCZAgithub.com/concordatdb/concordat/proto/concordat/admin/v1;adminpbb\x06proto3"
 
 var (
 	file_concordat_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -681,32 +1521,63 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
-	(MemberState)(0),       // 0: concordat.admin.v1.MemberState
-	(*StatusRequest)(nil),  // 1: concordat.admin.v1.StatusRequest
-	(*StatusResponse)(nil), // 2: concordat.admin.v1.StatusResponse
-	(*View)(nil),           // 3: concordat.admin.v1.View
-	(*Member)(nil),         // 4: concordat.admin.v1.Member
-	(*Counters)(nil),       // 5: concordat.admin.v1.Counters
-	(*LeaveRequest)(nil),   // 6: concordat.admin.v1.LeaveRequest
-	(*LeaveResponse)(nil),  // 7: concordat.admin.v1.LeaveResponse
+	(MemberState)(0),            // 0: concordat.admin.v1.MemberState
+	(*StatusRequest)(nil),       // 1: concordat.admin.v1.StatusRequest
+	(*StatusResponse)(nil),      // 2: concordat.admin.v1.StatusResponse
+	(*View)(nil),                // 3: concordat.admin.v1.View
+	(*Member)(nil),              // 4: concordat.admin.v1.Member
+	(*Counters)(nil),            // 5: concordat.admin.v1.Counters
+	(*LeaveRequest)(nil),        // 6: concordat.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),       // 7: concordat.admin.v1.LeaveResponse
+	(*ConflictsRequest)(nil),    // 8: concordat.admin.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),   // 9: concordat.admin.v1.ConflictsResponse
+	(*ConflictPlace)(nil),       // 10: concordat.admin.v1.ConflictPlace
+	(*ConflictKinds)(nil),       // 11: concordat.admin.v1.ConflictKinds
+	(*ConflictTable)(nil),       // 12: concordat.admin.v1.ConflictTable
+	(*ConflictKey)(nil),         // 13: concordat.admin.v1.ConflictKey
+	(*ConflictPair)(nil),        // 14: concordat.admin.v1.ConflictPair
+	(*Settings)(nil),            // 15: concordat.admin.v1.Settings
+	(*GetSettingsRequest)(nil),  // 16: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil), // 17: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),  // 18: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil), // 19: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),               // 20: concordat.kv.v1.Where
+	(v1.Kind)(0),                // 21: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
-	0, // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
-	3, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
-	5, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
-	4, // 3: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0, // 4: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	1, // 5: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	6, // 6: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	2, // 7: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	7, // 8: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
+	3,  // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
+	5,  // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
+	4,  // 3: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 4: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	10, // 5: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	11, // 6: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	12, // 7: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	13, // 8: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	14, // 9: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	20, // 10: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	21, // 11: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	21, // 12: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	15, // 13: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	15, // 14: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	15, // 15: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	1,  // 16: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	6,  // 17: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	8,  // 18: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	16, // 19: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	18, // 20: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	2,  // 21: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	7,  // 22: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	9,  // 23: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	17, // 24: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	19, // 25: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	21, // [21:26] is the sub-list for method output_type
+	16, // [16:21] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -720,7 +1591,7 @@ func file_concordat_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,8 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Status_FullMethodName = "/concordat.admin.v1.Admin/Status"
-	Admin_Leave_FullMethodName  = "/concordat.admin.v1.Admin/Leave"
+	Admin_Status_FullMethodName      = "/concordat.admin.v1.Admin/Status"
+	Admin_Leave_FullMethodName       = "/concordat.admin.v1.Admin/Leave"
+	Admin_Conflicts_FullMethodName   = "/concordat.admin.v1.Admin/Conflicts"
+	Admin_GetSettings_FullMethodName = "/concordat.admin.v1.Admin/GetSettings"
+	Admin_SetSettings_FullMethodName = "/concordat.admin.v1.Admin/SetSettings"
 )
 
 // AdminClient is the client API for Admin service.
@@ -38,6 +41,16 @@ type AdminClient interface {
 	// without the member is agreed; the process then ends. The last member cannot
 	// leave.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
+	// Conflicts tells which tables and keys transactions were lost for in the
+	// last ten minutes, and whose lost to whose. Of the transactions of other
+	// members, a member sees those that certification refused; those that lost
+	// before they were broadcast only their own member sees.
+	Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error)
+	// GetSettings returns the group's settings as this member knows them.
+	GetSettings(ctx context.Context, in *GetSettingsRequest, opts ...grpc.CallOption) (*GetSettingsResponse, error)
+	// SetSettings changes the group's settings, on all members at one place in
+	// the order of transactions.
+	SetSettings(ctx context.Context, in *SetSettingsRequest, opts ...grpc.CallOption) (*SetSettingsResponse, error)
 }
 
 type adminClient struct {
@@ -68,6 +81,36 @@ func (c *adminClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *adminClient) Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConflictsResponse)
+	err := c.cc.Invoke(ctx, Admin_Conflicts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) GetSettings(ctx context.Context, in *GetSettingsRequest, opts ...grpc.CallOption) (*GetSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSettingsResponse)
+	err := c.cc.Invoke(ctx, Admin_GetSettings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SetSettings(ctx context.Context, in *SetSettingsRequest, opts ...grpc.CallOption) (*SetSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetSettingsResponse)
+	err := c.cc.Invoke(ctx, Admin_SetSettings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -81,6 +124,16 @@ type AdminServer interface {
 	// without the member is agreed; the process then ends. The last member cannot
 	// leave.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
+	// Conflicts tells which tables and keys transactions were lost for in the
+	// last ten minutes, and whose lost to whose. Of the transactions of other
+	// members, a member sees those that certification refused; those that lost
+	// before they were broadcast only their own member sees.
+	Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error)
+	// GetSettings returns the group's settings as this member knows them.
+	GetSettings(context.Context, *GetSettingsRequest) (*GetSettingsResponse, error)
+	// SetSettings changes the group's settings, on all members at one place in
+	// the order of transactions.
+	SetSettings(context.Context, *SetSettingsRequest) (*SetSettingsResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -96,6 +149,15 @@ func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*Status
 }
 func (UnimplementedAdminServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedAdminServer) Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Conflicts not implemented")
+}
+func (UnimplementedAdminServer) GetSettings(context.Context, *GetSettingsRequest) (*GetSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSettings not implemented")
+}
+func (UnimplementedAdminServer) SetSettings(context.Context, *SetSettingsRequest) (*SetSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetSettings not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -154,6 +216,60 @@ func _Admin_Leave_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Conflicts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConflictsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Conflicts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Conflicts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Conflicts(ctx, req.(*ConflictsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_GetSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetSettings(ctx, req.(*GetSettingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SetSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SetSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SetSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SetSettings(ctx, req.(*SetSettingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -168,6 +284,18 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Leave",
 			Handler:    _Admin_Leave_Handler,
+		},
+		{
+			MethodName: "Conflicts",
+			Handler:    _Admin_Conflicts_Handler,
+		},
+		{
+			MethodName: "GetSettings",
+			Handler:    _Admin_GetSettings_Handler,
+		},
+		{
+			MethodName: "SetSettings",
+			Handler:    _Admin_SetSettings_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

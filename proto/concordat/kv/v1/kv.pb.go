@@ -23,13 +23,242 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Isolation is what a transaction may not see happen beside it.
+type Isolation int32
+
+const (
+	// ISOLATION_SNAPSHOT.
+	Isolation_ISOLATION_UNSPECIFIED Isolation = 0
+	// Of two transactions that wrote the same key and of which neither saw the
+	// other, one commits.
+	Isolation_ISOLATION_SNAPSHOT Isolation = 1
+	// What the transaction read is certified too: those that commit at this level
+	// are as if they had run one after the other.
+	Isolation_ISOLATION_SERIALIZABLE Isolation = 2
+)
+
+// Enum value maps for Isolation.
+var (
+	Isolation_name = map[int32]string{
+		0: "ISOLATION_UNSPECIFIED",
+		1: "ISOLATION_SNAPSHOT",
+		2: "ISOLATION_SERIALIZABLE",
+	}
+	Isolation_value = map[string]int32{
+		"ISOLATION_UNSPECIFIED":  0,
+		"ISOLATION_SNAPSHOT":     1,
+		"ISOLATION_SERIALIZABLE": 2,
+	}
+)
+
+func (x Isolation) Enum() *Isolation {
+	p := new(Isolation)
+	*p = x
+	return p
+}
+
+func (x Isolation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Isolation) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[0].Descriptor()
+}
+
+func (Isolation) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[0]
+}
+
+func (x Isolation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Isolation.Descriptor instead.
+func (Isolation) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{0}
+}
+
+// Kind is how a transaction touched a key.
+type Kind int32
+
+const (
+	Kind_KIND_UNSPECIFIED Kind = 0
+	// It was put or deleted.
+	Kind_KIND_WRITE Kind = 1
+	// Something was added to it.
+	Kind_KIND_DELTA Kind = 2
+	// It was referred to.
+	Kind_KIND_REFERENCE Kind = 3
+	// It was read, or found missing, by a serializable transaction.
+	Kind_KIND_READ Kind = 4
+)
+
+// Enum value maps for Kind.
+var (
+	Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_WRITE",
+		2: "KIND_DELTA",
+		3: "KIND_REFERENCE",
+		4: "KIND_READ",
+	}
+	Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_WRITE":       1,
+		"KIND_DELTA":       2,
+		"KIND_REFERENCE":   3,
+		"KIND_READ":        4,
+	}
+)
+
+func (x Kind) Enum() *Kind {
+	p := new(Kind)
+	*p = x
+	return p
+}
+
+func (x Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[1].Descriptor()
+}
+
+func (Kind) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[1]
+}
+
+func (x Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kind.Descriptor instead.
+func (Kind) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+}
+
+// Where is how far a transaction got before it lost.
+type Where int32
+
+const (
+	Where_WHERE_UNSPECIFIED Where = 0
+	// It was broadcast, and certification refused it.
+	Where_WHERE_REFUSED Where = 1
+	// It was still running when what it would lose to came.
+	Where_WHERE_DOOMED Where = 2
+	// It was held back before broadcast for another of its own member, which then
+	// committed.
+	Where_WHERE_HELD Where = 3
+)
+
+// Enum value maps for Where.
+var (
+	Where_name = map[int32]string{
+		0: "WHERE_UNSPECIFIED",
+		1: "WHERE_REFUSED",
+		2: "WHERE_DOOMED",
+		3: "WHERE_HELD",
+	}
+	Where_value = map[string]int32{
+		"WHERE_UNSPECIFIED": 0,
+		"WHERE_REFUSED":     1,
+		"WHERE_DOOMED":      2,
+		"WHERE_HELD":        3,
+	}
+)
+
+func (x Where) Enum() *Where {
+	p := new(Where)
+	*p = x
+	return p
+}
+
+func (x Where) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Where) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[2].Descriptor()
+}
+
+func (Where) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[2]
+}
+
+func (x Where) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Where.Descriptor instead.
+func (Where) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+}
+
+type OutcomeResponse_State int32
+
+const (
+	OutcomeResponse_STATE_UNSPECIFIED OutcomeResponse_State = 0
+	// No transaction with the id was decided between the log indexes from and
+	// until. It may have been before, and may be yet.
+	OutcomeResponse_STATE_UNKNOWN OutcomeResponse_State = 1
+	// It has committed, and is visible on the member that answers.
+	OutcomeResponse_STATE_COMMITTED OutcomeResponse_State = 2
+	// It was refused. Under the same id it may be tried again.
+	OutcomeResponse_STATE_REFUSED OutcomeResponse_State = 3
+)
+
+// Enum value maps for OutcomeResponse_State.
+var (
+	OutcomeResponse_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_UNKNOWN",
+		2: "STATE_COMMITTED",
+		3: "STATE_REFUSED",
+	}
+	OutcomeResponse_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_UNKNOWN":     1,
+		"STATE_COMMITTED":   2,
+		"STATE_REFUSED":     3,
+	}
+)
+
+func (x OutcomeResponse_State) Enum() *OutcomeResponse_State {
+	p := new(OutcomeResponse_State)
+	*p = x
+	return p
+}
+
+func (x OutcomeResponse_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OutcomeResponse_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[3].Descriptor()
+}
+
+func (OutcomeResponse_State) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[3]
+}
+
+func (x OutcomeResponse_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OutcomeResponse_State.Descriptor instead.
+func (OutcomeResponse_State) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{19, 0}
+}
+
 type ErrorInfo_Code int32
 
 const (
 	ErrorInfo_CODE_UNSPECIFIED ErrorInfo_Code = 0
-	// Another transaction wrote the same item first, or the item is not what
+	// Another transaction touched the same item first, or the item is not what
 	// the transaction expects. Nothing happened: read again and run it again.
-	// table and key are set, and winner if certification found the conflict.
+	// table and key are set; winner and conflict, too, if it was another
+	// transaction.
 	ErrorInfo_CODE_CONFLICT ErrorInfo_Code = 1
 	// This member takes no writes. Go to primary_address, if it is set.
 	ErrorInfo_CODE_READ_ONLY ErrorInfo_Code = 2
@@ -37,7 +266,8 @@ const (
 	// committed. Try another member.
 	ErrorInfo_CODE_NO_QUORUM ErrorInfo_Code = 3
 	// The transaction was broadcast and its fate is not known here. Ask for it
-	// by transaction_id before running it again.
+	// by transaction_id with Outcome, or send it again if it had that id from
+	// its client.
 	ErrorInfo_CODE_OUTCOME_UNKNOWN ErrorInfo_Code = 4
 	// The transaction read a snapshot older than the history kept to certify
 	// it. Run it again.
@@ -55,6 +285,12 @@ const (
 	ErrorInfo_CODE_FAILED ErrorInfo_Code = 10
 	// The member cannot leave the group as things are. text says why.
 	ErrorInfo_CODE_LEAVE ErrorInfo_Code = 11
+	// The GTID that was wished for belongs to a transaction that has committed.
+	// Nothing happened: do not run it again.
+	ErrorInfo_CODE_GTID_TAKEN ErrorInfo_Code = 12
+	// The group's settings are not at the version that the change was made
+	// from. Nothing happened: read them again.
+	ErrorInfo_CODE_SETTINGS ErrorInfo_Code = 13
 )
 
 // Enum value maps for ErrorInfo_Code.
@@ -72,6 +308,8 @@ var (
 		9:  "CODE_INVALID",
 		10: "CODE_FAILED",
 		11: "CODE_LEAVE",
+		12: "CODE_GTID_TAKEN",
+		13: "CODE_SETTINGS",
 	}
 	ErrorInfo_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":      0,
@@ -86,6 +324,8 @@ var (
 		"CODE_INVALID":          9,
 		"CODE_FAILED":           10,
 		"CODE_LEAVE":            11,
+		"CODE_GTID_TAKEN":       12,
+		"CODE_SETTINGS":         13,
 	}
 )
 
@@ -100,11 +340,11 @@ func (x ErrorInfo_Code) String() string {
 }
 
 func (ErrorInfo_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_kv_v1_kv_proto_enumTypes[0].Descriptor()
+	return file_concordat_kv_v1_kv_proto_enumTypes[4].Descriptor()
 }
 
 func (ErrorInfo_Code) Type() protoreflect.EnumType {
-	return &file_concordat_kv_v1_kv_proto_enumTypes[0]
+	return &file_concordat_kv_v1_kv_proto_enumTypes[4]
 }
 
 func (x ErrorInfo_Code) Number() protoreflect.EnumNumber {
@@ -113,7 +353,7 @@ func (x ErrorInfo_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorInfo_Code.Descriptor instead.
 func (ErrorInfo_Code) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15, 0}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // Table names a table.
@@ -275,10 +515,16 @@ func (x *GetResponse) GetFound() bool {
 }
 
 type PutRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Table         *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
-	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// The isolation level. It makes no difference to a transaction that reads
+	// nothing, as this one.
+	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
+	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	TransactionId string `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +580,27 @@ func (x *PutRequest) GetValue() []byte {
 	return nil
 }
 
+func (x *PutRequest) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
+}
+
+func (x *PutRequest) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *PutRequest) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
 type PutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -380,9 +647,15 @@ func (x *PutResponse) GetGtid() string {
 }
 
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Table         *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
-	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The isolation level. It makes no difference to a transaction that reads
+	// nothing, as this one.
+	Isolation Isolation `protobuf:"varint,3,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
+	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	TransactionId string `protobuf:"bytes,4,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string `protobuf:"bytes,5,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -431,6 +704,27 @@ func (x *DeleteRequest) GetKey() []byte {
 	return nil
 }
 
+func (x *DeleteRequest) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
+}
+
+func (x *DeleteRequest) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *DeleteRequest) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
 type DeleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -476,6 +770,142 @@ func (x *DeleteResponse) GetGtid() string {
 	return ""
 }
 
+type AddRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// What to add, which may be negative. A key that is not there counts as 0;
+	// its value is 8 bytes, big-endian, in two's complement. A value of another
+	// length is none: CODE_INVALID. Sums beyond 64 bits wrap around.
+	Delta int64 `protobuf:"zigzag64,3,opt,name=delta,proto3" json:"delta,omitempty"`
+	// The isolation level. It makes no difference to a transaction that reads
+	// nothing, as this one.
+	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
+	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	TransactionId string `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRequest) Reset() {
+	*x = AddRequest{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRequest) ProtoMessage() {}
+
+func (x *AddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
+func (*AddRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AddRequest) GetTable() *Table {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
+func (x *AddRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AddRequest) GetDelta() int64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *AddRequest) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
+}
+
+func (x *AddRequest) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *AddRequest) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+type AddResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GTID of the transaction, in text form. What the counter stands at is not
+	// told: others may add to it at the same time.
+	Gtid          string `protobuf:"bytes,1,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddResponse) Reset() {
+	*x = AddResponse{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddResponse) ProtoMessage() {}
+
+func (x *AddResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
+func (*AddResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AddResponse) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
 type ScanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -492,7 +922,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +934,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +947,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ScanRequest) GetTable() *Table {
@@ -565,7 +995,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +1007,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +1020,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{8}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ScanResponse) GetPairs() []*Pair {
@@ -610,7 +1040,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +1052,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +1065,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{9}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Pair) GetKey() []byte {
@@ -653,17 +1083,31 @@ func (x *Pair) GetValue() []byte {
 }
 
 // TxnRequest is a whole transaction, of at most 65,536 operations. A get and an
-// expectation see the puts and deletes before them in the list.
+// expectation see the operations before them in the list.
 type TxnRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ops           []*Op                  `protobuf:"bytes,1,rep,name=ops,proto3" json:"ops,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Ops       []*Op                  `protobuf:"bytes,1,rep,name=ops,proto3" json:"ops,omitempty"`
+	Isolation Isolation              `protobuf:"varint,2,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
+	// The transaction's id, a UUID as text: an idempotency key. Of all that are
+	// committed under one id, on whatever members, one commits, and each answers
+	// with that one's GTID. So a transaction with an id may be sent again as it
+	// is, to any member, after CODE_OUTCOME_UNKNOWN or a lost connection. The
+	// group remembers the ids of the last transactions, as many as its setting
+	// outcome_transactions says. Empty: an id is drawn, which only
+	// CODE_OUTCOME_UNKNOWN tells. The zero UUID is none.
+	TransactionId string `protobuf:"bytes,3,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	// A wish for the transaction's GTID: a GTID as text, or AUTOMATIC:tag for the
+	// group's next one under a tag. CODE_GTID_TAKEN when another transaction has
+	// it. One with a wish is broadcast even if it writes nothing. Empty: the
+	// group's next GTID.
+	Gtid          string `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TxnRequest) Reset() {
 	*x = TxnRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +1119,7 @@ func (x *TxnRequest) String() string {
 func (*TxnRequest) ProtoMessage() {}
 
 func (x *TxnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +1132,7 @@ func (x *TxnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnRequest.ProtoReflect.Descriptor instead.
 func (*TxnRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TxnRequest) GetOps() []*Op {
@@ -698,12 +1142,35 @@ func (x *TxnRequest) GetOps() []*Op {
 	return nil
 }
 
+func (x *TxnRequest) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
+}
+
+func (x *TxnRequest) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *TxnRequest) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
 // Expectation is what a transaction must find under a key; where it does not,
 // nothing happens and the call fails with CODE_CONFLICT. So a client reads,
 // computes, and writes on the condition that what it read still holds.
 //
-// What was found is sure to hold until the commit only if the transaction also
-// writes that key: the group certifies writes, not reads.
+// In a transaction that writes, what was found is certified, and sure to hold
+// until the commit, if the isolation is ISOLATION_SERIALIZABLE. At
+// ISOLATION_SNAPSHOT it is only if the transaction also writes that key or
+// refers to it: the group then certifies writes and references, not reads.
 type Expectation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -718,7 +1185,7 @@ type Expectation struct {
 
 func (x *Expectation) Reset() {
 	*x = Expectation{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1197,7 @@ func (x *Expectation) String() string {
 func (*Expectation) ProtoMessage() {}
 
 func (x *Expectation) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1210,7 @@ func (x *Expectation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expectation.ProtoReflect.Descriptor instead.
 func (*Expectation) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Expectation) GetTable() *Table {
@@ -774,7 +1241,73 @@ func (x *Expectation) GetAbsent() bool {
 	return false
 }
 
-// Op is one operation of a transaction.
+// Reference makes sure that nobody else writes a key before the transaction
+// commits: the parent that a child needs. References do not conflict with each
+// other. They matter to a transaction that writes.
+type Reference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// There must be such a key; where there is none, nothing happens and the call
+	// fails with CODE_CONFLICT.
+	Required      bool `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reference) Reset() {
+	*x = Reference{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reference) ProtoMessage() {}
+
+func (x *Reference) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reference.ProtoReflect.Descriptor instead.
+func (*Reference) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Reference) GetTable() *Table {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
+func (x *Reference) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Reference) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+// Op is one operation of a transaction. Isolation, id and GTID are the
+// transaction's: an operation that sets one of them is CODE_INVALID.
 type Op struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Op:
@@ -783,6 +1316,8 @@ type Op struct {
 	//	*Op_Put
 	//	*Op_Delete
 	//	*Op_Expect
+	//	*Op_Add
+	//	*Op_Reference
 	Op            isOp_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -790,7 +1325,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1337,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1350,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Op) GetOp() isOp_Op {
@@ -861,6 +1396,24 @@ func (x *Op) GetExpect() *Expectation {
 	return nil
 }
 
+func (x *Op) GetAdd() *AddRequest {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Add); ok {
+			return x.Add
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetReference() *Reference {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Reference); ok {
+			return x.Reference
+		}
+	}
+	return nil
+}
+
 type isOp_Op interface {
 	isOp_Op()
 }
@@ -881,6 +1434,14 @@ type Op_Expect struct {
 	Expect *Expectation `protobuf:"bytes,4,opt,name=expect,proto3,oneof"`
 }
 
+type Op_Add struct {
+	Add *AddRequest `protobuf:"bytes,5,opt,name=add,proto3,oneof"`
+}
+
+type Op_Reference struct {
+	Reference *Reference `protobuf:"bytes,6,opt,name=reference,proto3,oneof"`
+}
+
 func (*Op_Get) isOp_Op() {}
 
 func (*Op_Put) isOp_Op() {}
@@ -889,11 +1450,17 @@ func (*Op_Delete) isOp_Op() {}
 
 func (*Op_Expect) isOp_Op() {}
 
+func (*Op_Add) isOp_Op() {}
+
+func (*Op_Reference) isOp_Op() {}
+
 type TxnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction in text form; empty when it wrote nothing.
 	Gtid string `protobuf:"bytes,1,opt,name=gtid,proto3" json:"gtid,omitempty"`
-	// One result per operation, in order.
+	// One result per operation, in order. Of a transaction that had committed
+	// before under its id, they are what the repetition found, or there are none
+	// because it could not run any more.
 	Results       []*OpResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -901,7 +1468,7 @@ type TxnResponse struct {
 
 func (x *TxnResponse) Reset() {
 	*x = TxnResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1480,7 @@ func (x *TxnResponse) String() string {
 func (*TxnResponse) ProtoMessage() {}
 
 func (x *TxnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1493,7 @@ func (x *TxnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
 func (*TxnResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TxnResponse) GetGtid() string {
@@ -943,7 +1510,8 @@ func (x *TxnResponse) GetResults() []*OpResult {
 	return nil
 }
 
-// OpResult is what a get read; it is empty for other operations.
+// OpResult is what a get read, and whether there is the key of a reference; it
+// is empty for other operations.
 type OpResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Value         []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
@@ -954,7 +1522,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1534,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1547,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpResult) GetValue() []byte {
@@ -996,14 +1564,264 @@ func (x *OpResult) GetFound() bool {
 	return false
 }
 
+type OutcomeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The transaction's id, a UUID as text.
+	TransactionId string `protobuf:"bytes,1,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeRequest) Reset() {
+	*x = OutcomeRequest{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeRequest) ProtoMessage() {}
+
+func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
+func (*OutcomeRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *OutcomeRequest) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+type OutcomeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	State OutcomeResponse_State  `protobuf:"varint,1,opt,name=state,proto3,enum=concordat.kv.v1.OutcomeResponse_State" json:"state,omitempty"`
+	// GTID of one that has committed, as text.
+	Gtid string `protobuf:"bytes,2,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	// Why it was refused.
+	Reason ErrorInfo_Code `protobuf:"varint,3,opt,name=reason,proto3,enum=concordat.kv.v1.ErrorInfo_Code" json:"reason,omitempty"`
+	// GTID of what it lost to, if that was a conflict.
+	Winner string `protobuf:"bytes,4,opt,name=winner,proto3" json:"winner,omitempty"`
+	// Log index where it was decided; 0 if it is unknown.
+	Index uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
+	// The log indexes between which the member remembers ids: an unknown one was
+	// not decided after from and up to until.
+	From          uint64 `protobuf:"varint,6,opt,name=from,proto3" json:"from,omitempty"`
+	Until         uint64 `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeResponse) Reset() {
+	*x = OutcomeResponse{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeResponse) ProtoMessage() {}
+
+func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
+func (*OutcomeResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *OutcomeResponse) GetState() OutcomeResponse_State {
+	if x != nil {
+		return x.State
+	}
+	return OutcomeResponse_STATE_UNSPECIFIED
+}
+
+func (x *OutcomeResponse) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+func (x *OutcomeResponse) GetReason() ErrorInfo_Code {
+	if x != nil {
+		return x.Reason
+	}
+	return ErrorInfo_CODE_UNSPECIFIED
+}
+
+func (x *OutcomeResponse) GetWinner() string {
+	if x != nil {
+		return x.Winner
+	}
+	return ""
+}
+
+func (x *OutcomeResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *OutcomeResponse) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *OutcomeResponse) GetUntil() uint64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+// Conflict is what a transaction lost to. ErrorInfo names table, key and winner.
+type Conflict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A scanned range was hit: from <= key < to of the table, where a bound that
+	// is not set is none. ErrorInfo then has no key.
+	Range bool   `protobuf:"varint,1,opt,name=range,proto3" json:"range,omitempty"`
+	From  []byte `protobuf:"bytes,2,opt,name=from,proto3,oneof" json:"from,omitempty"`
+	To    []byte `protobuf:"bytes,3,opt,name=to,proto3,oneof" json:"to,omitempty"`
+	// What the transaction did there, and what the winner did.
+	Incoming Kind `protobuf:"varint,4,opt,name=incoming,proto3,enum=concordat.kv.v1.Kind" json:"incoming,omitempty"`
+	Earlier  Kind `protobuf:"varint,5,opt,name=earlier,proto3,enum=concordat.kv.v1.Kind" json:"earlier,omitempty"`
+	// The member that the winner came from, as UUID text.
+	Member string `protobuf:"bytes,6,opt,name=member,proto3" json:"member,omitempty"`
+	// How long ago the member that answers learnt of the winner.
+	AgeNanos      int64 `protobuf:"varint,7,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"`
+	Where         Where `protobuf:"varint,8,opt,name=where,proto3,enum=concordat.kv.v1.Where" json:"where,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conflict) Reset() {
+	*x = Conflict{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conflict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conflict) ProtoMessage() {}
+
+func (x *Conflict) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
+func (*Conflict) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Conflict) GetRange() bool {
+	if x != nil {
+		return x.Range
+	}
+	return false
+}
+
+func (x *Conflict) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Conflict) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Conflict) GetIncoming() Kind {
+	if x != nil {
+		return x.Incoming
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *Conflict) GetEarlier() Kind {
+	if x != nil {
+		return x.Earlier
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *Conflict) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Conflict) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *Conflict) GetWhere() Where {
+	if x != nil {
+		return x.Where
+	}
+	return Where_WHERE_UNSPECIFIED
+}
+
 // ErrorInfo is the status detail of a call that failed for a reason of the
 // group. The code says what to do next.
 type ErrorInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Code  ErrorInfo_Code         `protobuf:"varint,1,opt,name=code,proto3,enum=concordat.kv.v1.ErrorInfo_Code" json:"code,omitempty"`
-	// The item that conflicted.
+	// The item that conflicted. A key that is not set is not known, or there is
+	// none.
 	Table *Table `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
-	Key   []byte `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Key   []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// GTID of the transaction that was certified first.
 	Winner string `protobuf:"bytes,4,opt,name=winner,proto3" json:"winner,omitempty"`
 	// The id by which the fate of the transaction can be asked.
@@ -1011,14 +1829,16 @@ type ErrorInfo struct {
 	// Where writes are taken.
 	PrimaryAddress string `protobuf:"bytes,6,opt,name=primary_address,json=primaryAddress,proto3" json:"primary_address,omitempty"`
 	// The error as a sentence.
-	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	// What the transaction lost to.
+	Conflict      *Conflict `protobuf:"bytes,8,opt,name=conflict,proto3" json:"conflict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1850,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1863,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ErrorInfo) GetCode() ErrorInfo_Code {
@@ -1095,6 +1915,13 @@ func (x *ErrorInfo) GetText() string {
 	return ""
 }
 
+func (x *ErrorInfo) GetConflict() *Conflict {
+	if x != nil {
+		return x.Conflict
+	}
+	return nil
+}
+
 var File_concordat_kv_v1_kv_proto protoreflect.FileDescriptor
 
 const file_concordat_kv_v1_kv_proto_rawDesc = "" +
@@ -1109,18 +1936,34 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"9\n" +
 	"\vGetResponse\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
-	"\x05found\x18\x02 \x01(\bR\x05found\"b\n" +
+	"\x05found\x18\x02 \x01(\bR\x05found\"\xd7\x01\n" +
 	"\n" +
 	"PutRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\fR\x05value\"!\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x128\n" +
+	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
+	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
+	"\x04gtid\x18\x06 \x01(\tR\x04gtid\"!\n" +
 	"\vPutResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"O\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xc4\x01\n" +
 	"\rDeleteRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"$\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x128\n" +
+	"\tisolation\x18\x03 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
+	"\x0etransaction_id\x18\x04 \x01(\tR\rtransactionId\x12\x12\n" +
+	"\x04gtid\x18\x05 \x01(\tR\x04gtid\"$\n" +
 	"\x0eDeleteResponse\x12\x12\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xd7\x01\n" +
+	"\n" +
+	"AddRequest\x12,\n" +
+	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05delta\x18\x03 \x01(\x12R\x05delta\x128\n" +
+	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
+	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
+	"\x04gtid\x18\x06 \x01(\tR\x04gtid\"!\n" +
+	"\vAddResponse\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\x8f\x01\n" +
 	"\vScanRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x12\n" +
@@ -1132,35 +1975,71 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05pairs\x18\x01 \x03(\v2\x15.concordat.kv.v1.PairR\x05pairs\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"3\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xa8\x01\n" +
 	"\n" +
 	"TxnRequest\x12%\n" +
-	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\"{\n" +
+	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\x128\n" +
+	"\tisolation\x18\x02 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
+	"\x0etransaction_id\x18\x03 \x01(\tR\rtransactionId\x12\x12\n" +
+	"\x04gtid\x18\x04 \x01(\tR\x04gtid\"{\n" +
 	"\vExpectation\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
-	"\x06absent\x18\x04 \x01(\bR\x06absent\"\xde\x01\n" +
+	"\x06absent\x18\x04 \x01(\bR\x06absent\"g\n" +
+	"\tReference\x12,\n" +
+	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\"\xcb\x02\n" +
 	"\x02Op\x12/\n" +
 	"\x03get\x18\x01 \x01(\v2\x1b.concordat.kv.v1.GetRequestH\x00R\x03get\x12/\n" +
 	"\x03put\x18\x02 \x01(\v2\x1b.concordat.kv.v1.PutRequestH\x00R\x03put\x128\n" +
 	"\x06delete\x18\x03 \x01(\v2\x1e.concordat.kv.v1.DeleteRequestH\x00R\x06delete\x126\n" +
-	"\x06expect\x18\x04 \x01(\v2\x1c.concordat.kv.v1.ExpectationH\x00R\x06expectB\x04\n" +
+	"\x06expect\x18\x04 \x01(\v2\x1c.concordat.kv.v1.ExpectationH\x00R\x06expect\x12/\n" +
+	"\x03add\x18\x05 \x01(\v2\x1b.concordat.kv.v1.AddRequestH\x00R\x03add\x12:\n" +
+	"\treference\x18\x06 \x01(\v2\x1a.concordat.kv.v1.ReferenceH\x00R\treferenceB\x04\n" +
 	"\x02op\"V\n" +
 	"\vTxnResponse\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x123\n" +
 	"\aresults\x18\x02 \x03(\v2\x19.concordat.kv.v1.OpResultR\aresults\"6\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
-	"\x05found\x18\x02 \x01(\bR\x05found\"\xf8\x03\n" +
+	"\x05found\x18\x02 \x01(\bR\x05found\"7\n" +
+	"\x0eOutcomeRequest\x12%\n" +
+	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\"\xcf\x02\n" +
+	"\x0fOutcomeResponse\x12<\n" +
+	"\x05state\x18\x01 \x01(\x0e2&.concordat.kv.v1.OutcomeResponse.StateR\x05state\x12\x12\n" +
+	"\x04gtid\x18\x02 \x01(\tR\x04gtid\x127\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x06reason\x12\x16\n" +
+	"\x06winner\x18\x04 \x01(\tR\x06winner\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05until\x18\a \x01(\x04R\x05until\"Y\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTATE_UNKNOWN\x10\x01\x12\x13\n" +
+	"\x0fSTATE_COMMITTED\x10\x02\x12\x11\n" +
+	"\rSTATE_REFUSED\x10\x03\"\xa5\x02\n" +
+	"\bConflict\x12\x14\n" +
+	"\x05range\x18\x01 \x01(\bR\x05range\x12\x17\n" +
+	"\x04from\x18\x02 \x01(\fH\x00R\x04from\x88\x01\x01\x12\x13\n" +
+	"\x02to\x18\x03 \x01(\fH\x01R\x02to\x88\x01\x01\x121\n" +
+	"\bincoming\x18\x04 \x01(\x0e2\x15.concordat.kv.v1.KindR\bincoming\x12/\n" +
+	"\aearlier\x18\x05 \x01(\x0e2\x15.concordat.kv.v1.KindR\aearlier\x12\x16\n" +
+	"\x06member\x18\x06 \x01(\tR\x06member\x12\x1b\n" +
+	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12,\n" +
+	"\x05where\x18\b \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05whereB\a\n" +
+	"\x05_fromB\x05\n" +
+	"\x03_to\"\xe4\x04\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
-	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
-	"\x03key\x18\x03 \x01(\fR\x03key\x12\x16\n" +
+	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x15\n" +
+	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x88\x01\x01\x12\x16\n" +
 	"\x06winner\x18\x04 \x01(\tR\x06winner\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12'\n" +
 	"\x0fprimary_address\x18\x06 \x01(\tR\x0eprimaryAddress\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\"\xf9\x01\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x125\n" +
+	"\bconflict\x18\b \x01(\v2\x19.concordat.kv.v1.ConflictR\bconflict\"\xa1\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -1175,13 +2054,36 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\vCODE_FAILED\x10\n" +
 	"\x12\x0e\n" +
 	"\n" +
-	"CODE_LEAVE\x10\v2\xdc\x02\n" +
+	"CODE_LEAVE\x10\v\x12\x13\n" +
+	"\x0fCODE_GTID_TAKEN\x10\f\x12\x11\n" +
+	"\rCODE_SETTINGS\x10\rB\x06\n" +
+	"\x04_key*Z\n" +
+	"\tIsolation\x12\x19\n" +
+	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12ISOLATION_SNAPSHOT\x10\x01\x12\x1a\n" +
+	"\x16ISOLATION_SERIALIZABLE\x10\x02*_\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_WRITE\x10\x01\x12\x0e\n" +
+	"\n" +
+	"KIND_DELTA\x10\x02\x12\x12\n" +
+	"\x0eKIND_REFERENCE\x10\x03\x12\r\n" +
+	"\tKIND_READ\x10\x04*S\n" +
+	"\x05Where\x12\x15\n" +
+	"\x11WHERE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rWHERE_REFUSED\x10\x01\x12\x10\n" +
+	"\fWHERE_DOOMED\x10\x02\x12\x0e\n" +
+	"\n" +
+	"WHERE_HELD\x10\x032\xec\x03\n" +
 	"\x02KV\x12@\n" +
 	"\x03Get\x12\x1b.concordat.kv.v1.GetRequest\x1a\x1c.concordat.kv.v1.GetResponse\x12@\n" +
 	"\x03Put\x12\x1b.concordat.kv.v1.PutRequest\x1a\x1c.concordat.kv.v1.PutResponse\x12I\n" +
-	"\x06Delete\x12\x1e.concordat.kv.v1.DeleteRequest\x1a\x1f.concordat.kv.v1.DeleteResponse\x12E\n" +
+	"\x06Delete\x12\x1e.concordat.kv.v1.DeleteRequest\x1a\x1f.concordat.kv.v1.DeleteResponse\x12@\n" +
+	"\x03Add\x12\x1b.concordat.kv.v1.AddRequest\x1a\x1c.concordat.kv.v1.AddResponse\x12E\n" +
 	"\x04Scan\x12\x1c.concordat.kv.v1.ScanRequest\x1a\x1d.concordat.kv.v1.ScanResponse0\x01\x12@\n" +
-	"\x03Txn\x12\x1b.concordat.kv.v1.TxnRequest\x1a\x1c.concordat.kv.v1.TxnResponseB=Z;github.com/concordatdb/concordat/proto/concordat/kv/v1;kvpbb\x06proto3"
+	"\x03Txn\x12\x1b.concordat.kv.v1.TxnRequest\x1a\x1c.concordat.kv.v1.TxnResponse\x12L\n" +
+	"\aOutcome\x12\x1f.concordat.kv.v1.OutcomeRequest\x1a .concordat.kv.v1.OutcomeResponseB=Z;github.com/concordatdb/concordat/proto/concordat/kv/v1;kvpbb\x06proto3"
 
 var (
 	file_concordat_kv_v1_kv_proto_rawDescOnce sync.Once
@@ -1195,57 +2097,85 @@ func file_concordat_kv_v1_kv_proto_rawDescGZIP() []byte {
 	return file_concordat_kv_v1_kv_proto_rawDescData
 }
 
-var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_concordat_kv_v1_kv_proto_goTypes = []any{
-	(ErrorInfo_Code)(0),    // 0: concordat.kv.v1.ErrorInfo.Code
-	(*Table)(nil),          // 1: concordat.kv.v1.Table
-	(*GetRequest)(nil),     // 2: concordat.kv.v1.GetRequest
-	(*GetResponse)(nil),    // 3: concordat.kv.v1.GetResponse
-	(*PutRequest)(nil),     // 4: concordat.kv.v1.PutRequest
-	(*PutResponse)(nil),    // 5: concordat.kv.v1.PutResponse
-	(*DeleteRequest)(nil),  // 6: concordat.kv.v1.DeleteRequest
-	(*DeleteResponse)(nil), // 7: concordat.kv.v1.DeleteResponse
-	(*ScanRequest)(nil),    // 8: concordat.kv.v1.ScanRequest
-	(*ScanResponse)(nil),   // 9: concordat.kv.v1.ScanResponse
-	(*Pair)(nil),           // 10: concordat.kv.v1.Pair
-	(*TxnRequest)(nil),     // 11: concordat.kv.v1.TxnRequest
-	(*Expectation)(nil),    // 12: concordat.kv.v1.Expectation
-	(*Op)(nil),             // 13: concordat.kv.v1.Op
-	(*TxnResponse)(nil),    // 14: concordat.kv.v1.TxnResponse
-	(*OpResult)(nil),       // 15: concordat.kv.v1.OpResult
-	(*ErrorInfo)(nil),      // 16: concordat.kv.v1.ErrorInfo
+	(Isolation)(0),             // 0: concordat.kv.v1.Isolation
+	(Kind)(0),                  // 1: concordat.kv.v1.Kind
+	(Where)(0),                 // 2: concordat.kv.v1.Where
+	(OutcomeResponse_State)(0), // 3: concordat.kv.v1.OutcomeResponse.State
+	(ErrorInfo_Code)(0),        // 4: concordat.kv.v1.ErrorInfo.Code
+	(*Table)(nil),              // 5: concordat.kv.v1.Table
+	(*GetRequest)(nil),         // 6: concordat.kv.v1.GetRequest
+	(*GetResponse)(nil),        // 7: concordat.kv.v1.GetResponse
+	(*PutRequest)(nil),         // 8: concordat.kv.v1.PutRequest
+	(*PutResponse)(nil),        // 9: concordat.kv.v1.PutResponse
+	(*DeleteRequest)(nil),      // 10: concordat.kv.v1.DeleteRequest
+	(*DeleteResponse)(nil),     // 11: concordat.kv.v1.DeleteResponse
+	(*AddRequest)(nil),         // 12: concordat.kv.v1.AddRequest
+	(*AddResponse)(nil),        // 13: concordat.kv.v1.AddResponse
+	(*ScanRequest)(nil),        // 14: concordat.kv.v1.ScanRequest
+	(*ScanResponse)(nil),       // 15: concordat.kv.v1.ScanResponse
+	(*Pair)(nil),               // 16: concordat.kv.v1.Pair
+	(*TxnRequest)(nil),         // 17: concordat.kv.v1.TxnRequest
+	(*Expectation)(nil),        // 18: concordat.kv.v1.Expectation
+	(*Reference)(nil),          // 19: concordat.kv.v1.Reference
+	(*Op)(nil),                 // 20: concordat.kv.v1.Op
+	(*TxnResponse)(nil),        // 21: concordat.kv.v1.TxnResponse
+	(*OpResult)(nil),           // 22: concordat.kv.v1.OpResult
+	(*OutcomeRequest)(nil),     // 23: concordat.kv.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),    // 24: concordat.kv.v1.OutcomeResponse
+	(*Conflict)(nil),           // 25: concordat.kv.v1.Conflict
+	(*ErrorInfo)(nil),          // 26: concordat.kv.v1.ErrorInfo
 }
 var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
-	1,  // 0: concordat.kv.v1.GetRequest.table:type_name -> concordat.kv.v1.Table
-	1,  // 1: concordat.kv.v1.PutRequest.table:type_name -> concordat.kv.v1.Table
-	1,  // 2: concordat.kv.v1.DeleteRequest.table:type_name -> concordat.kv.v1.Table
-	1,  // 3: concordat.kv.v1.ScanRequest.table:type_name -> concordat.kv.v1.Table
-	10, // 4: concordat.kv.v1.ScanResponse.pairs:type_name -> concordat.kv.v1.Pair
-	13, // 5: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
-	1,  // 6: concordat.kv.v1.Expectation.table:type_name -> concordat.kv.v1.Table
-	2,  // 7: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
-	4,  // 8: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
-	6,  // 9: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
-	12, // 10: concordat.kv.v1.Op.expect:type_name -> concordat.kv.v1.Expectation
-	15, // 11: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
-	0,  // 12: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
-	1,  // 13: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
-	2,  // 14: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
-	4,  // 15: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
-	6,  // 16: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
-	8,  // 17: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
-	11, // 18: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
-	3,  // 19: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
-	5,  // 20: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
-	7,  // 21: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
-	9,  // 22: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
-	14, // 23: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 0: concordat.kv.v1.GetRequest.table:type_name -> concordat.kv.v1.Table
+	5,  // 1: concordat.kv.v1.PutRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 2: concordat.kv.v1.PutRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	5,  // 3: concordat.kv.v1.DeleteRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 4: concordat.kv.v1.DeleteRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	5,  // 5: concordat.kv.v1.AddRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 6: concordat.kv.v1.AddRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	5,  // 7: concordat.kv.v1.ScanRequest.table:type_name -> concordat.kv.v1.Table
+	16, // 8: concordat.kv.v1.ScanResponse.pairs:type_name -> concordat.kv.v1.Pair
+	20, // 9: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
+	0,  // 10: concordat.kv.v1.TxnRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	5,  // 11: concordat.kv.v1.Expectation.table:type_name -> concordat.kv.v1.Table
+	5,  // 12: concordat.kv.v1.Reference.table:type_name -> concordat.kv.v1.Table
+	6,  // 13: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
+	8,  // 14: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
+	10, // 15: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
+	18, // 16: concordat.kv.v1.Op.expect:type_name -> concordat.kv.v1.Expectation
+	12, // 17: concordat.kv.v1.Op.add:type_name -> concordat.kv.v1.AddRequest
+	19, // 18: concordat.kv.v1.Op.reference:type_name -> concordat.kv.v1.Reference
+	22, // 19: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
+	3,  // 20: concordat.kv.v1.OutcomeResponse.state:type_name -> concordat.kv.v1.OutcomeResponse.State
+	4,  // 21: concordat.kv.v1.OutcomeResponse.reason:type_name -> concordat.kv.v1.ErrorInfo.Code
+	1,  // 22: concordat.kv.v1.Conflict.incoming:type_name -> concordat.kv.v1.Kind
+	1,  // 23: concordat.kv.v1.Conflict.earlier:type_name -> concordat.kv.v1.Kind
+	2,  // 24: concordat.kv.v1.Conflict.where:type_name -> concordat.kv.v1.Where
+	4,  // 25: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
+	5,  // 26: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
+	25, // 27: concordat.kv.v1.ErrorInfo.conflict:type_name -> concordat.kv.v1.Conflict
+	6,  // 28: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
+	8,  // 29: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
+	10, // 30: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
+	12, // 31: concordat.kv.v1.KV.Add:input_type -> concordat.kv.v1.AddRequest
+	14, // 32: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
+	17, // 33: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
+	23, // 34: concordat.kv.v1.KV.Outcome:input_type -> concordat.kv.v1.OutcomeRequest
+	7,  // 35: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
+	9,  // 36: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
+	11, // 37: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
+	13, // 38: concordat.kv.v1.KV.Add:output_type -> concordat.kv.v1.AddResponse
+	15, // 39: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
+	21, // 40: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
+	24, // 41: concordat.kv.v1.KV.Outcome:output_type -> concordat.kv.v1.OutcomeResponse
+	35, // [35:42] is the sub-list for method output_type
+	28, // [28:35] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_concordat_kv_v1_kv_proto_init() }
@@ -1253,19 +2183,23 @@ func file_concordat_kv_v1_kv_proto_init() {
 	if File_concordat_kv_v1_kv_proto != nil {
 		return
 	}
-	file_concordat_kv_v1_kv_proto_msgTypes[12].OneofWrappers = []any{
+	file_concordat_kv_v1_kv_proto_msgTypes[15].OneofWrappers = []any{
 		(*Op_Get)(nil),
 		(*Op_Put)(nil),
 		(*Op_Delete)(nil),
 		(*Op_Expect)(nil),
+		(*Op_Add)(nil),
+		(*Op_Reference)(nil),
 	}
+	file_concordat_kv_v1_kv_proto_msgTypes[20].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_kv_v1_kv_proto_rawDesc), len(file_concordat_kv_v1_kv_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   16,
+			NumEnums:      5,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,11 +21,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KV_Get_FullMethodName    = "/concordat.kv.v1.KV/Get"
-	KV_Put_FullMethodName    = "/concordat.kv.v1.KV/Put"
-	KV_Delete_FullMethodName = "/concordat.kv.v1.KV/Delete"
-	KV_Scan_FullMethodName   = "/concordat.kv.v1.KV/Scan"
-	KV_Txn_FullMethodName    = "/concordat.kv.v1.KV/Txn"
+	KV_Get_FullMethodName     = "/concordat.kv.v1.KV/Get"
+	KV_Put_FullMethodName     = "/concordat.kv.v1.KV/Put"
+	KV_Delete_FullMethodName  = "/concordat.kv.v1.KV/Delete"
+	KV_Add_FullMethodName     = "/concordat.kv.v1.KV/Add"
+	KV_Scan_FullMethodName    = "/concordat.kv.v1.KV/Scan"
+	KV_Txn_FullMethodName     = "/concordat.kv.v1.KV/Txn"
+	KV_Outcome_FullMethodName = "/concordat.kv.v1.KV/Outcome"
 )
 
 // KVClient is the client API for KV service.
@@ -44,10 +46,17 @@ type KVClient interface {
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
 	// Delete removes one key; a key that is not there is no error.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// Add adds to the counter under one key. Calls that add to one counter do not
+	// conflict with each other.
+	Add(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error)
 	// Scan streams the pairs of a range in the order of their keys.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error)
 	// Txn runs a list of operations, in order, as one transaction.
 	Txn(ctx context.Context, in *TxnRequest, opts ...grpc.CallOption) (*TxnResponse, error)
+	// Outcome tells what became of a transaction, by its id. Any member can be
+	// asked. A client that lost its connection under a write learns here whether
+	// it happened.
+	Outcome(ctx context.Context, in *OutcomeRequest, opts ...grpc.CallOption) (*OutcomeResponse, error)
 }
 
 type kVClient struct {
@@ -88,6 +97,16 @@ func (c *kVClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *kVClient) Add(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddResponse)
+	err := c.cc.Invoke(ctx, KV_Add_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *kVClient) Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScanResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[0], KV_Scan_FullMethodName, cOpts...)
@@ -117,6 +136,16 @@ func (c *kVClient) Txn(ctx context.Context, in *TxnRequest, opts ...grpc.CallOpt
 	return out, nil
 }
 
+func (c *kVClient) Outcome(ctx context.Context, in *OutcomeRequest, opts ...grpc.CallOption) (*OutcomeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OutcomeResponse)
+	err := c.cc.Invoke(ctx, KV_Outcome_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KVServer is the server API for KV service.
 // All implementations must embed UnimplementedKVServer
 // for forward compatibility.
@@ -133,10 +162,17 @@ type KVServer interface {
 	Put(context.Context, *PutRequest) (*PutResponse, error)
 	// Delete removes one key; a key that is not there is no error.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// Add adds to the counter under one key. Calls that add to one counter do not
+	// conflict with each other.
+	Add(context.Context, *AddRequest) (*AddResponse, error)
 	// Scan streams the pairs of a range in the order of their keys.
 	Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error
 	// Txn runs a list of operations, in order, as one transaction.
 	Txn(context.Context, *TxnRequest) (*TxnResponse, error)
+	// Outcome tells what became of a transaction, by its id. Any member can be
+	// asked. A client that lost its connection under a write learns here whether
+	// it happened.
+	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	mustEmbedUnimplementedKVServer()
 }
 
@@ -156,11 +192,17 @@ func (UnimplementedKVServer) Put(context.Context, *PutRequest) (*PutResponse, er
 func (UnimplementedKVServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
 }
+func (UnimplementedKVServer) Add(context.Context, *AddRequest) (*AddResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Add not implemented")
+}
 func (UnimplementedKVServer) Scan(*ScanRequest, grpc.ServerStreamingServer[ScanResponse]) error {
 	return status.Error(codes.Unimplemented, "method Scan not implemented")
 }
 func (UnimplementedKVServer) Txn(context.Context, *TxnRequest) (*TxnResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Txn not implemented")
+}
+func (UnimplementedKVServer) Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Outcome not implemented")
 }
 func (UnimplementedKVServer) mustEmbedUnimplementedKVServer() {}
 func (UnimplementedKVServer) testEmbeddedByValue()            {}
@@ -237,6 +279,24 @@ func _KV_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_Add_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).Add(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_Add_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).Add(ctx, req.(*AddRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _KV_Scan_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ScanRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -266,6 +326,24 @@ func _KV_Txn_Handler(srv interface{}, ctx context.Context, dec func(interface{})
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_Outcome_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OutcomeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KVServer).Outcome(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KV_Outcome_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KVServer).Outcome(ctx, req.(*OutcomeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KV_ServiceDesc is the grpc.ServiceDesc for KV service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -286,8 +364,16 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _KV_Delete_Handler,
 		},
 		{
+			MethodName: "Add",
+			Handler:    _KV_Add_Handler,
+		},
+		{
 			MethodName: "Txn",
 			Handler:    _KV_Txn_Handler,
+		},
+		{
+			MethodName: "Outcome",
+			Handler:    _KV_Outcome_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
