@@ -15,14 +15,16 @@ import (
 // the write set holds it behind the program's own rows.
 func (tx *Tx) touches() iter.Seq2[certifier.Kind, tableKey] {
 	return func(yield func(certifier.Kind, tableKey) bool) {
-		for i := range tx.writes.writes {
-			m := &tx.writes.writes[i]
-			kind := certifier.Write
-			if m.Op == applier.OpAdd {
-				kind = certifier.Delta
-			}
-			if !yield(kind, tableKey{m.Table, m.Key}) {
-				return
+		// A write set numbers its key spaces in the order of the kinds.
+		for _, kind := range [...]certifier.Kind{certifier.Write, certifier.Delta} {
+			for i := range tx.writes.writes {
+				m := &tx.writes.writes[i]
+				if (m.Op == applier.OpAdd) != (kind == certifier.Delta) {
+					continue
+				}
+				if !yield(kind, tableKey{m.Table, m.Key}) {
+					return
+				}
 			}
 		}
 		for _, k := range tx.refs {
