@@ -36,7 +36,8 @@ type Options struct {
 	Placements []Placement
 	Clients    []int
 	ValueBytes []int
-	// Conflicts adds rows in which clients write the same few keys.
+	// Conflicts adds rows in which clients write the same few keys, add to the
+	// same counter, and scan, serializably, what others write into.
 	Conflicts bool
 	// Duration is how long each row is measured, after WarmUp.
 	Duration time.Duration
@@ -200,6 +201,9 @@ func (o *Options) loads(shape Shape, size int) []load {
 		}
 		if o.Conflicts && shape == InProcess && size == o.ValueBytes[0] {
 			loads = append(loads, conflictLoads(shape, size)...)
+			loads = append(loads,
+				load{Shape: shape, Placement: AllOver, Clients: 64, ValueBytes: size, HotKeys: 1, Adds: true},
+				load{Shape: shape, Placement: AllOver, Clients: 16, ValueBytes: size, ScanShare: 0.01, keys: o.Keys})
 		}
 	}
 	return loads

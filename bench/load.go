@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // load is what one row measures.
@@ -24,6 +26,10 @@ type load struct {
 	ValueBytes int       `json:"value_bytes"`
 	HotKeys    int       `json:"hot_keys,omitempty"`   // shared by all clients; 0: each client has its own keys
 	ReadFirst  bool      `json:"read_first,omitempty"` // the transaction reads the key before it writes it
+	Adds       bool      `json:"adds,omitempty"`       // the transaction adds to a hot counter
+	// ScanShare makes the transactions serializable: each scans this share of
+	// all keys, somewhere, and writes one of them.
+	ScanShare float64 `json:"scan_share,omitempty"`
 
 	keys int // preloaded, to be divided among the clients
 }
@@ -36,22 +42,49 @@ func (l load) String() string {
 	if l.ReadFirst {
 		s += ", read first"
 	}
+	if l.Adds {
+		s += ", added to"
+	}
+	if l.ScanShare > 0 {
+		s += fmt.Sprintf(", serializable scans of %g %%", 100*l.ScanShare)
+	}
 	return s
 }
 
-// key chooses what a client writes next.
-func (l load) key(client int, random *rand.Rand) []byte {
-	if l.HotKeys > 0 {
-		return keyOf(random.IntN(l.HotKeys))
+// job is one transaction.
+type job struct {
+	key, value []byte
+	readFirst  bool
+	add        bool
+	from, to   []byte // scanned, if not nil
+}
+
+// job chooses what a client does next.
+func (l load) job(client int, random *rand.Rand) job {
+	j := job{readFirst: l.ReadFirst, add: l.Adds}
+	switch {
+	case l.ScanShare > 0:
+		n := max(1, int(l.ScanShare*float64(l.keys)))
+		from := random.IntN(l.keys - n + 1)
+		j.from, j.to = keyOf(from), keyOf(from+n)
+		j.key = keyOf(from + random.IntN(n))
+	case l.Adds:
+		j.key = fmt.Appendf(nil, "sum-%d", random.IntN(l.HotKeys))
+	case l.HotKeys > 0:
+		j.key = keyOf(random.IntN(l.HotKeys))
+	default:
+		own := l.keys / l.Clients
+		j.key = keyOf(client*own + random.IntN(own))
 	}
-	own := l.keys / l.Clients
-	return keyOf(client*own + random.IntN(own))
+	j.value = valueOf(random, l.ValueBytes)
+	return j
 }
 
 // group is three members under load.
 type group interface {
-	// update commits one transaction at a member and does not repeat it.
-	update(ctx context.Context, member int, key, value []byte, readFirst bool) error
+	// update commits one transaction at a member, and returns how often it had
+	// to be run again for a conflict. One that scans is not run again.
+	update(ctx context.Context, member int, j job) (id gtid.GTID, conflicts int, err error)
 	// load commits many writes as one transaction.
 	load(ctx context.Context, pairs []pair) error
 	// leader is the member that leads.
@@ -73,6 +106,8 @@ type client struct {
 	conflicts int
 	errors    int
 	last      error
+	wrote     map[gtid.GTID][]byte       // of scanning loads
+	refused   []*concordat.ConflictError // for a write into a scanned range
 }
 
 // Latencies are recorded from a microsecond to ten minutes with three digits.
@@ -177,14 +212,18 @@ func pause(ctx context.Context, d time.Duration) error {
 func (c *client) loop(ctx context.Context, g group, l load, p phase, number, member int) {
 	random := newRandom(uint64(number) + 1)
 	for !done(p.over) && ctx.Err() == nil {
-		key, value := l.key(number, random), valueOf(random, l.ValueBytes)
+		j := l.job(number, random)
 		counted := done(p.measuring)
 		began := time.Now()
-		err := g.update(ctx, member, key, value, l.ReadFirst)
+		id, conflicts, err := g.update(ctx, member, j)
 		took := time.Since(began)
+		if j.from != nil {
+			c.noteScan(id, j.key, err)
+		}
 		if !counted || done(p.over) {
 			continue
 		}
+		c.conflicts += conflicts
 		switch {
 		case err == nil:
 			_ = c.latency.RecordValue(min(took.Microseconds(), latencyMost))
@@ -195,6 +234,35 @@ func (c *client) loop(ctx context.Context, g group, l load, p phase, number, mem
 			c.last = err
 		}
 	}
+}
+
+// noteScan keeps what tells afterwards whether a refusal was due.
+func (c *client) noteScan(id gtid.GTID, key []byte, err error) {
+	if c.wrote == nil {
+		c.wrote = map[gtid.GTID][]byte{}
+	}
+	if err == nil {
+		c.wrote[id] = key
+	}
+	if e, ok := errors.AsType[*concordat.ConflictError](err); ok && e.Range {
+		c.refused = append(c.refused, e)
+	}
+}
+
+// falselyRefused counts the transactions that were refused for a write outside
+// of what they had scanned.
+func falselyRefused(clients []*client) (n int) {
+	for _, c := range clients {
+		for _, e := range c.refused {
+			for _, winner := range clients {
+				key, found := winner.wrote[e.Winner]
+				if found && (bytes.Compare(key, e.From) < 0 || bytes.Compare(key, e.To) >= 0) {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 // lastError makes a row fail in which nothing but errors happened.
@@ -215,6 +283,9 @@ func (o *Options) profile(row Row) (stop func() error, err error) {
 	name := fmt.Sprintf("%s-%d-clients-%d-bytes", row.Placement, row.Clients, row.ValueBytes)
 	if row.HotKeys > 0 {
 		name += fmt.Sprintf("-%d-hot", row.HotKeys)
+	}
+	if row.ScanShare > 0 {
+		name += "-scans"
 	}
 	if err := os.MkdirAll(o.Profiles, 0o755); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // Group is the name of the groups measured. They live on loopback and do
@@ -43,22 +44,46 @@ func startNodes(ctx context.Context, dir string, warmLog bool) (_ *nodes, err er
 	return g, nil
 }
 
-func (g *nodes) update(ctx context.Context, member int, key, value []byte, readFirst bool) error {
-	tx, err := g.members[member].Begin(ctx)
+func (g *nodes) update(ctx context.Context, member int, j job) (id gtid.GTID, conflicts int, err error) {
+	n := g.members[member]
+	if j.from == nil {
+		id, err = n.Update(ctx, func(tx *concordat.Tx) error {
+			conflicts++
+			return j.run(tx)
+		})
+		return id, conflicts - 1, err
+	}
+	// What was refused is looked at, so it is not run again here.
+	tx, err := n.Begin(ctx, concordat.WithIsolation(concordat.Serializable))
 	if err != nil {
-		return err
+		return id, 0, err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if readFirst {
-		if _, _, err := tx.Get(table, key); err != nil {
+	if err := j.run(tx); err != nil {
+		return id, 0, err
+	}
+	id, err = tx.Commit(ctx)
+	return id, 0, err
+}
+
+func (j job) run(tx *concordat.Tx) error {
+	if j.add {
+		return tx.Add(table, j.key, 1)
+	}
+	if j.readFirst {
+		if _, _, err := tx.Get(table, j.key); err != nil {
 			return err
 		}
 	}
-	if err := tx.Put(table, key, value); err != nil {
-		return err
+	if j.from != nil {
+		for range tx.Scan(table, j.from, j.to) {
+			continue
+		}
+		if err := tx.Err(); err != nil {
+			return err
+		}
 	}
-	_, err = tx.Commit(ctx)
-	return err
+	return tx.Put(table, j.key, j.value)
 }
 
 func (g *nodes) load(ctx context.Context, pairs []pair) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
@@ -43,9 +44,9 @@ func startProcesses(ctx context.Context, dir string, warmLog bool, start StartNo
 	return g, nil
 }
 
-func (g *processes) update(ctx context.Context, member int, key, value []byte, _ bool) error {
-	_, err := g.clients[member].Put(ctx, &kvpb.PutRequest{Table: wireTable, Key: key, Value: value})
-	return err
+func (g *processes) update(ctx context.Context, member int, j job) (gtid.GTID, int, error) {
+	_, err := g.clients[member].Put(ctx, &kvpb.PutRequest{Table: wireTable, Key: j.key, Value: j.value})
+	return gtid.GTID{}, 0, err
 }
 
 func (g *processes) load(ctx context.Context, pairs []pair) error {

@@ -20,11 +20,14 @@ type Row struct {
 	Commits          int64   `json:"commits"`
 	CommitsPerSecond float64 `json:"commits_per_second"`
 	Conflicts        int     `json:"conflicts"`
-	Errors           int     `json:"errors"`
-	P50              float64 `json:"p50_ms"`
-	P99              float64 `json:"p99_ms"`
-	P999             float64 `json:"p999_ms"`
-	Max              float64 `json:"max_ms"`
+	// FalselyRefused counts, of the conflicts on scanned ranges, those with a
+	// write outside of the range.
+	FalselyRefused int     `json:"falsely_refused"`
+	Errors         int     `json:"errors"`
+	P50            float64 `json:"p50_ms"`
+	P99            float64 `json:"p99_ms"`
+	P999           float64 `json:"p999_ms"`
+	Max            float64 `json:"max_ms"`
 	// CPUMicros is CPU time per commit over all members and the load.
 	CPUMicros float64 `json:"cpu_us_per_commit"`
 	// LogWrites is group commits of the members' logs per commit: each has one
@@ -61,6 +64,7 @@ func (r *Row) tally(clients []*client) {
 		r.Conflicts += c.conflicts
 		r.Errors += c.errors
 	}
+	r.FalselyRefused = falselyRefused(clients)
 	r.Commits = all.TotalCount()
 	r.CommitsPerSecond = float64(r.Commits) / r.Seconds
 	ms := func(micros int64) float64 { return float64(micros) / 1000 }
@@ -105,6 +109,10 @@ func (r Report) WriteTable(w io.Writer) error {
 
 func (r Row) at() string {
 	switch {
+	case r.ScanShare > 0:
+		return fmt.Sprintf("scans %g %%", 100*r.ScanShare)
+	case r.Adds:
+		return fmt.Sprintf("%d added to", r.HotKeys)
 	case r.HotKeys > 0 && r.ReadFirst:
 		return fmt.Sprintf("%d hot, read", r.HotKeys)
 	case r.HotKeys > 0:
@@ -117,5 +125,9 @@ func (r Row) conflictShare() string {
 	if r.Conflicts == 0 {
 		return "0"
 	}
-	return fmt.Sprintf("%d (%.1f %%)", r.Conflicts, 100*float64(r.Conflicts)/float64(int64(r.Conflicts)+r.Commits))
+	share := fmt.Sprintf("%d (%.1f %%)", r.Conflicts, 100*float64(r.Conflicts)/float64(int64(r.Conflicts)+r.Commits))
+	if r.ScanShare > 0 {
+		share += fmt.Sprintf(", %d falsely", r.FalselyRefused)
+	}
+	return share
 }
