@@ -34,7 +34,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 2 + 4; len(r.Rows) != want { // both placements, four shapes of contention
+	if want := 2 + 6; len(r.Rows) != want { // both placements, six shapes of contention
 		t.Fatalf("%d rows, want %d", len(r.Rows), want)
 	}
 	for _, row := range r.Rows {
@@ -47,7 +47,10 @@ func TestRun(t *testing.T) {
 		if row.CPUMicros <= 0 || row.LogWrites <= 0 || row.Seconds <= 0 {
 			t.Errorf("CPU %v, log writes %v, seconds %v", row.CPUMicros, row.LogWrites, row.Seconds)
 		}
-		if row.HotKeys == 0 && row.Conflicts != 0 {
+		if row.Adds && row.Conflicts != 0 || row.FalselyRefused != 0 {
+			t.Errorf("%d conflicts, %d falsely refused among those that add or scan", row.Conflicts, row.FalselyRefused)
+		}
+		if row.HotKeys == 0 && row.ScanShare == 0 && row.Conflicts != 0 {
 			t.Errorf("%d conflicts among clients with keys of their own", row.Conflicts)
 		}
 	}
