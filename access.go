@@ -216,6 +216,9 @@ func (tx *Tx) write(m applier.Mutation) error {
 	if err := checkMutation(m); err != nil {
 		return err
 	}
+	if tx.payload != nil {
+		return fmt.Errorf("%w: the transaction has a payload of the program's own, which its keys would follow", ErrInvalid)
+	}
 	kind := certifier.Write
 	if m.Op == applier.OpAdd {
 		kind = certifier.Delta

@@ -87,7 +87,11 @@ func bound(key []byte) []certifier.Part {
 
 // writesNothing reports whether there is nothing that the group should know.
 func (tx *Tx) writesNothing() bool {
-	return tx.writes == nil || len(tx.writes.writes) == 0 && tx.payload == nil && tx.wish == gtid.GTID{}
+	if tx.writes == nil {
+		return true
+	}
+	rows := tx.rows != nil && tx.rows.Count(certifier.Write)+tx.rows.Count(certifier.Delta) > 0
+	return len(tx.writes.writes) == 0 && tx.payload == nil && !rows && tx.wish == gtid.GTID{}
 }
 
 // Commit ends the transaction. It returns the transaction's GTID once its
@@ -99,24 +103,41 @@ func (tx *Tx) Commit(ctx context.Context) (gtid.GTID, error) {
 		return gtid.GTID{}, ErrTxDone
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := tx.usable(); err != nil {
-		return gtid.GTID{}, err
-	}
 	if err := ctx.Err(); err != nil {
 		return gtid.GTID{}, err
 	}
 	if tx.writesNothing() {
 		return gtid.GTID{}, nil
 	}
-	message, err := tx.message()
-	if err != nil {
-		return gtid.GTID{}, err
-	}
-	answer, err := tx.node.commit(ctx, tx, message)
+	answer, err := tx.decide(ctx)
 	if err != nil {
 		return gtid.GTID{}, err
 	}
 	return tx.verdict(answer.Verdict)
+}
+
+// decide returns what the group decides, or has decided already.
+func (tx *Tx) decide(ctx context.Context) (replica.Answer, error) {
+	if d := tx.doomed.Load(); d != nil {
+		return tx.lostEarly(ctx, tx.doomError(d, DoomedRunning))
+	}
+	message, err := tx.message()
+	if err != nil {
+		return replica.Answer{}, err
+	}
+	return tx.node.commit(ctx, tx, message)
+}
+
+// lostEarly answers one that would lose. Under an id that the caller gave, what
+// it would lose to may be what it repeats: only the group's memory of ids can
+// tell, and by now it knows.
+func (tx *Tx) lostEarly(ctx context.Context, e *ConflictError) (replica.Answer, error) {
+	if tx.named {
+		if o, err := tx.node.Outcome(ctx, tx.id); err == nil && o.State == OutcomeCommitted {
+			return replica.Answer{Verdict: certifier.Verdict{Outcome: certifier.Duplicate, GTID: o.GTID}, Index: o.Index}, nil
+		}
+	}
+	return replica.Answer{}, tx.lost(e)
 }
 
 // message encodes the transaction once, in the form in which it stays.

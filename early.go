@@ -87,7 +87,8 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 	}
 }
 
-// hold waits until tx may be broadcast, and has it broadcast.
+// hold waits until tx may be broadcast, and has it broadcast. If tx would lose,
+// the error is a *ConflictError that nobody has counted.
 func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool) error {
 	for wasHeld := false; ; wasHeld = true {
 		held, doom, ok := n.early.submit(tx, broadcast)
@@ -97,7 +98,7 @@ func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool)
 			if wasHeld {
 				where = HeldBack
 			}
-			return tx.lost(tx.doomError(doom, where))
+			return tx.doomError(doom, where)
 		case ok:
 			return nil
 		case !held:

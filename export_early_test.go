@@ -12,3 +12,6 @@ func AskedToGo(tx *Tx) (asked, gone bool) {
 	defer e.mu.Unlock()
 	return tx.wake != nil, tx.submitted
 }
+
+// WaitingToSee is how many calls wait until this member shows something.
+func WaitingToSee(n *Node) int { return int(n.visible.waiting.Load()) }

@@ -208,6 +208,9 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	})
 	if err != nil {
 		l.calls.withdraw(ticket, n.commits)
+		if c, ok := errors.AsType[*ConflictError](err); ok {
+			return tx.lostEarly(ctx, c)
+		}
 		return replica.Answer{}, err
 	}
 	select {

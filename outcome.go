@@ -57,7 +57,7 @@ type Outcome struct {
 // [WithID], or that an [OutcomeUnknownError] names. Any member can be asked,
 // also after failover and restarts; the last
 // [GroupSettings.OutcomeTransactions] are remembered. What has committed is
-// visible here when it is answered.
+// visible here when it is answered; with an error, that is not certain.
 func (n *Node) Outcome(ctx context.Context, id gtid.UUID) (Outcome, error) {
 	l := n.life.Load()
 	if l == nil || n.closed.Load() {
@@ -81,6 +81,9 @@ func (n *Node) Outcome(ctx context.Context, id gtid.UUID) (Outcome, error) {
 	err := n.visible.until(ctx, func() bool {
 		return n.closed.Load() || n.failed() != nil || n.engine.Position().Index >= o.Index
 	})
+	if err == nil && (n.closed.Load() || n.failed() != nil) {
+		err = n.notServing()
+	}
 	return o, err
 }
 

@@ -31,6 +31,7 @@ type Tx struct {
 
 	isolation Isolation
 	id        gtid.UUID
+	named     bool // by the caller
 	wish      gtid.GTID
 	refs      []tableKey
 	reads     readSet // of a serializable one that writes
@@ -118,12 +119,13 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 		n.snapshots.release(held)
 		return nil, err
 	}
-	if o.id.IsZero() {
+	named := !o.id.IsZero()
+	if !named {
 		o.id = newTransactionID()
 	}
 	tx := &Tx{
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
-		isolation: o.isolation, id: o.id, wish: o.wish,
+		isolation: o.isolation, id: o.id, named: named, wish: o.wish,
 	}
 	n.early.begin(tx)
 	return tx, nil
