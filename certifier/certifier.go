@@ -1,9 +1,9 @@
 package certifier
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
-	"sort"
 
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/queue"
@@ -23,7 +23,7 @@ const (
 	SnapshotTooOld Outcome = 3
 	// Exhausted: there is no number left for another GTID.
 	Exhausted Outcome = 4
-	// GTIDTaken: the GTID that the caller asked for has been used.
+	// GTIDTaken: the GTID that the caller asked for has been used, or is none.
 	GTIDTaken Outcome = 5
 	// Duplicate: a transaction with the same id has committed. A certifier does
 	// not know ids; this is for those who do, so that there is one list.
@@ -55,7 +55,8 @@ type Settings struct {
 	// HistoryItems bounds what is remembered: items, and one more for each
 	// transaction.
 	HistoryItems int
-	// HistoryBytes bounds the same by the memory that it takes.
+	// HistoryBytes bounds the same by the memory that it takes, as
+	// [Certifier.HistoryBytes] reckons it.
 	HistoryBytes int
 	// RangeWrites is how many written keys are remembered to compare them with
 	// scanned ranges. A scan that is older fails with SnapshotTooOld.
@@ -106,337 +107,255 @@ type Clash struct {
 	Sequence uint64
 }
 
-// milestoneEvery is how much history lies between two places where a mark can
-// fall. A mark that names a position between is rounded down.
-const milestoneEvery = 1024
-
 // Certifier holds the history and the numbering. It belongs to one goroutine.
 //
+// E(n) is what the first n transactions have been certified with: n GTIDs, as
+// no GTID is certified twice.
+//
 // Invariants:
-//  1. records holds one record for each certified transaction with a sequence
-//     in (swept, sequence], in order, and hashes their items in the same order,
-//     without those of the oldest record that have been given back.
-//  2. history[h] lists, in order, who wrote, added to or referred to h, of
-//     those in records.
-//  3. swept <= mark <= floor <= sequence: what lies in (swept, mark] no longer
-//     counts and waits to be given back.
-//  4. low is the GTID set certified up to mark, executed that up to sequence,
-//     and each milestone's the one up to its sequence.
-//  5. milestones ascend, by index and by sequence, within (mark, sequence].
-//  6. weight counts one for each transaction and one for each of its items.
-//     The difference of two weights is what was certified between.
+//  1. records holds one record for each sequence in (swept, now.sequence], in
+//     order, and asides what does not fit into one.
+//  2. links holds one link for each delta and reference with a number in
+//     (unlinked, now.links], in order.
+//  3. swept <= mark.sequence <= now.sequence and unlinked <= mark.links <=
+//     now.links: what lies between the first two no longer counts and waits to
+//     be given back.
+//  4. table has a stamp for each item that was touched after the mark: of its
+//     last write, or of the link of its last delta or reference. Older stamps
+//     are dead. Following prev, a link leads through the run of one kind that
+//     its item was touched in last; base is the stamp of what was before.
+//  5. low is E(mark.sequence), executed E(now.sequence); the milestones' and the
+//     recent versions' are E of their sequences.
+//  6. Milestones ascend, by index and by sequence, within (mark, now].
 //  7. places holds the last written keys, at most Settings.RangeWrites, and
 //     unplaced is the sequence of the newest whose keys are not all there.
+//  8. barriers are the sequences of those that do not say what they changed, in
+//     order, and all of them after the mark; barrier is the last.
+//  9. stray is the last sequence whose snapshot version had something that was
+//     not certified before it; 0 if there is none.
+//  10. numberings ascend by tag, and have a block size above 1.
 type Certifier struct {
 	settings Settings
 	group    gtid.UUID
+	now      extent
 	executed gtid.Set
-	sequence uint64 // of the last certified transaction
-	floor    uint64 // least value of a LastCommitted
-	barrier  uint64 // sequence of the last one that does not say what it changed
-	weight   uint64 // at sequence
+	mark     extent
+	low      gtid.Set
 
-	mark       uint64
-	markWeight uint64
-	low        gtid.Set
+	table    table
+	records  window[record]
+	asides   map[uint64]*aside // by sequence
+	origins  origins
+	swept    uint64
+	links    window[link]
+	unlinked uint64
+	barriers window[uint64]
+	barrier  uint64
+	stray    uint64
+	places   window[placed]
+	unplaced uint64
 
-	history    map[Item][]touch
-	records    window[record]
-	hashes     window[touched]
-	swept      uint64
 	milestones queue.Queue[milestone]
-	places     window[placed]
-	unplaced   uint64
+	recent     queue.Queue[version]
+	straight   straight
+	numberings []*numbering
 }
 
-// touch is one transaction's doing with an item.
-type touch struct {
+// extent is how far the history has come: of two, the difference is what was
+// certified between.
+type extent struct {
 	sequence uint64
-	kind     Kind
-}
-
-// touched is an item with what was done to it.
-type touched struct {
-	item Item
-	kind Kind
-}
-
-// placed is a written key.
-type placed struct {
-	sequence uint64
-	kind     Kind
-	space    Space
-	key      string
-	cut      bool
-}
-
-// record is what a conflict is judged by and explained with. Snapshot version
-// and GTID together are the stored set T.
-type record struct {
-	gtid     gtid.GTID
-	origin   gtid.UUID
-	snapshot gtid.Set
-	items    int // in hashes
-}
-
-// seenBy reports whether T is a subset of s.
-func (r *record) seenBy(s gtid.Set) bool {
-	return s.Contains(r.gtid) && r.snapshot.SubsetOf(s)
-}
-
-// milestone is a log index at which a mark can fall.
-type milestone struct {
-	index    uint64
-	sequence uint64
-	weight   uint64
-	executed gtid.Set
+	weight   uint64 // one for each transaction and one for each item
+	bytes    uint64 // see HistoryBytes
+	links    uint64
 }
 
 // New returns the certifier of a new group. GTIDs are numbered under the
 // group's name.
 func New(group gtid.UUID, s Settings) *Certifier {
-	return &Certifier{group: group, settings: s, history: map[Item][]touch{}}
+	return &Certifier{group: group, settings: s, table: newTable(), asides: map[uint64]*aside{}}
 }
 
 // Configure changes the settings, at the same place in the log everywhere.
 func (c *Certifier) Configure(s Settings) {
 	c.settings = s
 	c.boundPlaces()
+	for _, n := range c.numberings {
+		n.setBlock(c.executed, s.BlockSize)
+	}
+	if blockSize(s.BlockSize) == 1 {
+		c.numberings = nil
+	}
+}
+
+// View hands all blocks of numbers back, as is due when members have come or
+// gone, at the same place in the log everywhere.
+func (c *Certifier) View() {
+	for _, n := range c.numberings {
+		n.recompute(c.executed)
+	}
 }
 
 // Executed returns the GTIDs of everything certified.
 func (c *Certifier) Executed() gtid.Set { return c.executed }
 
 // Sequence returns the number of transactions certified since the group began.
-func (c *Certifier) Sequence() uint64 { return c.sequence }
+func (c *Certifier) Sequence() uint64 { return c.now.sequence }
 
-// HistoryItems is the size of the history in memory: all items, and one more
-// for each transaction, what is not yet given back included.
-func (c *Certifier) HistoryItems() int { return c.hashes.Len() + c.records.Len() }
-
-// Certify judges the next transaction. It keeps no reference to r.
+// Certify judges the next transaction. It keeps no reference to the bytes of r.
+// A GTID or tag that is asked for and is not valid cannot be had: it is taken.
 func (c *Certifier) Certify(r *Request) Verdict {
 	if !c.low.SubsetOf(r.Snapshot) {
 		return Verdict{Outcome: SnapshotTooOld}
 	}
-	if clash, ok := c.itemClash(r); ok {
+	v := c.see(r.Snapshot)
+	if clash, lost := c.itemClash(&r.WriteSet, &v); lost {
 		return Verdict{Outcome: Conflict, Clash: clash}
 	}
-	if v, ok := c.rangeClash(r); ok {
-		return v
+	if r.WriteSet.Count(Read)+r.WriteSet.RangeCount() > 0 {
+		if verdict, lost := c.scanClash(&r.WriteSet, &v); lost {
+			return verdict
+		}
 	}
 	id, outcome := c.number(r)
 	if outcome != Certified {
 		return Verdict{Outcome: outcome}
 	}
-	c.sequence++
-	v := Verdict{Outcome: Certified, GTID: id, Sequence: c.sequence}
-	v.LastCommitted = c.record(id, r)
-	c.executed = c.executed.Add(id)
-	c.sweep(2*r.WriteSet.Len() + 2)
-	return v
+	lastCommitted := c.enter(id, r, &v)
+	c.sweep(&r.WriteSet)
+	return Verdict{Outcome: Certified, GTID: id, LastCommitted: lastCommitted, Sequence: c.now.sequence}
 }
 
 func (c *Certifier) number(r *Request) (gtid.GTID, Outcome) {
 	id := r.GTID
 	if id.Number != 0 {
-		if c.executed.Contains(id) {
+		if !id.Valid() || c.executed.Contains(id) {
 			return id, GTIDTaken
 		}
 		return id, Certified
 	}
+	if !id.Tag.Valid() {
+		return id, GTIDTaken
+	}
 	id.UUID = c.group
-	if id.Number = c.executed.FirstMissing(c.group, id.Tag, 1); id.Number == 0 {
+	if blockSize(c.settings.BlockSize) == 1 {
+		id.Number = c.executed.FirstMissing(c.group, id.Tag, 1)
+	} else {
+		id.Number = c.reserve(id.Tag, r.Origin)
+	}
+	if id.Number == 0 {
 		return id, Exhausted
 	}
 	return id, Certified
 }
 
+// reserve takes the next number under a tag from the block of a member, 0 if
+// they are exhausted.
+func (c *Certifier) reserve(tag gtid.Tag, member gtid.UUID) uint64 {
+	at, found := slices.BinarySearchFunc(c.numberings, tag, func(n *numbering, tag gtid.Tag) int { return cmp.Compare(n.tag, tag) })
+	if found {
+		number, _ := c.numberings[at].next(c.executed, member)
+		return number
+	}
+	n := newNumbering(c.group, tag, c.settings.BlockSize)
+	number, ok := n.next(c.executed, member)
+	if ok {
+		c.numberings = slices.Insert(c.numberings, at, n)
+	}
+	return number
+}
+
 // itemClash looks for the first item in conflict.
-func (c *Certifier) itemClash(r *Request) (Clash, bool) {
-	i := -1
-	for item, kind := range r.WriteSet.Items() {
-		i++
-		for _, t := range slices.Backward(c.history[item]) {
-			if t.sequence <= c.mark {
-				break
+func (c *Certifier) itemClash(ws *Encoded, v *seen) (Clash, bool) {
+	var stamps [lookupBatch]uint64
+	for at := 0; at < ws.Len(); {
+		n := c.table.lookup(ws.items[at*itemLen:], &stamps)
+		for i, stamp := range stamps[:n] {
+			// What is absent, too, has a number that was seen, and the kind 0.
+			if number, k := splitStamp(stamp); k == Write && number <= v.prefix && c.stray == 0 {
+				continue
 			}
-			if kind.ConflictsWith(t.kind) && !c.writer(t.sequence).seenBy(r.Snapshot) {
-				clash := c.explain(t.sequence, kind, t.kind)
-				clash.Item = i
+			kind, _ := ws.Kind(at + i)
+			if seq, earlier := c.lost(v, kind, stamp); seq != 0 {
+				clash := c.explain(seq, kind, earlier)
+				clash.Item = at + i
 				return clash, true
 			}
 		}
+		at += n
 	}
 	return Clash{}, false
 }
 
+// lost returns the newest transaction that one with this snapshot version loses
+// to when it does kind with an item that was last touched like that; 0 if there
+// is none.
+//
+// It need not look beyond one run. Who touched the item otherwise before the run
+// was seen by all of the run, and whoever has seen a transaction has seen what
+// that had seen.
+func (c *Certifier) lost(v *seen, kind Kind, stamp uint64) (sequence uint64, earlier Kind) {
+	if c.table.dead(stamp) {
+		return 0, 0
+	}
+	number, k := splitStamp(stamp)
+	if !kind.ConflictsWith(k) {
+		if stamp = c.link(number).base; c.table.dead(stamp) {
+			return 0, 0
+		}
+		number, k = splitStamp(stamp)
+	}
+	if k == Write {
+		if c.sees(v, number) {
+			return 0, 0
+		}
+		return number, k
+	}
+	for number > c.mark.links {
+		l := c.link(number)
+		if sequence = l.stamp >> 2; !c.sees(v, sequence) {
+			return sequence, k
+		}
+		if v.exact && c.stray == 0 {
+			break // all that are older have been seen
+		}
+		number = l.prev
+	}
+	return 0, 0
+}
+
 func (c *Certifier) explain(sequence uint64, incoming, earlier Kind) Clash {
-	w := c.writer(sequence)
+	id, origin := c.author(sequence)
 	return Clash{
 		Item: -1, Range: -1, Incoming: incoming, Earlier: earlier,
-		Winner: w.gtid, Member: w.origin, Sequence: sequence,
+		Winner: id, Member: origin, Sequence: sequence,
 	}
 }
 
-// rangeClash looks for a written key in a scanned range, and for a transaction
-// that may have written anything.
-func (c *Certifier) rangeClash(r *Request) (Verdict, bool) {
-	if r.WriteSet.Count(Read)+r.WriteSet.RangeCount() == 0 {
-		return Verdict{}, false
-	}
-	if c.barrier > c.mark && !c.writer(c.barrier).seenBy(r.Snapshot) {
-		return Verdict{Outcome: Conflict, Clash: c.explain(c.barrier, Read, Write)}, true
-	}
-	if r.WriteSet.RangeCount() == 0 {
-		return Verdict{}, false
-	}
-	if c.unplaced > c.mark && !c.writer(c.unplaced).seenBy(r.Snapshot) {
-		return Verdict{Outcome: SnapshotTooOld}, true
-	}
-	n := -1
-	for scanned := range r.WriteSet.Ranges() {
-		n++
-		for i := c.places.Len() - 1; i >= 0; i-- {
-			p := c.places.At(i)
-			if p.sequence <= c.mark {
-				break
-			}
-			if scanned.Covers(Place{p.space, []byte(p.key), p.cut}) && !c.writer(p.sequence).seenBy(r.Snapshot) {
-				clash := c.explain(p.sequence, Read, p.kind)
-				clash.Range = n
-				return Verdict{Outcome: Conflict, Clash: clash}, true
-			}
-		}
-	}
-	return Verdict{}, false
-}
-
-func (c *Certifier) writer(seq uint64) *record {
-	return c.records.At(int(seq - c.swept - 1))
-}
-
-// record enters the transaction into the history and returns the greatest
+// enter takes a certified transaction into the history and returns the greatest
 // sequence it depends on.
-func (c *Certifier) record(id gtid.GTID, r *Request) (lastCommitted uint64) {
-	lastCommitted = c.floor
+func (c *Certifier) enter(id gtid.GTID, r *Request, v *seen) (lastCommitted uint64) {
 	ws := &r.WriteSet
+	c.now.sequence++
+	c.now.weight += uint64(ws.Len()-ws.Count(Read)) + 1
+	c.now.bytes += c.cost(id, r, v) + uint64(ws.Count(Write))*itemBytes +
+		uint64(ws.Count(Delta)+ws.Count(Reference))*(itemBytes+linkBytes)
+	c.remember(id, r.Origin, r.Snapshot, v)
+	// What was forgotten can no longer show that two transactions are
+	// independent, so all later ones depend on it.
+	lastCommitted = max(c.mark.sequence, c.barrier)
 	if ws.Barrier() {
-		lastCommitted = c.sequence - 1
-		c.floor, c.barrier = c.sequence, c.sequence
+		lastCommitted = c.now.sequence - 1
+		c.barrier = c.now.sequence
+		c.barriers.Push(c.barrier)
 	}
-	items := ws.Count(Write) + ws.Count(Delta) + ws.Count(Reference)
 	for item, kind := range ws.Items() {
 		if kind == Read {
 			break
 		}
-		lastCommitted = max(lastCommitted, c.touch(item, kind))
-		c.hashes.Push(touched{item, kind})
+		lastCommitted = max(lastCommitted, c.touch(mix(item), kind))
 	}
-	i := 0
-	for p := range ws.Places() {
-		kind, _ := ws.Kind(i)
-		c.places.Push(placed{c.sequence, kind, p.Space, string(p.Key), p.Cut})
-		i++
-	}
-	c.boundPlaces()
-	c.records.Push(record{gtid: id, origin: r.Origin, snapshot: r.Snapshot, items: items})
-	c.weight += uint64(items) + 1
+	c.place(ws)
+	c.execute(id)
 	return lastCommitted
-}
-
-// touch notes what the transaction at hand does with an item, and returns the
-// sequence of the last one that it depends on for that.
-func (c *Certifier) touch(item Item, kind Kind) (depends uint64) {
-	list := c.history[item]
-	for _, t := range slices.Backward(list) {
-		if t.sequence < c.sequence && (kind != Reference || t.kind != Reference) {
-			depends = t.sequence
-			break
-		}
-	}
-	if n := len(list); n > 0 && list[n-1].sequence == c.sequence && list[n-1].kind != kind {
-		kind = Write
-	}
-	c.history[item] = append(list, touch{c.sequence, kind})
-	return depends
-}
-
-func (c *Certifier) boundPlaces() {
-	for c.places.Len() > c.settings.RangeWrites {
-		c.unplaced = c.places.Pop().sequence
-	}
-}
-
-// EntryDone tells that everything up to a log index has been certified. Marks
-// fall on such indexes. Indexes grow from call to call.
-func (c *Certifier) EntryDone(index uint64) {
-	before := c.markWeight
-	if n := c.milestones.Len(); n > 0 {
-		before = c.milestones.At(n - 1).weight
-	}
-	if c.weight-before >= milestoneEvery {
-		c.milestones.Push(milestone{index: index, sequence: c.sequence, weight: c.weight, executed: c.executed})
-	}
-}
-
-// Markable returns the greatest log index, not above limit, at which a mark
-// would forget something; 0 if there is none.
-func (c *Certifier) Markable(limit uint64) uint64 {
-	above := sort.Search(c.milestones.Len(), func(i int) bool { return c.milestones.At(i).index > limit })
-	if above == 0 {
-		return 0
-	}
-	return c.milestones.At(above - 1).index
-}
-
-// MarkableLimit returns the least log index at which a mark would leave a
-// history within the limits of the settings; if there is none, the greatest at
-// which a mark would forget something. It is 0 if no mark is needed or
-// possible. What a mark has dropped already does not count: another one would
-// not give it back any sooner.
-func (c *Certifier) MarkableLimit() uint64 {
-	limit := c.settings.HistoryItems
-	within := func(weight uint64) bool { return c.weight-weight <= uint64(max(limit, 0)) }
-	n := c.milestones.Len()
-	if n == 0 || within(c.markWeight) {
-		return 0
-	}
-	i := sort.Search(n, func(i int) bool { return within(c.milestones.At(i).weight) })
-	return c.milestones.At(min(i, n-1)).index
-}
-
-// Mark forgets what was certified up to a log index. An index between two
-// milestones is rounded down, one that was passed changes nothing.
-func (c *Certifier) Mark(index uint64) {
-	for c.milestones.Len() > 0 && c.milestones.At(0).index <= index {
-		m := c.milestones.Pop()
-		c.mark, c.markWeight, c.low = m.sequence, m.weight, m.executed
-		// What was forgotten can no longer show that two transactions are
-		// independent, so later ones depend on all of it.
-		c.floor = max(c.floor, m.sequence)
-	}
-}
-
-// sweep gives back up to n records and items that a mark has dropped.
-func (c *Certifier) sweep(n int) {
-	for n > 0 && c.swept < c.mark {
-		r := c.records.At(0)
-		for n > 0 && r.items > 0 {
-			item := c.hashes.Pop().item
-			if list := c.history[item]; len(list) == 1 {
-				delete(c.history, item)
-			} else {
-				c.history[item] = list[1:]
-			}
-			r.items--
-			n--
-		}
-		if r.items > 0 {
-			return
-		}
-		c.records.Pop()
-		c.swept++
-		n--
-	}
 }

@@ -3,8 +3,6 @@ package certifier
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/concordatdb/concordat/gtid"
 )
@@ -12,221 +10,220 @@ import (
 // ErrState marks bytes that are not a certifier's state of this format.
 var ErrState = errors.New("certifier: malformed state")
 
-const stateFormat = 2
+const stateFormat = 3
 
-// recordLen is the least that a record takes: UUID, no tag, a number, the empty
-// snapshot version, no items.
-const recordLen = 16 + 1 + 1 + 16 + 1 + 1
+// The bits of a record's head, under its origin.
+const (
+	headNamed     = 1 << iota // the GTID is not one of the group's without a tag
+	headIrregular             // the snapshot version is not E(n)
+	headBarrier
+	headBits = iota
+)
 
 // AppendState appends all that later verdicts depend on. How much of what a
 // mark dropped has been given back is not part of it: members may differ in
 // that, and in nothing else.
 //
-//	state     := 2  group(16)  low  uvarint mark, floor, barrier, unplaced
-//	             uvarint count  record*      (for sequences mark+1, mark+2, …)
-//	             uvarint count  milestone*
+//	state     := 3  group(16)  low  uvarint unplaced
+//	             uvarint count  (index extent)*            milestones
+//	             extent                                    now
+//	             record*                                   for each sequence
+//	             link*                                     for each link
+//	             count(8)  (uvarint key  uvarint stamp)*   items
 //	             uvarint count  placed*
-//	record    := gtid origin(16) snapshot  uvarint items  (item(8) kind(1))*
-//	milestone := uvarint index, sequence
-//	placed    := uvarint sequence  kind(1) cut(1) space(8)  uvarint len key
+//	             uvarint count  (len(1) tag numbering)*
+//	extent    := uvarint sequence, weight, bytes, links    since the one before
+//	record    := uvarint origin<<3|barrier<<2|irregular<<1|named  [origin(16)]
+//	             gtid | varint number  set | uvarint back
+//	link      := uvarint sequence  uvarint back<<1|reference  [base]
+//	base      := 0 | uvarint back<<1|linked
+//	placed    := uvarint sequence  delta<<1|cut(1)  space(8)  len(1) key
 //
-// GTIDs and GTID sets have the binary form of package gtid, items are
-// little-endian.
+// Sequences and links count from the mark, and those of links and places from
+// the one before; keys count from the one before, and so do numbers. back
+// counts from what it stands in, whose own place it is not. Origins are numbered
+// as they come up, each UUID where it does first. Whatever lies before the mark
+// is as if it were not there. Fixed numbers are little-endian; GTIDs and sets
+// have the binary form of package gtid, varints are zigzag.
+//
+// Items come in the order of their keys: products with a constant, modulo 1<<64
+// (see mixer).
 func (c *Certifier) AppendState(b []byte) ([]byte, error) {
-	b = slices.Grow(b, c.hashes.Len()*(itemLen+1)+c.records.Len()*2*recordLen)
 	b = append(b, stateFormat)
 	b = append(b, c.group[:]...)
 	b, err := c.low.AppendBinary(b)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range [...]uint64{c.mark, c.floor, c.barrier, c.unplaced} {
-		b = binary.AppendUvarint(b, n)
-	}
+	b = binary.AppendUvarint(b, max(c.unplaced, c.mark.sequence)-c.mark.sequence)
+	b = c.appendMilestones(b)
 	if b, err = c.appendRecords(b); err != nil {
 		return nil, err
 	}
-	b = binary.AppendUvarint(b, uint64(c.milestones.Len()))
-	for i := range c.milestones.Len() {
-		m := c.milestones.At(i)
-		b = binary.AppendUvarint(b, m.index)
-		b = binary.AppendUvarint(b, m.sequence)
-	}
-	return c.appendPlaces(b), nil
+	b = c.appendLinks(b)
+	b = c.appendItems(b)
+	b = c.appendPlaces(b)
+	return c.appendNumberings(b), nil
 }
 
-func (c *Certifier) appendPlaces(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(c.places.Len()))
-	for i := range c.places.Len() {
-		p := c.places.At(i)
-		cut := byte(0)
-		if p.cut {
-			cut = 1
-		}
-		b = binary.AppendUvarint(b, p.sequence)
-		b = append(b, byte(p.kind), cut)
-		b = binary.LittleEndian.AppendUint64(b, uint64(p.space))
-		b = binary.AppendUvarint(b, uint64(len(p.key)))
-		b = append(b, p.key...)
+func (e *extent) append(b []byte, before *extent) []byte {
+	b = binary.AppendUvarint(b, e.sequence-before.sequence)
+	b = binary.AppendUvarint(b, e.weight-before.weight)
+	b = binary.AppendUvarint(b, e.bytes-before.bytes)
+	return binary.AppendUvarint(b, e.links-before.links)
+}
+
+func (c *Certifier) appendMilestones(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(c.milestones.Len()))
+	before, index := &c.mark, uint64(0)
+	for i := range c.milestones.Len() {
+		m := c.milestones.At(i)
+		b = binary.AppendUvarint(b, m.index-index)
+		b = m.extent.append(b, before)
+		before, index = &m.extent, m.index
 	}
-	return b
+	return c.now.append(b, before)
+}
+
+// originCoder numbers members as they come up.
+type originCoder struct {
+	number map[gtid.UUID]uint64
+	last   gtid.UUID
+	lastAt uint64
+}
+
+func (o *originCoder) find(uuid gtid.UUID) (n uint64, known bool) {
+	if uuid == o.last && len(o.number) > 0 {
+		return o.lastAt, true
+	}
+	if n, known = o.number[uuid]; !known {
+		n = uint64(len(o.number))
+		o.number[uuid] = n
+	}
+	o.last, o.lastAt = uuid, n
+	return n, known
 }
 
 func (c *Certifier) appendRecords(b []byte) (_ []byte, err error) {
-	b = binary.AppendUvarint(b, c.sequence-c.mark)
-	item := 0
-	for seq := c.swept + 1; seq <= c.sequence; seq++ {
-		r := c.writer(seq)
-		first := item
-		item += r.items
-		if seq <= c.mark {
-			continue
+	coder := originCoder{number: map[gtid.UUID]uint64{}}
+	number := uint64(0)
+	barrier := c.barriers.Len() - c.barriersAfter(c.mark.sequence)
+	for seq := c.mark.sequence + 1; seq <= c.now.sequence; seq++ {
+		id, uuid := c.author(seq)
+		origin, known := coder.find(uuid)
+		head := origin << headBits
+		if id.UUID != c.group || id.Tag != "" {
+			head |= headNamed
 		}
-		if b, err = r.gtid.AppendBinary(b); err != nil {
+		a := c.asides[seq]
+		if a != nil && a.irregular {
+			head |= headIrregular
+		}
+		if barrier < c.barriers.Len() && *c.barriers.At(barrier) == seq {
+			head |= headBarrier
+			barrier++
+		}
+		b = binary.AppendUvarint(b, head)
+		if !known {
+			b = append(b, uuid[:]...)
+		}
+		if head&headNamed != 0 {
+			b, err = id.AppendBinary(b)
+		} else {
+			b = binary.AppendVarint(b, int64(id.Number-number-1))
+			number = id.Number
+		}
+		if err == nil && head&headIrregular != 0 {
+			b, err = a.snapshot.AppendBinary(b)
+		} else if err == nil {
+			b = binary.AppendUvarint(b, seq-1-max(c.prefixOf(seq, a), c.mark.sequence))
+		}
+		if err != nil {
 			return nil, err
-		}
-		b = append(b, r.origin[:]...)
-		if b, err = r.snapshot.AppendBinary(b); err != nil {
-			return nil, err
-		}
-		b = binary.AppendUvarint(b, uint64(r.items))
-		for i := first; i < item; i++ {
-			h := c.hashes.At(i)
-			b = binary.LittleEndian.AppendUint64(b, uint64(h.item))
-			b = append(b, byte(h.kind))
 		}
 	}
 	return b, nil
 }
 
-// Restore returns the certifier whose state was appended by AppendState. Bytes
-// that are not such a state are an error that wraps ErrState; of those that
-// happen to look like one it makes a certifier that keeps its invariants.
-func Restore(b []byte, s Settings) (*Certifier, error) {
-	d := &decoder{rest: b, kind: ErrState}
-	if format := d.bytes(1); len(format) == 1 && format[0] != stateFormat {
-		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
+// prefixOf returns the n of which a transaction's snapshot version is E(n).
+func (c *Certifier) prefixOf(sequence uint64, a *aside) uint64 {
+	if a != nil {
+		return a.prefix
 	}
-	c := New(gtid.UUID{}, s)
-	copy(c.group[:], d.bytes(len(c.group)))
-	c.low = d.set()
-	c.mark, c.floor, c.barrier, c.unplaced = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
-	c.executed, c.sequence, c.swept = c.low, c.mark, c.mark
-	c.restoreRecords(d)
-	c.restoreMilestones(d)
-	c.restorePlaces(d)
-	if d.err == nil && len(d.rest) != 0 {
-		d.fail("%d bytes too many", len(d.rest))
-	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	return c, nil
+	return sequence - 1 - uint64(c.record(sequence).back)
 }
 
-func (c *Certifier) restorePlaces(d *decoder) {
-	last := c.unplaced
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		p := placed{sequence: d.uvarint()}
-		head := d.bytes(2 + itemLen)
-		size := d.uvarint()
-		if d.err != nil || head[0] > byte(Delta) || head[1] > 1 || size > MaxPlace || p.sequence < last || p.sequence > c.sequence {
-			d.fail("written key at sequence %d where it cannot be", p.sequence)
-			return
+func (c *Certifier) appendLinks(b []byte) []byte {
+	last := c.mark.sequence
+	for n := c.mark.links + 1; n <= c.now.links; n++ {
+		l := c.link(n)
+		seq, kind := splitStamp(l.stamp)
+		b = binary.AppendUvarint(b, seq-last)
+		last = seq
+		head := uint64(kind - Delta)
+		if l.prev > c.mark.links {
+			b = binary.AppendUvarint(b, head|(n-l.prev)<<1)
+			continue
 		}
-		p.kind, p.cut, p.space = Kind(head[0]), head[1] == 1, Space(binary.LittleEndian.Uint64(head[2:]))
-		p.key, last = string(d.bytes(int(size))), p.sequence
-		c.places.Push(p)
-	}
-}
-
-func (c *Certifier) restoreRecords(d *decoder) {
-	n := d.uvarint()
-	if n > uint64(len(d.rest)/recordLen) {
-		d.fail("%d records in %d bytes", n, len(d.rest))
-		return
-	}
-	if c.mark > gtid.MaxNumber || c.mark != c.low.Count() || c.floor < c.mark || c.floor > c.mark+n ||
-		c.barrier > c.floor || c.unplaced > c.mark+n {
-		d.fail("mark %d, floor %d, %d records and the GTIDs up to the mark, %v, do not fit", c.mark, c.floor, n, c.low)
-		return
-	}
-	for ; n > 0 && d.err == nil; n-- {
-		c.restoreRecord(d)
-	}
-}
-
-func (c *Certifier) restoreRecord(d *decoder) {
-	r := record{gtid: d.gtid()}
-	copy(r.origin[:], d.bytes(len(r.origin)))
-	r.snapshot = d.set()
-	count := d.uvarint()
-	if count > MaxItems {
-		d.fail("%d items in one record, the limit is %d", count, MaxItems)
-	}
-	if !r.gtid.Valid() || c.executed.Contains(r.gtid) {
-		d.fail("record of %v where it cannot be", r.gtid)
-	}
-	if d.err != nil {
-		return
-	}
-	items := d.bytes(int(count) * (itemLen + 1))
-	c.executed = c.executed.Add(r.gtid)
-	c.sequence++
-	for ; len(items) > 0; items = items[itemLen+1:] {
-		kind := Kind(items[itemLen])
-		if kind >= Read {
-			d.fail("%v among the items of %v", kind, r.gtid)
-			return
+		b = binary.AppendUvarint(b, head)
+		switch number, k := splitStamp(l.base); {
+		case c.table.dead(l.base):
+			b = append(b, 0)
+		case k == Write:
+			b = binary.AppendUvarint(b, (seq-number)<<1)
+		default:
+			b = binary.AppendUvarint(b, (n-number)<<1|1)
 		}
-		item := Item(binary.LittleEndian.Uint64(items))
-		c.touch(item, kind)
-		c.hashes.Push(touched{item, kind})
-		r.items++
 	}
-	c.records.Push(r)
-	c.weight += uint64(r.items) + 1
+	return b
 }
 
-func (c *Certifier) restoreMilestones(d *decoder) {
-	m := milestone{sequence: c.mark, executed: c.low}
-	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		index, sequence := d.uvarint(), d.uvarint()
-		if index <= m.index || sequence <= m.sequence || sequence > c.sequence {
-			d.fail("milestone at index %d and sequence %d where it cannot be", index, sequence)
-			return
+func (c *Certifier) appendItems(b []byte) []byte {
+	at := len(b)
+	b = binary.LittleEndian.AppendUint64(b, 0)
+	count, last := uint64(0), uint64(0)
+	c.table.each(func(key, stamp uint64) {
+		b = binary.AppendUvarint(b, key-last)
+		number, kind := splitStamp(stamp)
+		if kind == Write {
+			number -= c.mark.sequence
+		} else {
+			number -= c.mark.links
 		}
-		for m.index = index; m.sequence < sequence; m.sequence++ {
-			r := c.writer(m.sequence + 1)
-			m.executed = m.executed.Add(r.gtid)
-			m.weight += uint64(r.items) + 1
+		b = binary.AppendUvarint(b, stampOf(number, kind))
+		last = key
+		count++
+	})
+	binary.LittleEndian.PutUint64(b[at:], count)
+	return b
+}
+
+func (c *Certifier) appendPlaces(b []byte) []byte {
+	n := c.placesAfter(c.mark.sequence)
+	b = binary.AppendUvarint(b, uint64(n))
+	last := c.mark.sequence
+	for i := c.places.Len() - n; i < c.places.Len(); i++ {
+		p := c.places.At(i)
+		head := byte(p.kind) << 1
+		if p.cut {
+			head |= 1
 		}
-		c.milestones.Push(m)
+		b = binary.AppendUvarint(b, p.sequence-last)
+		b = append(b, head)
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.space))
+		b = append(b, p.size)
+		b = append(b, p.key[:p.size]...)
+		last = p.sequence
 	}
+	return b
 }
 
-func (d *decoder) set() gtid.Set {
-	if d.err != nil {
-		return gtid.Set{}
+func (c *Certifier) appendNumberings(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(c.numberings)))
+	for _, n := range c.numberings {
+		b = append(b, byte(len(n.tag)))
+		b = append(b, n.tag...)
+		b = n.appendState(b)
 	}
-	s, rest, err := gtid.DecodeSet(d.rest)
-	if err != nil {
-		d.fail("%v", err)
-		return gtid.Set{}
-	}
-	d.rest = rest
-	return s
-}
-
-func (d *decoder) gtid() gtid.GTID {
-	if d.err != nil {
-		return gtid.GTID{}
-	}
-	g, rest, err := gtid.DecodeGTID(d.rest)
-	if err != nil {
-		d.fail("%v", err)
-		return gtid.GTID{}
-	}
-	d.rest = rest
-	return g
+	return b
 }
