@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,4 +64,36 @@ func (f *clientFlags) call(fn func(ctx context.Context, cmd *cobra.Command, c *s
 		defer func() { _ = c.Close() }()
 		return fn(ctx, cmd, c, args)
 	})
+}
+
+// askAll asks the nodes at all addresses at once, and returns the answers in
+// the order of the addresses.
+func askAll[T any](ctx context.Context, f *clientFlags, ask func(context.Context, *server.Client) (T, error)) ([]T, error) {
+	if len(f.addresses) == 0 {
+		return nil, usagef("no address; give --address")
+	}
+	all := make([]T, len(f.addresses))
+	errs := make([]error, len(f.addresses))
+	var asking sync.WaitGroup
+	for i, address := range f.addresses {
+		asking.Go(func() {
+			c, err := f.dial(address)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer func() { _ = c.Close() }()
+			if all[i], err = ask(ctx, c); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", address, err)
+			}
+		})
+	}
+	asking.Wait()
+	var answers []T
+	for i, err := range errs {
+		if err == nil {
+			answers = append(answers, all[i])
+		}
+	}
+	return answers, errors.Join(errs...)
 }

@@ -28,7 +28,8 @@ const exitHelp = `Exit codes:
     3  get: there is no such key
     4  nothing happened: a conflict, or the member is not ONLINE or cannot be
        reached; try again, or another member
-    5  the outcome of a write is unknown; read before writing again
+    5  the outcome of a write is unknown; ask with concordat outcome, or send it
+       again with the same --id
     6  the member is in ERROR
   130  node: a second signal stopped it at once`
 
@@ -55,6 +56,7 @@ var exits = []struct {
 	{concordat.ErrFailed, exitMemberFailed},
 	{concordat.ErrConflict, exitTryAgain},
 	{concordat.ErrSnapshotTooOld, exitTryAgain},
+	{concordat.ErrSettings, exitTryAgain},
 	{concordat.ErrNotOnline, exitTryAgain},
 	{concordat.ErrClosed, exitTryAgain},
 }

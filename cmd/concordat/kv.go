@@ -80,16 +80,20 @@ func (f *kvFlags) encode(w io.Writer, v any, texts ...[]byte) error {
 
 func newGetCommand() *cobra.Command {
 	var f kvFlags
+	var asCounter bool
 	cmd := &cobra.Command{
 		Use:   "get TABLE KEY",
 		Short: "Print the value of a key",
 		Long: `Print the value of a key, as it is, and a line end. When there is no such key,
-standard output stays empty and the exit code is 3.`,
+standard output stays empty and the exit code is 3. What concordat add has
+written is 8 bytes; --counter prints the number that they are.`,
 		Example: `  concordat get bank.accounts alice
+  concordat get app.counters visits --counter
   concordat get --hex app.blobs 00ff --address 127.0.0.1:7501`,
 		Args: exactArgs("TABLE", "KEY"),
 	}
 	f.register(cmd)
+	cmd.Flags().BoolVar(&asCounter, "counter", false, "print the value as the number at which a counter stands")
 	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
 		t, key, err := f.tableAndKey(args)
 		if err != nil {
@@ -101,6 +105,8 @@ standard output stays empty and the exit code is 3.`,
 			return err
 		case !r.GetFound():
 			return fmt.Errorf("%s %s: %w", args[0], f.quote(key), errNotFound)
+		case asCounter:
+			return f.printCounter(cmd, args[0], key, r.GetValue())
 		case f.json:
 			return f.encode(cmd.OutOrStdout(), pairJSON{f.print(key), f.print(r.GetValue())}, key, r.GetValue())
 		}
@@ -116,12 +122,15 @@ type pairJSON struct {
 }
 
 func newPutCommand() *cobra.Command {
-	var f kvFlags
+	var f writeFlags
 	cmd := &cobra.Command{
 		Use:   "put TABLE KEY VALUE",
 		Short: "Set the value of a key",
-		Long:  "Set the value of a key, and print the GTID of the transaction that did it.",
+		Long: `Set the value of a key, and print the GTID of the transaction that did it.
+
+` + termsHelp,
 		Example: `  concordat put bank.accounts alice 100
+  concordat put bank.accounts alice 100 --id 9e107d9d-372b-4b68-8ad5-1f2c3d4e5f60
   concordat put --hex app.blobs 00ff cafe`,
 		Args: exactArgs("TABLE", "KEY", "VALUE"),
 	}
@@ -135,18 +144,24 @@ func newPutCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := c.Put(ctx, &kvpb.PutRequest{Table: t, Key: key, Value: value})
+		id, err := f.transactionID()
+		if err != nil {
+			return err
+		}
+		r, err := c.Put(ctx, &kvpb.PutRequest{Table: t, Key: key, Value: value, TransactionId: id, Gtid: f.gtid})
 		return f.printGTID(cmd, r.GetGtid(), err)
 	})
 	return cmd
 }
 
 func newDeleteCommand() *cobra.Command {
-	var f kvFlags
+	var f writeFlags
 	cmd := &cobra.Command{
-		Use:     "delete TABLE KEY",
-		Short:   "Remove a key",
-		Long:    "Remove a key, which need not be there, and print the GTID of the transaction.",
+		Use:   "delete TABLE KEY",
+		Short: "Remove a key",
+		Long: `Remove a key, which need not be there, and print the GTID of the transaction.
+
+` + termsHelp,
 		Example: "  concordat delete bank.accounts alice",
 		Args:    exactArgs("TABLE", "KEY"),
 	}
@@ -156,7 +171,11 @@ func newDeleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := c.Delete(ctx, &kvpb.DeleteRequest{Table: t, Key: key})
+		id, err := f.transactionID()
+		if err != nil {
+			return err
+		}
+		r, err := c.Delete(ctx, &kvpb.DeleteRequest{Table: t, Key: key, TransactionId: id, Gtid: f.gtid})
 		return f.printGTID(cmd, r.GetGtid(), err)
 	})
 	return cmd
@@ -169,17 +188,6 @@ func (f *kvFlags) tableAndKey(args []string) (*kvpb.Table, []byte, error) {
 	}
 	key, err := f.parse(args[1])
 	return t, key, err
-}
-
-func (f *kvFlags) printGTID(cmd *cobra.Command, gtid string, err error) error {
-	if err != nil {
-		return err
-	}
-	if f.json {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"gtid": gtid})
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), gtid)
-	return err
 }
 
 func newScanCommand() *cobra.Command {

@@ -92,6 +92,8 @@ func TestEachConfigFieldIsASetting(t *testing.T) {
 			f.SetBool(true)
 		case reflect.Slice:
 			f.Set(reflect.ValueOf([]string{"x"}))
+		case reflect.Uint64:
+			f.SetUint(1)
 		default:
 			f.SetInt(1)
 		}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -41,7 +40,9 @@ others are shown and the exit code is 4.`,
 	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.timeout))
 		defer cancel()
-		answers, err := f.askAll(ctx)
+		answers, err := askAll(ctx, &f, func(ctx context.Context, c *server.Client) (*adminpb.StatusResponse, error) {
+			return c.Status(ctx, &adminpb.StatusRequest{})
+		})
 		if len(answers) == 0 {
 			return err
 		}
@@ -51,40 +52,6 @@ others are shown and the exit code is 4.`,
 		return errors.Join(err, printStatus(cmd.OutOrStdout(), answers))
 	})
 	return cmd
-}
-
-// askAll asks all addresses at once, and returns the answers in their order.
-func (f *clientFlags) askAll(ctx context.Context) ([]*adminpb.StatusResponse, error) {
-	if len(f.addresses) == 0 {
-		return nil, usagef("no address; give --address")
-	}
-	all := make([]*adminpb.StatusResponse, len(f.addresses))
-	errs := make([]error, len(f.addresses))
-	var asking sync.WaitGroup
-	for i, address := range f.addresses {
-		asking.Go(func() { all[i], errs[i] = f.ask(ctx, address) })
-	}
-	asking.Wait()
-	var answers []*adminpb.StatusResponse
-	for _, a := range all {
-		if a != nil {
-			answers = append(answers, a)
-		}
-	}
-	return answers, errors.Join(errs...)
-}
-
-func (f *clientFlags) ask(ctx context.Context, address string) (*adminpb.StatusResponse, error) {
-	c, err := f.dial(address)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = c.Close() }()
-	r, err := c.Status(ctx, &adminpb.StatusRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", address, err)
-	}
-	return r, nil
 }
 
 // stateName returns ONLINE for MEMBER_STATE_ONLINE.
@@ -198,7 +165,7 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 			"committed": int64(c.GetCommitted()), "conflicts": int64(c.GetConflicts()),
 			"snapshots_too_old": int64(c.GetSnapshotsTooOld()), "certified": int64(c.GetCertified()),
 			"applied": int64(c.GetApplied()), "history_items": int64(c.GetHistoryItems()),
-			"log_syncs": int64(c.GetLogSyncs()),
+			"log_syncs": int64(c.GetLogSyncs()), "duplicates": int64(c.GetDuplicates()),
 		},
 	})
 }
