@@ -213,6 +213,7 @@ func (w *WriteSet) AppendBinary(b []byte) ([]byte, error) {
 	if w.err != nil {
 		return nil, w.err
 	}
+	w.renumber()
 	for k := range w.items {
 		b = binary.AppendUvarint(b, uint64(len(w.items[k])))
 	}
@@ -229,4 +230,68 @@ func (w *WriteSet) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, w.places[Write]...)
 	b = append(b, w.places[Delta]...)
 	return append(b, w.ranges...), nil
+}
+
+// renumber numbers the key spaces as they come up in the encoding, which need
+// not be the order in which the transaction touched them: a decoder accepts no
+// other, so that a write set has one encoding.
+func (w *WriteSet) renumber() {
+	if len(w.spaces) < 2 {
+		return
+	}
+	o := spaceOrder{number: make([]int, len(w.spaces))}
+	for i := range o.number {
+		o.number[i] = -1
+	}
+	spaces := w.spaces
+	for k := range w.places {
+		w.places[k] = o.places(w.places[k], spaces)
+	}
+	w.ranges = o.ranges(w.ranges, spaces)
+	w.spaces, w.lastAt = o.spaces, o.number[w.lastAt]
+}
+
+// spaceOrder gives key spaces new numbers.
+type spaceOrder struct {
+	number []int // by old number, -1 before it comes up
+	spaces []Space
+}
+
+func (o *spaceOrder) use(old uint64, spaces []Space) uint64 {
+	if o.number[old] < 0 {
+		o.number[old] = len(o.spaces)
+		o.spaces = append(o.spaces, spaces[old])
+	}
+	return uint64(o.number[old])
+}
+
+func (o *spaceOrder) places(b []byte, spaces []Space) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		head, n := binary.Uvarint(b)
+		end := n + 1 + int(b[n])
+		out = binary.AppendUvarint(out, o.use(head>>1, spaces)<<1|head&1)
+		out = append(out, b[n:end]...)
+		b = b[end:]
+	}
+	return out
+}
+
+func (o *spaceOrder) ranges(b []byte, spaces []Space) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		number, n := binary.Uvarint(b)
+		out = binary.AppendUvarint(out, o.use(number, spaces))
+		b = b[n:]
+		for range 2 {
+			end := 1
+			if b[0] == 1 {
+				size, n := binary.Uvarint(b[1:])
+				end += n + int(size)
+			}
+			out = append(out, b[:end]...)
+			b = b[end:]
+		}
+	}
+	return out
 }
