@@ -223,13 +223,12 @@ func (tx *Tx) write(m applier.Mutation) error {
 	if m.Op == applier.OpAdd {
 		kind = certifier.Delta
 	}
-	if _, err := tx.touch(tableKey{m.Table, m.Key}, kind); err != nil {
-		return err
-	}
-	if limit := tx.node.cfg.TransactionSizeLimit; !tx.writes.put(m, limit) {
+	if limit := tx.node.cfg.TransactionSizeLimit; !tx.writes.put(m, limit-messageHead) {
 		return fmt.Errorf("%w: transaction of more than %d bytes (TransactionSizeLimit); split it", ErrTooLarge, limit)
 	}
-	return nil
+	// After that: what was refused must not doom the transaction.
+	_, err := tx.touch(tableKey{m.Table, m.Key}, kind)
+	return err
 }
 
 // Scan yields the pairs with from <= key < to in key order, this transaction's

@@ -23,8 +23,9 @@ type writeBuffer struct {
 	bytes  int            // about what the message will take
 }
 
-// writeOverhead is what a write costs in a message beside names, key and value.
-const writeOverhead = 24
+// writeOverhead is what a write costs in a message beside names, key and value:
+// lengths, its item, and its place without the key.
+const writeOverhead = 32
 
 func (b *writeBuffer) find(t Table, key []byte) int {
 	if b.index != nil {
@@ -47,7 +48,7 @@ func (b *writeBuffer) put(m applier.Mutation, limit int) bool {
 	if i >= 0 {
 		grown -= len(b.writes[i].Value)
 	} else {
-		grown += writeOverhead + len(m.Table.Schema) + len(m.Table.Name) + len(m.Key)
+		grown += writeOverhead + len(m.Table.Schema) + len(m.Table.Name) + len(m.Key) + min(len(m.Key), certifier.MaxPlace)
 	}
 	if grown > limit && grown > b.bytes {
 		return false

@@ -3,9 +3,12 @@ package concordat
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -73,29 +76,76 @@ const plenty = 1 << 20
 
 func testTable(name string) Table { return Table{Schema: "s", Name: name} }
 
+// modelSnapshot is a snapshot that holds what a model begins with.
+type modelSnapshot struct{ of *bufferModel }
+
+func (modelSnapshot) Position() applier.Position { return applier.Position{} }
+func (modelSnapshot) Err() error                 { return nil }
+func (modelSnapshot) Close() error               { return nil }
+
+func (s modelSnapshot) Get(t Table, key []byte) ([]byte, bool, error) {
+	v, ok := s.of.base[row{t.Name, string(key)}]
+	return []byte(v), ok, nil
+}
+
+func (s modelSnapshot) Scan(t Table, from, to []byte, reverse bool) iter.Seq2[[]byte, []byte] {
+	return s.of.snapshotScan(t.Name, from, to, reverse)
+}
+
+// add does to the model what Tx.Add does, and reports whether that can be.
+func (m *bufferModel) add(r row, n int64) bool {
+	v, ok := m.get(r)
+	if ok && len(v) != 8 {
+		return false
+	}
+	var sum uint64
+	if ok {
+		sum = binary.BigEndian.Uint64([]byte(v))
+	}
+	made := string(binary.BigEndian.AppendUint64(nil, sum+uint64(n)))
+	m.own[r] = &made
+	return true
+}
+
 // A transaction sees the snapshot with its own writes over it, whatever it
 // wrote in which order.
 func TestWriteBufferAgainstModel(t *testing.T) {
-	key := rapid.SampledFrom([]string{"", "a", "aa", "ab", "b", "b\x00", "c", "d", "\xff"})
+	key := rapid.SampledFrom([]string{"", "a", "aa", "ab", "b", "b\x00", "c", "d", "\xff", strings.Repeat("long", 20)})
 	bound := rapid.SampledFrom([][]byte{nil, {}, []byte("a"), []byte("ab"), []byte("b\x00"), []byte("c"), {0xff}})
 	table := rapid.SampledFrom([]string{"t", "u"})
-	value := rapid.StringN(0, 3, 8)
+	value := rapid.OneOf(rapid.StringN(0, 3, 8), rapid.Custom(func(t *rapid.T) string {
+		return string(AppendCounter(nil, rapid.Int64().Draw(t, "counter")))
+	}))
 	rapid.Check(t, func(t *rapid.T) {
 		rowOf := rapid.Custom(func(t *rapid.T) row { return row{table.Draw(t, "table"), key.Draw(t, "key")} })
 		m := &bufferModel{base: rapid.MapOf(rowOf, value).Draw(t, "base"), own: map[row]*string{}}
-		b := &writeBuffer{}
+		n, _ := newTestNode()
+		n.cfg.TransactionSizeLimit = plenty
+		tx := n.newTestTx()
+		tx.snapshot = modelSnapshot{m}
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				r, v := rowOf.Draw(t, "row"), value.Draw(t, "value")
 				m.own[r] = &v
-				b.put(applier.Mutation{Op: applier.OpPut, Table: testTable(r.table), Key: []byte(r.key), Value: []byte(v)}, plenty)
+				if err := tx.Put(testTable(r.table), []byte(r.key), []byte(v)); err != nil {
+					t.Fatal(err)
+				}
 			},
 			"delete": func(t *rapid.T) {
 				r := rowOf.Draw(t, "row")
 				m.own[r] = nil
-				b.put(applier.Mutation{Op: applier.OpDelete, Table: testTable(r.table), Key: []byte(r.key)}, plenty)
+				if err := tx.Delete(testTable(r.table), []byte(r.key)); err != nil {
+					t.Fatal(err)
+				}
 			},
-			"find": func(t *rapid.T) { checkFind(t, m, b, rowOf.Draw(t, "row")) },
+			"add": func(t *rapid.T) {
+				r, by := rowOf.Draw(t, "row"), rapid.Int64().Draw(t, "by")
+				done := m.add(r, by)
+				if err := tx.Add(testTable(r.table), []byte(r.key), by); done != (err == nil) || (err != nil && !errors.Is(err, ErrInvalid)) {
+					t.Fatalf("add to %q: %v, can be: %v", r, err, done)
+				}
+			},
+			"get": func(t *rapid.T) { checkGet(t, m, tx, rowOf.Draw(t, "row")) },
 			"scan": func(t *rapid.T) {
 				name, from, to := table.Draw(t, "table"), bound.Draw(t, "from"), bound.Draw(t, "to")
 				reverse, stop := rapid.Bool().Draw(t, "reverse"), rapid.IntRange(1, 12).Draw(t, "stop")
@@ -103,35 +153,69 @@ func TestWriteBufferAgainstModel(t *testing.T) {
 				if len(want) > stop {
 					want = want[:stop]
 				}
-				own := b.within(testTable(name), from, to, reverse)
-				if got := firstPairs(overlay(m.snapshotScan(name, from, to, reverse), own, reverse), stop); !slices.Equal(got, want) {
+				seq := tx.Scan(testTable(name), from, to)
+				if reverse {
+					seq = tx.ScanReverse(testTable(name), from, to)
+				}
+				if got := firstPairs(seq, stop); !slices.Equal(got, want) {
 					t.Fatalf("scan [%q, %q) reverse %v: %q, want %q", from, to, reverse, got, want)
 				}
 			},
-			"": func(t *rapid.T) { checkItems(t, m, b) },
+			"": func(t *rapid.T) {
+				checkItems(t, m, tx)
+				checkApplied(t, m, tx)
+			},
 		})
 	})
 }
 
-func checkFind(t *rapid.T, m *bufferModel, b *writeBuffer, r row) {
-	i := b.find(testTable(r.table), []byte(r.key))
-	want, written := m.own[r]
-	if written != (i >= 0) {
-		t.Fatalf("find %q: %d, written is %v", r, i, written)
+func checkGet(t *rapid.T, m *bufferModel, tx *Tx, r row) {
+	want, there := m.get(r)
+	got, ok, err := tx.Get(testTable(r.table), []byte(r.key))
+	if err != nil || ok != there || string(got) != want {
+		t.Fatalf("get %q: %q, %v, %v, want %q, %v", r, got, ok, err, want, there)
 	}
-	if !written {
-		return
+	if i := tx.writes.find(testTable(r.table), []byte(r.key)); (i >= 0) != m.written(r) {
+		t.Fatalf("find %q: %d, written is %v", r, i, m.written(r))
 	}
-	got := b.writes[i]
-	if deleted := got.Op == applier.OpDelete; deleted != (want == nil) || (want != nil && string(got.Value) != *want) {
-		t.Fatalf("find %q: %+v, want %v", r, got, want)
+}
+
+func (m *bufferModel) written(r row) bool {
+	_, written := m.own[r]
+	return written
+}
+
+// checkApplied checks that what goes to the engine makes of the snapshot what
+// the transaction sees.
+func checkApplied(t *rapid.T, m *bufferModel, tx *Tx) {
+	for _, w := range tx.writes.writes {
+		r := row{w.Table.Name, string(w.Key)}
+		want, there := m.get(r)
+		got, exists := string(w.Value), w.Op != applier.OpDelete
+		if w.Op == applier.OpAdd {
+			old, ok := m.base[r]
+			sum, err := applier.AddCounter([]byte(old), ok, w.Delta)
+			if err != nil {
+				t.Fatalf("add to %q over %q: %v", r, old, err)
+			}
+			got = string(AppendCounter(nil, sum))
+		}
+		if exists != there || got != want {
+			t.Fatalf("the engine makes %q, %v of %q, want %q, %v", got, exists, r, want, there)
+		}
 	}
 }
 
 // checkItems checks that there is one write and one item for each key.
-func checkItems(t *rapid.T, m *bufferModel, b *writeBuffer) {
-	tx := &Tx{writes: b}
-	tx.compose()
+func checkItems(t *rapid.T, m *bufferModel, tx *Tx) {
+	b := tx.writes
+	message, err := tx.message()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reckoned := b.bytes + messageHead; len(message) > reckoned {
+		t.Fatalf("message of %d bytes, and only %d were reckoned with", len(message), reckoned)
+	}
 	encoded, err := tx.composed.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -143,16 +227,17 @@ func checkItems(t *rapid.T, m *bufferModel, b *writeBuffer) {
 	if ws.Len() != len(m.own) || len(b.writes) != len(m.own) {
 		t.Fatalf("%d writes and %d items for %d keys", len(b.writes), ws.Len(), len(m.own))
 	}
-	size := 0
-	for i, w := range b.writes {
+	// Items come by kind: first those of puts and deletes, then those of adds.
+	sorted := slices.Clone(b.writes)
+	slices.SortStableFunc(sorted, func(x, y applier.Mutation) int {
+		return cmp.Compare(x.Op/applier.OpAdd, y.Op/applier.OpAdd)
+	})
+	for i, w := range sorted {
 		text := certifier.AppendItemText(nil, certifier.PrimaryIndex, w.Table.Schema, w.Table.Name, w.Key)
-		if ws.Item(i) != certifier.HashItem(text) {
-			t.Fatalf("item %d is not that of write %d", i, i)
+		kind, _ := ws.Kind(i)
+		if ws.Item(i) != certifier.HashItem(text) || (kind == certifier.Delta) != (w.Op == applier.OpAdd) {
+			t.Fatalf("item %d, a %s, is not that of %+v", i, kind, w)
 		}
-		size += len(applier.AppendMutation(nil, w))
-	}
-	if b.bytes < size {
-		t.Fatalf("payload of %d bytes, and only %d were reckoned with", size, b.bytes)
 	}
 }
 

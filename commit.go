@@ -15,7 +15,6 @@ import (
 // the write set holds it behind the program's own rows.
 func (tx *Tx) touches() iter.Seq2[certifier.Kind, tableKey] {
 	return func(yield func(certifier.Kind, tableKey) bool) {
-		// A write set numbers its key spaces in the order of the kinds.
 		for _, kind := range [...]certifier.Kind{certifier.Write, certifier.Delta} {
 			for i := range tx.writes.writes {
 				m := &tx.writes.writes[i]
@@ -140,12 +139,15 @@ func (tx *Tx) lostEarly(ctx context.Context, e *ConflictError) (replica.Answer, 
 	return replica.Answer{}, tx.lost(e)
 }
 
+// messageHead is about what a message takes beside what the transaction did: id,
+// a small GTID set and lengths.
+const messageHead = 96
+
 // message encodes the transaction once, in the form in which it stays.
 func (tx *Tx) message() ([]byte, error) {
 	w := tx.writes
 	tx.compose()
-	const head = 96 // id, a small GTID set and lengths
-	size := head + w.bytes + tx.composed.Size() + len(tx.payload)
+	size := messageHead + w.bytes + tx.composed.Size() + len(tx.payload)
 	header := replica.Header{ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish}
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
 	if err != nil {

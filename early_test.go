@@ -104,6 +104,32 @@ func TestTouchAfterDelivery(t *testing.T) {
 	mustAgree(t, g.nodes[0], slow)
 }
 
+// A write that was refused for its size is no touch: nobody dooms the
+// transaction for it.
+func TestRefusedWriteIsNoTouch(t *testing.T) {
+	g := openGroup(t, 2, func(c *concordat.Config) { c.TransactionSizeLimit = 4096 })
+	tx := begin(t, g.nodes[1])
+	if err := tx.Put(accounts, []byte("k"), make([]byte, 5000)); !errors.Is(err, concordat.ErrTooLarge) {
+		t.Fatalf("put: %v, want ErrTooLarge", err)
+	}
+	mustSee(t, g.nodes[1], mustPut(t, g.nodes[0], "k", "1"))
+	mustWrite(t, tx.Put(accounts, []byte("small"), nil))
+	mustCommit(t, tx)
+
+	// The largest single write that is accepted commits.
+	size, err := 4096, error(nil)
+	for ; size > 0; size-- {
+		tx = begin(t, g.nodes[1])
+		if err = tx.Put(accounts, []byte("k"), make([]byte, size)); err == nil {
+			break
+		}
+	}
+	mustCommit(t, tx)
+	if size < 3500 {
+		t.Errorf("only %d bytes were accepted: %v", size, err)
+	}
+}
+
 // writing is a transaction that has put keys.
 func writing(t testing.TB, n *concordat.Node, keys ...string) *concordat.Tx {
 	t.Helper()
