@@ -111,6 +111,8 @@ func refusal(o certifier.Outcome) error {
 		return ErrSnapshotTooOld
 	case certifier.GTIDTaken:
 		return ErrGTIDTaken
+	case certifier.Unreadable:
+		return fmt.Errorf("%w: its members cannot read the transaction; do not run it again", ErrFailed)
 	case certifier.Certified, certifier.Duplicate, certifier.Exhausted:
 	}
 	return fmt.Errorf("%w: %s: a new group is needed", ErrFailed, o)

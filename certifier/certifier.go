@@ -28,6 +28,9 @@ const (
 	// Duplicate: a transaction with the same id has committed. A certifier does
 	// not know ids; this is for those who do, so that there is one list.
 	Duplicate Outcome = 6
+	// Unreadable: what was broadcast is no transaction. As Duplicate, it is
+	// listed here for those who read messages.
+	Unreadable Outcome = 7
 )
 
 // String returns the outcome as a word for people.
@@ -45,6 +48,8 @@ func (o Outcome) String() string {
 		return "GTID taken"
 	case Duplicate:
 		return "duplicate"
+	case Unreadable:
+		return "unreadable"
 	}
 	return fmt.Sprintf("Outcome(%d)", byte(o))
 }

@@ -337,7 +337,7 @@ func (h *history) enter(e *entry) {
 		case certifier.Duplicate:
 			h.refused.Duplicate++
 			h.reached[markDuplicate]++
-		case certifier.GTIDTaken:
+		case certifier.GTIDTaken, certifier.Unreadable:
 		}
 	}
 	if e.view != nil {

@@ -69,6 +69,7 @@ func (r *Replica) deliverView(v gcs.View) {
 	if v.Cause.Member.RaftID == self && v.Cause.Member.State == gcs.Online {
 		r.promoted = v.Index
 	}
+	r.cert.View()
 	r.effects.Views = append(r.effects.Views, v)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.View(v)
@@ -120,6 +121,13 @@ func (r *Replica) deliverSettings(body []byte, local localMessage) {
 func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMessage) {
 	t, err := decodeTransaction(body)
 	if err != nil {
+		if local.kind == kindTransaction { // or its caller would wait for ever
+			v := certifier.Verdict{Outcome: certifier.Unreadable}
+			r.effects.Answers = append(r.effects.Answers, Answer{Ticket: local.ticket, Verdict: v, Index: d.Index})
+			r.effects.Judged = append(r.effects.Judged, Judged{
+				Index: d.Index, Origin: r.origin, Local: true, Ticket: local.ticket, Verdict: v,
+			})
+		}
 		return
 	}
 	v := r.judge(d.Index, &t)

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/concordatdb/concordat/certifier"
@@ -138,5 +139,21 @@ func TestSettingsRefused(t *testing.T) {
 		if len(m.changes) != 1 || m.changes[0].Changed || m.replica.Status().Settings != before {
 			t.Errorf("%s: %+v", name, m.changes)
 		}
+	}
+}
+
+// What cannot be read is passed over by all, and its caller hears of it.
+func TestUnreadableTransaction(t *testing.T) {
+	w := newGroup(t, settings{})
+	first := w.members[0]
+	for n, msg := range [][]byte{{kindTransaction}, append([]byte{kindTransaction}, bytes.Repeat([]byte{0xff}, 40)...)} {
+		first.step(Submitted{Ticket: uint64(n), Message: msg})
+		if a := first.last(); a.Ticket != uint64(n) || a.Verdict.Outcome != certifier.Unreadable {
+			t.Errorf("answered %+v", a)
+		}
+	}
+	first.step(first.attempt(9, TransactionID{9}, gtid.Set{}, 1))
+	if a := first.last(); a.Verdict.GTID.Number != 1 {
+		t.Errorf("the next one: %+v", a)
 	}
 }
