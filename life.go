@@ -192,14 +192,20 @@ func (l *life) judged(judged []replica.Judged) {
 		return
 	}
 	n := l.node
+	index, sequence := uint64(0), uint64(0)
 	for i := range judged {
-		j := &judged[i]
-		if j.Verdict.Outcome == certifier.Certified {
-			n.conflicts.delivered(j.Index, j.Verdict.Sequence)
+		switch j := &judged[i]; j.Verdict.Outcome {
+		case certifier.Certified:
+			index, sequence = j.Index, j.Verdict.Sequence
+		case certifier.Conflict:
+			if !j.Local {
+				n.noteRemote(j)
+			}
+		default:
 		}
-		if j.Verdict.Outcome == certifier.Conflict && !j.Local {
-			n.noteRemote(j)
-		}
+	}
+	if index != 0 {
+		n.conflicts.delivered(index, sequence)
 	}
 	n.early.delivered(judged, &l.calls)
 }
