@@ -46,6 +46,13 @@ func TestConflictTravels(t *testing.T) {
 			t.Fatalf("%s is not tried", field.Name)
 		}
 	}
+	form := &kvpb.Conflict{
+		Range: true, From: []byte{0xfe}, To: []byte("to"), Incoming: kvpb.Kind_KIND_READ, Earlier: kvpb.Kind_KIND_DELTA,
+		Member: full.Member.String(), AgeNanos: 1234567, Where: kvpb.Where_WHERE_HELD,
+	}
+	if diff := cmp.Diff(form, conflict(&full), protocmp.Transform()); diff != "" {
+		t.Errorf("on the network: %s", diff)
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*concordat.ConflictError)
