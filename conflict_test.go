@@ -107,6 +107,7 @@ var elsewhere = concordat.Table{Schema: "bank", Name: "elsewhere"}
 // loses, wherever they ran, and whether it is found out early or by
 // certification; and the error says all of it.
 func TestConflictsOfAllKinds(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	for _, loser := range doings {
 		for _, winner := range doings {
@@ -205,6 +206,7 @@ func TestConflictErrorText(t *testing.T) {
 
 // Update runs its function again when it shows what won, and not before.
 func TestUpdateSeesWhatWon(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 2)
 	var won gtid.GTID
@@ -225,6 +227,7 @@ func TestUpdateSeesWhatWon(t *testing.T) {
 
 // The wait for what won ends with the context, and the error is both.
 func TestUpdateEndsWhileItWaits(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	cfg := joiner(t, g.nodes[0])
 	engine := newFaultyEngine(t, cfg.Dir)
@@ -263,6 +266,7 @@ func TestUpdateEndsWhileItWaits(t *testing.T) {
 // Each member counts conflicts: its own by table and key, and those of others
 // as far as the log tells.
 func TestConflictsAreReported(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	tx := beginWith(t, g.nodes[1])
 	concordat.JudgedByGroup(tx)

@@ -33,6 +33,7 @@ func mustCount(t testing.TB, tx *concordat.Tx, key string, want int64) {
 
 // Adds to one counter from everywhere lose nothing, and never conflict.
 func TestCounterUnderLoad(t *testing.T) {
+	t.Parallel()
 	const goroutines, each = 64, 8
 	ctx := testContext(t)
 	g := openGroup(t, 3)
@@ -71,6 +72,7 @@ func TestCounterUnderLoad(t *testing.T) {
 // A transaction sees its own adds over its snapshot, in every way of reading,
 // and what it leaves behind is what it saw.
 func TestCounterWithinTransaction(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	put := func(v int64) func(*concordat.Tx) error {
 		return func(tx *concordat.Tx) error { return tx.Put(accounts, []byte("k"), concordat.AppendCounter(nil, v)) }
@@ -130,6 +132,7 @@ func TestCounterWithinTransaction(t *testing.T) {
 
 // Own adds stand in their places of a scan, among what the snapshot holds.
 func TestCountersInScan(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	for i, k := range []string{"b", "d"} {
 		counterAt(t, n, k, int64(i+1))
@@ -160,6 +163,7 @@ func TestCountersInScan(t *testing.T) {
 // What is no counter is not added to, wherever it stands, and the transaction
 // goes on as if nobody had tried.
 func TestAddToWhatIsNoCounter(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n := g.nodes[0]
 	mustPut(t, n, "text", "seven")
@@ -193,6 +197,7 @@ func TestAddToWhatIsNoCounter(t *testing.T) {
 // Puts and adds to several tables are one transaction, in whatever order they
 // were made.
 func TestAddsAmongPuts(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	table := func(name string) concordat.Table { return concordat.Table{Schema: "mixed", Name: name} }
 	ops := []func(tx *concordat.Tx) error{
@@ -218,6 +223,7 @@ func TestAddsAmongPuts(t *testing.T) {
 // A parent that children refer to is not deleted under them, and none comes to
 // one that is being deleted; children do not exclude each other.
 func TestReferences(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	child := func(n *concordat.Node, name string) *concordat.Tx {
 		tx := begin(t, n)
@@ -256,6 +262,7 @@ func TestReferences(t *testing.T) {
 
 // A reference tells whether the key is there as the transaction sees it.
 func TestReferenceTellsWhatIsThere(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	mustPut(t, n, "there", "1")
 	mustPut(t, n, "dropped", "1")

@@ -12,6 +12,7 @@ import (
 // A transaction that has lost while it runs hears of it with whatever it does
 // next, again and again, and the group never hears of it.
 func TestRunningTransactionIsDoomed(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n := g.nodes[1]
 	mustPut(t, n, "other", "1")
@@ -68,6 +69,7 @@ func TestRunningTransactionIsDoomed(t *testing.T) {
 // What is touched only after the winner was delivered dooms at once, also while
 // the engine does not show the winner yet.
 func TestTouchAfterDelivery(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	cfg := joiner(t, g.nodes[0])
 	engine := newFaultyEngine(t, cfg.Dir)
@@ -107,6 +109,7 @@ func TestTouchAfterDelivery(t *testing.T) {
 // A write that was refused for its size is no touch: nobody dooms the
 // transaction for it.
 func TestRefusedWriteIsNoTouch(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, func(c *concordat.Config) { c.TransactionSizeLimit = 4096 })
 	tx := begin(t, g.nodes[1])
 	if err := tx.Put(accounts, []byte("k"), make([]byte, 5000)); !errors.Is(err, concordat.ErrTooLarge) {
@@ -236,6 +239,7 @@ func TestHeldBack(t *testing.T) {
 // Of many that want one key, one after the other is on its way, and all are
 // answered.
 func TestManyHeldBack(t *testing.T) {
+	t.Parallel()
 	const callers = 40
 	n := openGroup(t, 1).nodes[0]
 	results := make(chan error, callers)

@@ -17,6 +17,7 @@ var duty = concordat.Table{Schema: "hospital", Name: "on duty"}
 // both commit; under snapshot isolation they do, and so does a serializable one
 // beside one that certifies no reads, if that comes later.
 func TestWriteSkew(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	for _, c := range []struct {
 		first, second concordat.Isolation
@@ -64,6 +65,7 @@ func TestWriteSkew(t *testing.T) {
 // a conflict; what happens beside it is none. A scan that was ended early has
 // seen only what lies before its end.
 func TestScannedRange(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	at := func(key string) []byte { return []byte(key) }
 	steps := func(n int) func(*concordat.Tx, []byte, []byte, bool) {
@@ -164,6 +166,7 @@ func change(t testing.TB, n *concordat.Node, key string) {
 // A serializable scan shows what the transaction itself has written, and is
 // certified for what others write.
 func TestSerializableScanOfOwnWrites(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	restore(t, g)
 	counterAt(t, g.nodes[0], "e", 5)
@@ -197,6 +200,7 @@ func TestSerializableScanOfOwnWrites(t *testing.T) {
 // Many scans are certified all the same, those of one table together when they
 // are too many.
 func TestManyScans(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	for _, c := range []struct {
 		key     string
@@ -218,6 +222,7 @@ func TestManyScans(t *testing.T) {
 // More tables than there may be ranges are too many to scan, and the commit
 // says so.
 func TestScansOfTooManyTables(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	tx := serializable(t, n)
 	for i := range 1025 {
@@ -232,6 +237,7 @@ func TestScansOfTooManyTables(t *testing.T) {
 // A serializable transaction that has written nothing commits without a word to
 // the group: its snapshot is its place in the order.
 func TestSerializableReadsAreNotBroadcast(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n := g.nodes[1]
 	mustPut(t, n, "k", "1")
@@ -261,6 +267,7 @@ func TestSerializableReadsAreNotBroadcast(t *testing.T) {
 // What a serializable transaction has read of a counter is certified against
 // those who add to it; who only adds is not held up by readers.
 func TestCounterIsRead(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	counterAt(t, g.nodes[0], "stock", 1)
 	mustAgree(t, g.nodes...)
@@ -293,6 +300,7 @@ func TestCounterIsRead(t *testing.T) {
 // Invariants over several rows hold under load from all members: of two on
 // duty one stays, and of the places in a ward no more are taken than there are.
 func TestInvariantsUnderLoad(t *testing.T) {
+	t.Parallel()
 	const workers, each, places = 2, 12, 3
 	ctx := testContext(t)
 	g := openGroup(t, 3)
@@ -376,6 +384,7 @@ func checkWards(tx *concordat.Tx, ward concordat.Table, places int) error {
 
 // An isolation level that there is not is refused.
 func TestIsolationLevels(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	level := concordat.WithIsolation(concordat.Serializable + 1)
 	nothing := func(*concordat.Tx) error { return nil }

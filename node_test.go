@@ -35,7 +35,7 @@ func testContext(t testing.TB) context.Context {
 func testConfig(t testing.TB) concordat.Config {
 	cfg := concordat.Config{
 		Group: testGroup, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		TickInterval: 20 * time.Millisecond, CacheBytes: 1 << 20,
+		TickInterval: 20 * time.Millisecond, ElectionTicks: 8, CacheBytes: 1 << 20,
 	}
 	if testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))

@@ -168,6 +168,7 @@ func TestDuplicateDoesNotLoseToItself(t *testing.T) {
 // An id whose transaction was refused may be used again; then its last fate
 // counts.
 func TestIDIsUsedAgainAfterRefusal(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	id := gtid.UUID{6}
 	tx := beginWith(t, g.nodes[1], concordat.WithID(id))
@@ -201,6 +202,7 @@ func TestIDIsUsedAgainAfterRefusal(t *testing.T) {
 // The group's settings bound how many transactions are remembered, and the
 // answer says how far the memory reaches.
 func TestOutcomeWindow(t *testing.T) {
+	t.Parallel()
 	const limit = 4
 	g := openGroup(t, 2, func(c *concordat.Config) { c.Founding.OutcomeTransactions = limit })
 	var all []gtid.UUID
@@ -226,6 +228,7 @@ func TestOutcomeWindow(t *testing.T) {
 // An answer waits until the member shows what has committed, and no longer than
 // its context, or than there is hope.
 func TestOutcomeWaitsForTheEngine(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	cfg := joiner(t, g.nodes[0])
 	engine := newFaultyEngine(t, cfg.Dir)
@@ -270,6 +273,7 @@ func TestOutcomeWaitsForTheEngine(t *testing.T) {
 
 // Whoever brings a GTID gets it, or hears that it is taken.
 func TestWithGTID(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	group := g.nodes[0].Status().Group
 	foreign := gtid.UUID{0xf}

@@ -80,6 +80,7 @@ func user(t testing.TB, n *concordat.Node, id int64, address string) *concordat.
 
 // Rows that a program certifies itself conflict by any of their unique keys.
 func TestRowsOfAProgram(t *testing.T) {
+	t.Parallel()
 	g, engines := programGroup(t, 2)
 	one, two, three := user(t, g.nodes[0], 1, "a@b"), user(t, g.nodes[1], 2, "a@b"), user(t, g.nodes[1], 3, "c@d")
 	won := mustCommit(t, one)
@@ -103,6 +104,7 @@ func TestRowsOfAProgram(t *testing.T) {
 // Rows beside keys of the library's: the error names the key if that is what
 // clashed, and does not if it is a row.
 func TestRowsBesideKeys(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	mixed := func(n *concordat.Node, id int64, key string) *concordat.Tx {
 		tx := serializable(t, n)
@@ -145,6 +147,7 @@ func TestRowsBesideKeys(t *testing.T) {
 
 // Rows without a payload are certified like any others.
 func TestRowsAlone(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	lock := func(n *concordat.Node) *concordat.Tx {
 		tx := begin(t, n)
@@ -164,6 +167,7 @@ func TestRowsAlone(t *testing.T) {
 // A payload without rows may change anything: it is refused nothing, and
 // whoever has read and not seen it is.
 func TestPayloadWithoutRows(t *testing.T) {
+	t.Parallel()
 	g, engines := programGroup(t, 2)
 	reader := serializable(t, g.nodes[1])
 	mustRead(t, reader, "k", "")
@@ -186,6 +190,7 @@ func TestPayloadWithoutRows(t *testing.T) {
 // Keys and a payload exclude each other, in either order, and what was refused
 // is not in the way.
 func TestPayloadExcludesKeys(t *testing.T) {
+	t.Parallel()
 	g, engines := programGroup(t, 1)
 	n := g.nodes[0]
 	tx := begin(t, n)
@@ -220,6 +225,7 @@ func TestPayloadExcludesKeys(t *testing.T) {
 
 // Rows that cannot be are an error of Commit, and nothing happens.
 func TestRowsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	for name, note := range map[string]func(*certifier.WriteSet){
 		"number": func(rows *certifier.WriteSet) { rows.Write(primary, certifier.Int(1000, 1)) },

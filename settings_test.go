@@ -73,6 +73,7 @@ func TestGroupSettings(t *testing.T) {
 
 // A group that nobody configured has the defaults.
 func TestDefaultGroupSettings(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	mustHave(t, n, concordat.GroupSettings{
 		Version: 1, HistoryItems: concordat.DefaultHistoryItems, HistoryBytes: concordat.DefaultHistoryBytes,
@@ -89,6 +90,7 @@ func TestDefaultGroupSettings(t *testing.T) {
 
 // Of changes made from one version, on several members at once, one happens.
 func TestGroupSettingsAreChangedOnce(t *testing.T) {
+	t.Parallel()
 	const rivals = 3
 	g := openGroup(t, 2)
 	before := g.nodes[0].GroupSettings()
@@ -131,6 +133,7 @@ func TestGroupSettingsAreChangedOnce(t *testing.T) {
 
 // What cannot be is refused by name, before anybody hears of it.
 func TestGroupSettingsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	before := n.GroupSettings()
 	for name, change := range map[string]func(*concordat.GroupSettings){
@@ -182,6 +185,7 @@ func TestGroupSettingsWithoutQuorum(t *testing.T) {
 // Scans that are older than the writes that the group remembers are too old;
 // keys that were read are not.
 func TestRangeWritesBoundScans(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, func(c *concordat.Config) { c.Founding.RangeWrites = 3 })
 	for writes, want := range map[int]error{3: nil, 4: concordat.ErrSnapshotTooOld} {
 		scans, reads := serializable(t, g.nodes[1]), serializable(t, g.nodes[1])

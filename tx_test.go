@@ -51,6 +51,7 @@ func mustRead(t testing.TB, tx *concordat.Tx, key, want string) {
 }
 
 func TestTxReadsItsOwnWrites(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	for _, k := range []string{"a", "c", "e"} {
 		mustPut(t, n, k, k)
@@ -89,6 +90,7 @@ func TestTxReadsItsOwnWrites(t *testing.T) {
 }
 
 func TestTxScanSeesWritesFromBeforeTheLoop(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	tx := begin(t, n)
 	mustWrite(t, tx.Put(accounts, []byte("a"), []byte("1")))
@@ -105,6 +107,7 @@ func TestTxScanSeesWritesFromBeforeTheLoop(t *testing.T) {
 }
 
 func TestTxEmptyValueIsAValue(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	check := func(tx *concordat.Tx) error {
 		for _, k := range []string{"empty", "nil"} {
@@ -131,6 +134,7 @@ func TestTxEmptyValueIsAValue(t *testing.T) {
 }
 
 func TestTxReadOnly(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	err := n.View(testContext(t), func(tx *concordat.Tx) error {
 		if err := tx.Put(accounts, []byte("k"), nil); !errors.Is(err, concordat.ErrTxReadOnly) {
@@ -151,6 +155,7 @@ func TestTxReadOnly(t *testing.T) {
 
 // Whatever ended a transaction, it refuses everything after that.
 func TestTxAfterItsEnd(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	ctx := testContext(t)
 	for name, end := range map[string]func(*concordat.Tx) error{
@@ -184,6 +189,7 @@ func TestTxAfterItsEnd(t *testing.T) {
 }
 
 func TestTxWithoutWritesHasNoGTID(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	id, err := begin(t, n).Commit(testContext(t))
 	if err != nil || id != (gtid.GTID{}) {
@@ -192,6 +198,7 @@ func TestTxWithoutWritesHasNoGTID(t *testing.T) {
 }
 
 func TestTxLimits(t *testing.T) {
+	t.Parallel()
 	const limit = 4096
 	n := openGroup(t, 1, func(c *concordat.Config) { c.TransactionSizeLimit = limit }).nodes[0]
 	tx := begin(t, n)
@@ -223,6 +230,7 @@ func TestTxLimits(t *testing.T) {
 }
 
 func TestTxValueLimit(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	err := begin(t, n).Put(accounts, []byte("k"), make([]byte, applier.MaxValueLen+1))
 	if !errors.Is(err, concordat.ErrTooLarge) || !strings.Contains(err.Error(), "value") {
@@ -233,6 +241,7 @@ func TestTxValueLimit(t *testing.T) {
 // Many small writes reach the limit together, and the largest transaction that
 // Put accepts is one that commits.
 func TestTxLimitOfManyWrites(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1, func(c *concordat.Config) { c.TransactionSizeLimit = 1 << 14 }).nodes[0]
 	tx := begin(t, n)
 	var err error
@@ -252,6 +261,7 @@ func TestTxLimitOfManyWrites(t *testing.T) {
 }
 
 func TestTxContextEndedBefore(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	ended, cancel := context.WithCancel(t.Context())
 	tx := begin(t, n)
@@ -273,6 +283,7 @@ func TestTxContextEndedBefore(t *testing.T) {
 }
 
 func TestTxSnapshot(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	mustPut(t, g.nodes[0], "k", "old")
 	mustAgree(t, g.nodes...)
@@ -290,6 +301,7 @@ func TestTxSnapshot(t *testing.T) {
 // Of two that wrote the same key without having seen each other, the one that
 // is ordered first commits, and the other one is told what it lost to.
 func TestConflictNamesWhatWon(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	ctx := testContext(t)
 	one, two := begin(t, g.nodes[0]), begin(t, g.nodes[1])
@@ -316,6 +328,7 @@ func TestConflictNamesWhatWon(t *testing.T) {
 }
 
 func TestUpdateRetries(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	ctx := testContext(t)
 	for _, c := range []struct {
@@ -348,6 +361,7 @@ func TestUpdateRetries(t *testing.T) {
 }
 
 func TestUpdateEndsWithErrorOfItsFunction(t *testing.T) {
+	t.Parallel()
 	n := openGroup(t, 1).nodes[0]
 	why := errors.New("changed my mind")
 	runs := 0
