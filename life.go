@@ -169,9 +169,6 @@ func (l *life) perform(e *replica.Effects) {
 	for _, a := range e.Outcomes {
 		l.outcomes.answer(a.Ticket, a)
 	}
-	for _, a := range e.Settings {
-		l.changes.answer(a.Ticket, a)
-	}
 	for _, a := range e.Answers {
 		l.calls.answer(a, l.node.commits)
 	}
@@ -181,8 +178,11 @@ func (l *life) perform(e *replica.Effects) {
 	for _, r := range e.Leaves {
 		l.leaves.answer(r.Ticket, r.Err)
 	}
-	if len(e.Views) > 0 || len(e.Settings) > 0 || e.State != l.node.known().state {
+	if len(e.Views) > 0 || e.Reconfigured || e.State != l.node.known().state {
 		l.publish()
+	}
+	for _, a := range e.Settings { // who asked finds them published
+		l.changes.answer(a.Ticket, a)
 	}
 }
 

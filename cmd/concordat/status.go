@@ -116,7 +116,7 @@ func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
 			applied = strconv.FormatUint(r.Applied, 10)
 		}
 		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.Member, r.Address, r.State, role, r.Version, r.Weight,
-			applied, orDash(r.Executed), orDash(r.Digest))
+			applied, orDash(oneLine(r.Executed)), orDash(r.Digest))
 		if r.Error != "" {
 			notes = append(notes, fmt.Sprintf("%s is %s: %s", r.Member, r.State, r.Error))
 		}
@@ -151,6 +151,9 @@ type statusJSON struct {
 	Durable     uint64           `json:"durable"`
 	Counters    map[string]int64 `json:"counters"`
 }
+
+// oneLine puts a GTID set, which has a line for each UUID, on one.
+func oneLine(set string) string { return strings.ReplaceAll(set, "\n", "") }
 
 func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 	a := answers[0]

@@ -112,6 +112,7 @@ func (r *Replica) deliverSettings(body []byte, local localMessage) {
 		r.settings = s
 		r.cert.Configure(s.Certifier)
 		r.outcomes.SetLimit(s.Outcomes)
+		r.effects.Reconfigured = true
 	}
 	if local.kind == kindSettings {
 		r.effects.Settings = append(r.effects.Settings, SettingsAnswer{local.ticket, r.settings, changed})

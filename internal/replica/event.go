@@ -99,6 +99,8 @@ type Effects struct {
 	Judged []Judged
 	// Settings answer SettingsAsked.
 	Settings []SettingsAnswer
+	// Reconfigured says that the group's settings have changed.
+	Reconfigured bool
 	// Outcomes answer OutcomeAsked.
 	Outcomes []OutcomeAnswer
 	// Joins answer JoinAsked.
