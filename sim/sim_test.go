@@ -36,8 +36,9 @@ func asJSON(t *testing.T, report Report) string {
 }
 
 // regressions are seeds of worlds that once broke a promise, and what they
-// showed. What a seed means changes with every draw that is added to a plan;
-// these were looked for again, with the cause put back, when that happened.
+// showed. What a seed means changes with every draw that is added to a plan, so
+// these worlds are no longer the ones that failed; what had to be right then has
+// tests of its own where it was wrong.
 var regressions = []struct {
 	seed   uint64
 	showed string
