@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -46,6 +47,7 @@ type bank struct {
 	mu           sync.Mutex
 	acknowledged map[string]transfer
 	unknown      map[string]transfer
+	ids          map[string]string // of the transactions of those in unknown
 	conflicts    int
 	last         time.Time // when a client was last told of a commit
 	pause        time.Duration
@@ -57,7 +59,7 @@ type tally struct{ acknowledged, unknown, conflicts int }
 func newBank(group *demoGroup, accounts int, fail context.CancelCauseFunc) *bank {
 	b := &bank{
 		group: group, accounts: accounts, fail: fail, stopping: make(chan struct{}),
-		acknowledged: map[string]transfer{}, unknown: map[string]transfer{},
+		acknowledged: map[string]transfer{}, unknown: map[string]transfer{}, ids: map[string]string{},
 	}
 	b.stop = sync.OnceFunc(func() { close(b.stopping) })
 	return b
@@ -100,6 +102,10 @@ func (b *bank) work(ctx context.Context, number int) error {
 	for sequence := 0; ; sequence++ {
 		id := fmt.Sprintf("%04d-%08d", number, sequence)
 		t := b.draw()
+		named, err := gtid.NewUUID(crand.Reader)
+		if err != nil {
+			return err
+		}
 		for settled := false; !settled; {
 			select {
 			case <-b.stopping:
@@ -111,8 +117,8 @@ func (b *bank) work(ctx context.Context, number int) error {
 			if now := b.epoch.Load(); now != epoch {
 				at, epoch = number, now
 			}
-			err := b.attempt(ctx, at, id, t)
-			if settled = b.note(id, t, err); settled || errors.Is(err, concordat.ErrConflict) {
+			err := b.attempt(ctx, at, id, named.String(), t)
+			if settled = b.note(id, named.String(), t, err); settled || errors.Is(err, concordat.ErrConflict) {
 				continue
 			}
 			if !elsewhere(err) {
@@ -133,7 +139,7 @@ func (b *bank) draw() transfer {
 
 // attempt runs a transfer once: it reads both accounts, and writes them on the
 // condition that they still are what it read.
-func (b *bank) attempt(ctx context.Context, at int, id string, t transfer) error {
+func (b *bank) attempt(ctx context.Context, at int, id, transaction string, t transfer) error {
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
 	members := b.group.all()
@@ -154,7 +160,7 @@ func (b *bank) attempt(ctx context.Context, at int, id string, t transfer) error
 	if err != nil {
 		return fmt.Errorf("%w: account %s: %w", errBroken, to, err)
 	}
-	_, err = c.Txn(ctx, &kvpb.TxnRequest{Ops: []*kvpb.Op{
+	_, err = c.Txn(ctx, &kvpb.TxnRequest{TransactionId: transaction, Ops: []*kvpb.Op{
 		expectOp(accountsTable, from, has), expectOp(accountsTable, to, gets),
 		putOp(accountsTable, from, has-t.amount), putOp(accountsTable, to, gets+t.amount),
 		{Op: &kvpb.Op_Put{Put: &kvpb.PutRequest{Table: receiptsTable, Key: []byte(id), Value: t.receipt()}}},
@@ -164,7 +170,7 @@ func (b *bank) attempt(ctx context.Context, at int, id string, t transfer) error
 
 // note enters what a client was told in the books, and reports whether it is
 // done with the transfer.
-func (b *bank) note(id string, t transfer, err error) bool {
+func (b *bank) note(id, transaction string, t transfer, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -177,7 +183,7 @@ func (b *bank) note(id string, t transfer, err error) bool {
 		b.last = now
 		return true
 	case errors.Is(err, concordat.ErrOutcomeUnknown):
-		b.unknown[id] = t
+		b.unknown[id], b.ids[id] = t, transaction
 		return true
 	case errors.Is(err, concordat.ErrConflict):
 		b.conflicts++
@@ -230,8 +236,9 @@ func (b *bank) longestPause() time.Duration {
 }
 
 // audit reads the books of a random member and compares them with what clients
-// were told. That the members have the same books is known.
-func (b *bank) audit(ctx context.Context, members []*demoMember, executed string) (findings, error) {
+// were told. That the members have the same books is known, and that others
+// transactions were not the bank's. The clients must have ended.
+func (b *bank) audit(ctx context.Context, members []*demoMember, executed string, others int) (findings, error) {
 	c := members[rand.N(len(members))].use()
 	balances := make([]int, b.accounts)
 	err := scanPairs(ctx, c, &kvpb.ScanRequest{Table: accountsTable}, func(p *kvpb.Pair) error {
@@ -255,13 +262,18 @@ func (b *bank) audit(ctx context.Context, members []*demoMember, executed string
 	if err != nil {
 		return findings{}, err
 	}
+	fates := map[string]*kvpb.OutcomeResponse{}
+	for id, transaction := range b.ids {
+		if fates[id], err = c.Outcome(ctx, &kvpb.OutcomeRequest{TransactionId: transaction}); err != nil {
+			return findings{}, err
+		}
+	}
 	set, err := gtid.ParseSet(executed)
 	if err != nil {
 		return findings{}, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.compare(balances, receipts, set.Count())
+	f, compared := b.compare(balances, receipts, set.Count()-uint64(others))
+	return f, errors.Join(compared, checkFates(fates, receipts))
 }
 
 // findings is what an audit found, when nothing is wrong.
@@ -305,6 +317,20 @@ func (b *bank) compare(balances []int, receipts map[string]transfer, transaction
 	}
 	const most = 10
 	return f, errors.Join(errs[:min(len(errs), most)]...)
+}
+
+// checkFates checks what the group answers, by the ids of their transactions,
+// about transfers whose clients were told nothing.
+func checkFates(fates map[string]*kvpb.OutcomeResponse, receipts map[string]transfer) (err error) {
+	for id, fate := range fates {
+		_, happened := receipts[id]
+		committed := fate.GetState() == kvpb.OutcomeResponse_STATE_COMMITTED
+		forgotten := fate.GetState() == kvpb.OutcomeResponse_STATE_UNKNOWN && fate.GetFrom() > 0
+		if committed != happened && !forgotten {
+			err = errors.Join(err, fmt.Errorf("%w: the group says of transfer %s that it is %v, and its receipt: %t", errBroken, id, fate.GetState(), happened))
+		}
+	}
+	return err
 }
 
 func accountKey(i int) []byte { return fmt.Appendf(nil, "%05d", i) }

@@ -59,6 +59,15 @@ func (t *teller) check(format string, args ...any) {
 	say(t.out, "      %s  %s\n", t.paint(green, "ok"), fmt.Sprintf(format, args...))
 }
 
+// facts shows names and what they stand for, below each other.
+func (t *teller) facts(facts [][2]string) {
+	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+	for _, f := range facts {
+		say(w, "            %s\t%s\n", f[0], f[1])
+	}
+	_ = w.Flush() // as say
+}
+
 // table shows the members side by side.
 func (t *teller) table(members []*adminpb.StatusResponse) {
 	say(t.out, "\n")

@@ -10,11 +10,18 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
 func TestDemo(t *testing.T) {
 	out := want(t, exitOK, "demo", "--phase", "300ms", "--clients", "2", "--accounts", "16")
-	for _, text := range []string{"is killed", "longest pause", "4 members are at the same position", "16 accounts hold 16,000"} {
+	for _, text := range []string{
+		`shop.prices, "widget"`, "what to do      run it again", "lost for that key, to m1", "not one conflict",
+		"is killed", "longest pause", "4 members are at the same position", "the counter shows", "16 accounts hold 16,000",
+	} {
 		if !strings.Contains(out, text) {
 			t.Errorf("the demo does not say %q:\n%s", text, out)
 		}
@@ -108,6 +115,60 @@ func TestAudit(t *testing.T) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What a loser is told is compared with what the winners were.
+func TestCheckConflict(t *testing.T) {
+	winner := &demoMember{name: "m1", ready: ready{Member: gtid.UUID{1}.String()}}
+	told := concordat.ConflictError{
+		Table: concordat.Table{Schema: "shop", Name: "prices"}, Key: hotKey,
+		Winner: gtid.GTID{UUID: gtid.UUID{9}, Number: 7}, Member: gtid.UUID{1},
+	}
+	won := map[string]int64{told.Winner.String(): 0}
+	if err := checkConflict(&told, winner, won); err != nil {
+		t.Fatal(err)
+	}
+	for what, spoil := range map[string]func(*concordat.ConflictError){
+		"table":  func(c *concordat.ConflictError) { c.Table.Name = "hits" },
+		"key":    func(c *concordat.ConflictError) { c.Key = nil },
+		"winner": func(c *concordat.ConflictError) { c.Winner.Number++ },
+		"member": func(c *concordat.ConflictError) { c.Member = gtid.UUID{2} },
+	} {
+		c := told
+		spoil(&c)
+		if err := checkConflict(&c, winner, won); !errors.Is(err, errBroken) {
+			t.Errorf("another %s: %v", what, err)
+		}
+	}
+}
+
+// What the group answers by id is compared with what has happened.
+func TestCheckFates(t *testing.T) {
+	const committed, refused, unknown = kvpb.OutcomeResponse_STATE_COMMITTED, kvpb.OutcomeResponse_STATE_REFUSED, kvpb.OutcomeResponse_STATE_UNKNOWN
+	for _, c := range []struct {
+		state    kvpb.OutcomeResponse_State
+		from     uint64
+		happened bool
+		good     bool
+	}{
+		{committed, 0, true, true},
+		{committed, 0, false, false},
+		{refused, 0, false, true},
+		{refused, 5, true, false},
+		{unknown, 0, false, true},
+		{unknown, 0, true, false},
+		{unknown, 5, true, true}, // forgotten
+		{unknown, 5, false, true},
+	} {
+		receipts := map[string]transfer{}
+		if c.happened {
+			receipts["a"] = transfer{}
+		}
+		err := checkFates(map[string]*kvpb.OutcomeResponse{"a": {State: c.state, From: c.from}}, receipts)
+		if (err == nil) != c.good || err != nil && !errors.Is(err, errBroken) {
+			t.Errorf("%v from %d, happened %t: %v", c.state, c.from, c.happened, err)
+		}
 	}
 }
 
