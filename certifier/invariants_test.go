@@ -28,7 +28,6 @@ func (c *Certifier) check() error {
 
 func (c *Certifier) checkRecords() error {
 	apartRecords, stray := 0, uint64(0)
-	executed := gtid.Set{}
 	for seq := c.swept + 1; seq <= c.now.sequence; seq++ {
 		if c.record(seq).origin != apart {
 			continue
@@ -46,7 +45,7 @@ func (c *Certifier) checkRecords() error {
 	if stray != c.stray {
 		return fmt.Errorf("invariant 9: the last stray one is at %d, not %d", stray, c.stray)
 	}
-	executed = c.low
+	executed := c.low
 	for seq := c.mark.sequence + 1; seq <= c.now.sequence; seq++ {
 		if a := c.asides[seq]; a != nil && a.irregular && a.stray == a.snapshot.SubsetOf(executed) {
 			return fmt.Errorf("invariant 9: %v at %d strays: %v", a.snapshot, seq, a.stray)

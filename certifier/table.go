@@ -214,9 +214,15 @@ func (t *table) makeRoom(s *segment) bool {
 
 // squeeze gives back the dead slots of a segment.
 func (t *table) squeeze(s *segment) {
-	kept := slices.DeleteFunc(*s, func(x slot) bool { return t.dead(x.stamp) })
-	t.used -= len(*s) - len(kept)
-	*s = kept
+	n := 0
+	for _, x := range *s {
+		if !t.dead(x.stamp) {
+			(*s)[n] = x
+			n++
+		}
+	}
+	t.used -= len(*s) - n
+	*s = (*s)[:n]
 }
 
 // fitted returns a copy with room for n slots and what the allocator adds to
