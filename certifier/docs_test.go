@@ -88,7 +88,7 @@ func TestExplainedBytes(t *testing.T) {
 func hexOf(block string) (digits string) {
 	for line := range strings.Lines(block) {
 		line, _ = strings.CutPrefix(line, "item")
-		for _, word := range strings.Fields(line) {
+		for word := range strings.FieldsSeq(line) {
 			b, err := hex.DecodeString(word)
 			if err != nil || len(b) == 0 {
 				break // what follows are words

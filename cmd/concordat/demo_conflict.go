@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func longTransaction(reads int) *kvpb.TxnRequest {
 func checkConflict(c *concordat.ConflictError, winner *demoMember, won map[string]int64) error {
 	_, known := won[c.Winner.String()]
 	switch {
-	case c.Table.String() != tableName(pricesTable) || string(c.Key) != string(hotKey):
+	case c.Table.String() != tableName(pricesTable) || !bytes.Equal(c.Key, hotKey):
 		return fmt.Errorf("%w: it has lost for %s key %q", errBroken, c.Table, c.Key)
 	case !known || c.Member.String() != winner.ready.Member:
 		return fmt.Errorf("%w: it has lost to %s of %s, which no client of %s has written", errBroken, c.Winner, c.Member, winner.name)
@@ -186,7 +187,7 @@ func (d *demo) tellHotKey(ctx context.Context, winner, loser *demoMember) error 
 		return err
 	}
 	i := slices.IndexFunc(r.GetKeys(), func(k *adminpb.ConflictKey) bool {
-		return k.GetTable() == tableName(pricesTable) && string(k.GetKey()) == string(hotKey)
+		return k.GetTable() == tableName(pricesTable) && bytes.Equal(k.GetKey(), hotKey)
 	})
 	lost := slices.ContainsFunc(r.GetPairs(), func(p *adminpb.ConflictPair) bool {
 		return p.GetLoser() == loser.ready.Member && p.GetWinner() == winner.ready.Member
