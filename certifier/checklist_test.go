@@ -438,6 +438,25 @@ func TestRunsOnOneItem(t *testing.T) {
 	}
 }
 
+// TestGTIDsOutOfOrder certifies 1, 3, 2 and 4. After the third they look as if
+// they had come in order. Who has 1 and 2 has not seen all that 2 saw.
+func TestGTIDsOutOfOrder(t *testing.T) {
+	c := New(group, roomy)
+	for i, wish := range []gtid.GTID{{}, numbered(3), {}, {}} {
+		c.Certify(&Request{Snapshot: c.Executed(), WriteSet: writes(Item(i)), GTID: wish})
+		c.EntryDone(uint64(i) + 1)
+	}
+	for item, seen := range []bool{true, false, false, false} {
+		v := judge(saved(t, c), upTo(2), writes(Item(item)))
+		if got := judge(c, upTo(2), compose([]doing{{item: Item(item), kind: Read}, {item: Item(100 + item)}})); got.Outcome != v.Outcome {
+			t.Errorf("item %d: %+v, after a restart %+v", item, got, v)
+		}
+		if (v.Outcome == Conflict) == seen {
+			t.Errorf("item %d: %+v, seen %v", item, v, seen)
+		}
+	}
+}
+
 // TestRanges scans for written keys.
 func TestRanges(t *testing.T) {
 	c := New(group, roomy)

@@ -99,6 +99,9 @@ func TestRestore(t *testing.T) {
 	if again := appendState(t, c); !bytes.Equal(again, state) {
 		t.Errorf("state %x comes back as %x", state, again)
 	}
+	if c.straight.to != 5 {
+		t.Errorf("GTIDs are known to be in order up to %d", c.straight.to)
+	}
 	item := func(key uint64) Item { return Item(key * unmixer) }
 	want := lost(1, gtid.GTID{UUID: group, Number: 5})
 	want.Clash.Member, want.Clash.Earlier = foreign, Delta
@@ -121,6 +124,26 @@ func TestRestoreNew(t *testing.T) {
 	want := Verdict{Outcome: Certified, GTID: gtid.GTID{UUID: group, Number: 1}, Sequence: 1}
 	if v := judge(c, gtid.Set{}, writes(1)); v != want {
 		t.Errorf("verdict %+v, want %+v", v, want)
+	}
+}
+
+// TestRestoreOldSnapshot saves a record whose snapshot version has as many GTIDs
+// as lie before the mark, but not those.
+func TestRestoreOldSnapshot(t *testing.T) {
+	c := New(group, roomy)
+	fill(t, c, 1, 2, milestoneEvery)
+	ws := does(Read, 7)
+	snapshot := upTo(1).AddInterval(foreign, "", 1, 1)
+	if v := judge(c, snapshot, ws); v.Outcome != Certified {
+		t.Fatalf("%+v", v)
+	}
+	c.Mark(2)
+	again := saved(t, c)
+	if state := appendState(t, c); !bytes.Equal(appendState(t, again), state) {
+		t.Errorf("state %x does not come back", state)
+	}
+	if v := judge(again, upTo(3), ws); v.Outcome != Conflict || v.Clash.Sequence != 3 {
+		t.Errorf("who has not all that a barrier saw: %+v", v)
 	}
 }
 
