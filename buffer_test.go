@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -284,5 +285,23 @@ func TestWriteBufferLimit(t *testing.T) {
 	}
 	if !put(b, 50, 60) || len(b.writes[0].Value) != 50 {
 		t.Fatal("a key could not become smaller")
+	}
+}
+
+// However long the keys are, what was accepted fits into a message.
+func TestWriteBufferReckonsWithPlaces(t *testing.T) {
+	n, _ := newTestNode()
+	n.cfg.TransactionSizeLimit = 1 << 14
+	tx := n.newTestTx()
+	tx.snapshot = modelSnapshot{&bufferModel{}}
+	var err error
+	for i := 0; err == nil; i++ {
+		err = tx.Put(testTable("t"), fmt.Appendf(nil, "%040d", i), nil)
+	}
+	if !errors.Is(err, ErrTooLarge) {
+		t.Fatal(err)
+	}
+	if _, err := tx.message(); err != nil {
+		t.Errorf("message of all that was accepted: %v", err)
 	}
 }

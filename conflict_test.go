@@ -181,16 +181,26 @@ func TestConflictErrorText(t *testing.T) {
 		err   concordat.ConflictError
 		texts []string
 	}{
-		{concordat.ConflictError{Table: accounts, Key: []byte("k\x00"), Incoming: certifier.Delta, Earlier: certifier.Write},
-			[]string{`bank.accounts key "k\x00"`, "this transaction added to it", "wrote it"}},
-		{concordat.ConflictError{Table: accounts, Key: []byte{}, Incoming: certifier.Write, Earlier: certifier.Reference},
-			[]string{`key ""`, "this transaction wrote it", "refers to it"}},
-		{concordat.ConflictError{Table: accounts, Range: true, From: []byte("a"), To: []byte("b"), Incoming: certifier.Read, Earlier: certifier.Delta},
-			[]string{`keys from "a" to "b"`, "this transaction read it", "added to it"}},
-		{concordat.ConflictError{Table: accounts, Range: true, From: []byte("a"), Incoming: certifier.Read},
-			[]string{`keys from "a" on`}},
-		{concordat.ConflictError{Table: accounts, Range: true, To: []byte("b"), Incoming: certifier.Read},
-			[]string{`keys before "b"`}},
+		{
+			concordat.ConflictError{Table: accounts, Key: []byte("k\x00"), Incoming: certifier.Delta, Earlier: certifier.Write},
+			[]string{`bank.accounts key "k\x00"`, "this transaction added to it", "wrote it"},
+		},
+		{
+			concordat.ConflictError{Table: accounts, Key: []byte{}, Incoming: certifier.Write, Earlier: certifier.Reference},
+			[]string{`key ""`, "this transaction wrote it", "refers to it"},
+		},
+		{
+			concordat.ConflictError{Table: accounts, Range: true, From: []byte("a"), To: []byte("b"), Incoming: certifier.Read, Earlier: certifier.Delta},
+			[]string{`keys from "a" to "b"`, "this transaction read it", "added to it"},
+		},
+		{
+			concordat.ConflictError{Table: accounts, Range: true, From: []byte("a"), Incoming: certifier.Read},
+			[]string{`keys from "a" on`},
+		},
+		{
+			concordat.ConflictError{Table: accounts, Range: true, To: []byte("b"), Incoming: certifier.Read},
+			[]string{`keys before "b"`},
+		},
 		{concordat.ConflictError{Table: accounts, Range: true, Incoming: certifier.Read}, []string{"bank.accounts all keys"}},
 		{concordat.ConflictError{Range: true, Incoming: certifier.Read}, []string{"a row of the program's own"}},
 		{concordat.ConflictError{Incoming: certifier.Write}, []string{"a row of the program's own"}},

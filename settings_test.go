@@ -3,6 +3,7 @@ package concordat_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -209,5 +210,42 @@ func TestRangeWritesBoundScans(t *testing.T) {
 	}
 	if got := g.nodes[1].Status().Counters.SnapshotsTooOld; got != 1 {
 		t.Errorf("%d snapshots were too old, want 1", got)
+	}
+}
+
+// With blocks each member numbers its transactions within its own; without them
+// again, numbers follow the order of commits and fill the lowest holes.
+func TestGTIDBlocks(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 2, func(c *concordat.Config) { c.Founding.GTIDAssignmentBlockSize = 3 })
+	numbers := map[uint64]bool{}
+	commit := func(at int) uint64 {
+		id := mustPut(t, g.nodes[at], "k", "1")
+		mustAgree(t, g.nodes...)
+		if id.UUID != g.nodes[0].Status().Group || numbers[id.Number] {
+			t.Errorf("%s was assigned, after %v", id, numbers)
+		}
+		numbers[id.Number] = true
+		return id.Number
+	}
+	if got, want := []uint64{commit(0), commit(1), commit(0)}, []uint64{1, 4, 2}; !slices.Equal(got, want) {
+		t.Errorf("numbers %d, want %d", got, want)
+	}
+	for i := range 10 {
+		commit(i % 2)
+	}
+	s := g.nodes[0].GroupSettings()
+	s.GTIDAssignmentBlockSize = 1
+	if _, err := g.nodes[0].SetGroupSettings(testContext(t), s); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		lowest := uint64(1)
+		for numbers[lowest] {
+			lowest++
+		}
+		if got := commit(i % 2); got != lowest {
+			t.Errorf("%d was assigned without blocks, the lowest hole is %d", got, lowest)
+		}
 	}
 }
