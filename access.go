@@ -9,6 +9,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/running"
 )
 
 // Snapshot returns the GTIDs of the transactions that this one can see.
@@ -24,9 +25,17 @@ func (tx *Tx) usable() error {
 		return ErrTxDone
 	}
 	if d := tx.doomed.Load(); d != nil {
-		return tx.lost(tx.doomError(d, DoomedRunning))
+		return tx.lost(tx.doom(d))
 	}
 	return nil
+}
+
+// doom is what a transaction that still runs has lost to, put into words once.
+func (tx *Tx) doom(d *running.Doom) *ConflictError {
+	if tx.loss == nil {
+		tx.loss = tx.doomError(d, DoomedRunning)
+	}
+	return tx.loss
 }
 
 // writable returns why the transaction does not write.
@@ -57,7 +66,7 @@ func (tx *Tx) touch(k tableKey, kind certifier.Kind) (certifier.Item, error) {
 	item, tx.text = k.item(tx.text)
 	if d := tx.node.early.touch(tx, item, kind); d != nil {
 		tx.doomed.Store(d)
-		e := tx.doomError(d, DoomedRunning)
+		e := tx.doom(d)
 		if d.Item == item { // not entered anywhere yet
 			e.Table, e.Key = k.table, bytes.Clone(k.key)
 		}
@@ -108,8 +117,13 @@ func (tx *Tx) noteRead(t Table, key []byte) error {
 		return err
 	}
 	tx.reads.point(item, tableKey{t, key})
+	return tx.checkReads()
+}
+
+// checkReads bounds what a transaction remembers of what it has read.
+func (tx *Tx) checkReads() error {
 	if limit := tx.node.cfg.TransactionSizeLimit; tx.writes.bytes+tx.reads.bytes > limit {
-		return fmt.Errorf("%w: a serializable transaction that has read and written more than %d bytes of keys (TransactionSizeLimit); split it, or scan ranges",
+		return fmt.Errorf("%w: a transaction that has read and written more than %d bytes of keys (TransactionSizeLimit); split it, or scan ranges",
 			ErrTooLarge, limit)
 	}
 	return nil
@@ -162,6 +176,10 @@ func (tx *Tx) Add(t Table, key []byte, n int64) error {
 		m.Op, m.Delta, m.Value = applier.OpPut, 0, applier.AppendCounter(nil, sum)
 	}
 	if err != nil {
+		// The caller has learnt what the key is not, and may act on it.
+		if err := tx.noteRead(t, key); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: %s key %q holds no counter; Put one first", ErrInvalid, t, key)
 	}
 	return tx.write(m)
@@ -193,6 +211,10 @@ func (tx *Tx) Reference(t Table, key []byte) (ok bool, err error) {
 		return false, err
 	}
 	tx.refs = append(tx.refs, k)
+	tx.reads.bytes += pointBytes + len(k.key)
+	if err := tx.checkReads(); err != nil {
+		return false, err
+	}
 	_, ok, err = tx.snapshot.Get(t, key)
 	return ok, err
 }
@@ -235,7 +257,8 @@ func (tx *Tx) write(m applier.Mutation) error {
 // own writes included as they were when the loop began. A nil bound is none.
 // Key and value are valid until the next step. After the loop, Err tells
 // whether it was complete. What a serializable transaction has scanned, up to
-// where the loop ended, must be as it was when it commits.
+// where the loop ended, must be as it was when it commits; all of the range, if
+// it commits inside the loop.
 func (tx *Tx) Scan(t Table, from, to []byte) iter.Seq2[[]byte, []byte] {
 	return tx.scan(t, from, to, false)
 }
@@ -259,8 +282,9 @@ func (tx *Tx) scan(t Table, from, to []byte, reverse bool) iter.Seq2[[]byte, []b
 			pairs(yield)
 			return
 		}
-		seen := tableRange{t, bytes.Clone(from), bytes.Clone(to)}
-		defer func() { tx.reads.scanned(seen) }()
+		seen := &tableRange{t, bytes.Clone(from), bytes.Clone(to)}
+		tx.reads.begin(seen)
+		defer func() { tx.scanErr = tx.reads.end(seen) }()
 		for k, v := range pairs {
 			if yield(k, v) {
 				continue

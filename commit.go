@@ -57,7 +57,10 @@ func (tx *Tx) touched(kind certifier.Kind, nth int) (tableKey, bool) {
 }
 
 // compose makes the write set.
-func (tx *Tx) compose() {
+func (tx *Tx) compose() error {
+	if err := tx.reads.endAll(); err != nil {
+		return err
+	}
 	ws := &certifier.WriteSet{}
 	if tx.rows != nil {
 		ws = tx.rows
@@ -75,6 +78,7 @@ func (tx *Tx) compose() {
 		ws.Range(x, bound(r.from), bound(r.to))
 	}
 	tx.composed = ws
+	return nil
 }
 
 func bound(key []byte) []certifier.Part {
@@ -90,7 +94,8 @@ func (tx *Tx) writesNothing() bool {
 		return true
 	}
 	rows := tx.rows != nil && tx.rows.Count(certifier.Write)+tx.rows.Count(certifier.Delta) > 0
-	return len(tx.writes.writes) == 0 && tx.payload == nil && !rows && tx.wish == gtid.GTID{}
+	wrong := tx.rows != nil && tx.rows.Err() != nil // which message will say
+	return len(tx.writes.writes) == 0 && tx.payload == nil && !rows && !wrong && tx.wish == gtid.GTID{}
 }
 
 // Commit ends the transaction. It returns the transaction's GTID once its
@@ -118,7 +123,7 @@ func (tx *Tx) Commit(ctx context.Context) (gtid.GTID, error) {
 // decide returns what the group decides, or has decided already.
 func (tx *Tx) decide(ctx context.Context) (replica.Answer, error) {
 	if d := tx.doomed.Load(); d != nil {
-		return tx.lostEarly(ctx, tx.doomError(d, DoomedRunning))
+		return tx.lostEarly(ctx, tx.doom(d))
 	}
 	message, err := tx.message()
 	if err != nil {
@@ -146,7 +151,9 @@ const messageHead = 96
 // message encodes the transaction once, in the form in which it stays.
 func (tx *Tx) message() ([]byte, error) {
 	w := tx.writes
-	tx.compose()
+	if err := tx.compose(); err != nil {
+		return nil, err
+	}
 	size := messageHead + w.bytes + tx.composed.Size() + len(tx.payload)
 	header := replica.Header{ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish}
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)

@@ -213,6 +213,10 @@ func (tx *Tx) doomError(d *running.Doom, where Where) *ConflictError {
 	return e
 }
 
+// namesLooked is how many keys of a payload are looked at for a name. The
+// statistics are not worth holding up the order.
+const namesLooked = 4096
+
 // noteRemote counts what another member's transaction lost. Its payload names
 // the key, if it is one of this library's and the clash was on a write.
 func (n *Node) noteRemote(j *replica.Judged) {
@@ -221,8 +225,9 @@ func (n *Node) noteRemote(j *replica.Judged) {
 	if c.Item >= 0 && c.Incoming <= certifier.Delta {
 		item := j.WriteSet.Item(c.Item)
 		var text []byte
+		looked := 0
 		for m, err := range applier.Mutations(j.Payload) {
-			if err != nil {
+			if looked++; err != nil || looked > namesLooked {
 				break
 			}
 			var other certifier.Item

@@ -2,6 +2,7 @@ package concordat
 
 import (
 	"context"
+	"iter"
 	"math/rand/v2"
 	"sync"
 
@@ -73,7 +74,7 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 	for i := range judged {
 		j := &judged[i]
 		if j.Verdict.Outcome == certifier.Certified {
-			losers := e.registry.Delivered(j.Index, j.Origin, j.Verdict.GTID, j.WriteSet.Items())
+			losers := e.registry.Delivered(j.Index, j.Origin, j.Verdict.GTID, firstTouches(&j.WriteSet))
 			for _, t := range losers {
 				t.Owner.doomed.Store(t.Doom())
 			}
@@ -82,6 +83,19 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 		if j.Local {
 			if tx := calls.transaction(j.Ticket); tx != nil {
 				e.wake(e.registry.End(tx.running))
+			}
+		}
+	}
+}
+
+// firstTouches yields what a transaction touched, as far as it is worth to hold
+// up the order: what more there is, certification finds.
+func firstTouches(ws *certifier.Encoded) iter.Seq2[certifier.Item, certifier.Kind] {
+	return func(yield func(certifier.Item, certifier.Kind) bool) {
+		n := 0
+		for item, kind := range ws.Items() {
+			if n++; n > running.MaxTouches || !yield(item, kind) {
+				return
 			}
 		}
 	}

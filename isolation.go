@@ -2,6 +2,7 @@ package concordat
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 
 	"github.com/concordatdb/concordat/certifier"
@@ -67,52 +68,100 @@ func (r tableRange) hull(o tableRange) tableRange {
 	return r
 }
 
+// What a point and a range take in a message, beside keys.
+const (
+	pointBytes = 8
+	rangeBytes = 8
+)
+
 // readSet is what a serializable transaction has read.
 type readSet struct {
 	points []tableKey
 	known  map[certifier.Item]struct{}
 	ranges []tableRange
-	bytes  int // about what the message will take
+	open   []*tableRange // being scanned; as far as the scan may yet go
+	bytes  int           // about what the message will take
 }
 
-// point enters a key and reports whether it is new. The key is copied.
-func (s *readSet) point(item certifier.Item, k tableKey) bool {
+// point enters a key, unless it is known. The key is copied.
+func (s *readSet) point(item certifier.Item, k tableKey) {
 	if _, known := s.known[item]; known {
-		return false
+		return
 	}
 	if s.known == nil {
 		s.known = map[certifier.Item]struct{}{}
 	}
 	s.known[item] = struct{}{}
 	s.points = append(s.points, tableKey{k.table, bytes.Clone(k.key)})
-	s.bytes += 8 + len(k.key)
-	return true
+	s.bytes += pointBytes + len(k.key)
+}
+
+// begin enters a range that is being scanned, and end what was seen of it.
+func (s *readSet) begin(r *tableRange) { s.open = append(s.open, r) }
+
+func (s *readSet) end(r *tableRange) error {
+	n := len(s.open)
+	s.open = slices.DeleteFunc(s.open, func(o *tableRange) bool { return o == r })
+	if len(s.open) == n {
+		return nil // the transaction has ended inside the loop
+	}
+	return s.scanned(*r)
+}
+
+// endAll enters what is being scanned as if it had been seen to its end.
+func (s *readSet) endAll() error {
+	open := s.open
+	s.open = nil
+	for _, r := range open {
+		if err := s.scanned(*r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scanned enters a range, which belongs to the set from here on. Ranges that
-// touch become one; beyond the limit all those of the table do, which can only
-// refuse too much.
-func (s *readSet) scanned(r tableRange) {
-	merged := func(o tableRange) bool {
-		if !r.overlaps(o) {
-			return false
-		}
-		r = r.hull(o)
-		return true
-	}
+// touch become one; beyond the limit all those of the table with most of them
+// do, which can only refuse too much.
+func (s *readSet) scanned(r tableRange) error {
 	for before := -1; before != len(s.ranges); {
 		before = len(s.ranges)
-		s.ranges = slices.DeleteFunc(s.ranges, merged)
+		r = s.absorb(r, func(o tableRange) bool { return r.overlaps(o) })
 	}
-	if len(s.ranges) == certifier.MaxRanges {
-		s.ranges = slices.DeleteFunc(s.ranges, func(o tableRange) bool {
-			if o.table != r.table {
-				return false
-			}
-			r = r.hull(o)
-			return true
-		})
+	s.enter(r)
+	if len(s.ranges) <= certifier.MaxRanges {
+		return nil
 	}
+	crowded, most := Table{}, 1
+	counts := map[Table]int{}
+	for _, o := range s.ranges {
+		if counts[o.table]++; counts[o.table] > most {
+			crowded, most = o.table, counts[o.table]
+		}
+	}
+	if most == 1 {
+		return fmt.Errorf("%w: a serializable transaction that scans more than %d tables; split it", ErrTooLarge, certifier.MaxRanges)
+	}
+	first := s.ranges[slices.IndexFunc(s.ranges, func(o tableRange) bool { return o.table == crowded })]
+	s.enter(s.absorb(first, func(o tableRange) bool { return o.table == crowded }))
+	return nil
+}
+
+func (s *readSet) enter(r tableRange) {
 	s.ranges = append(s.ranges, r)
-	s.bytes += 8 + len(r.from) + len(r.to)
+	s.bytes += rangeBytes + len(r.from) + len(r.to)
+}
+
+// absorb takes out the ranges that are wanted, and returns the hull of them
+// and r.
+func (s *readSet) absorb(r tableRange, wanted func(tableRange) bool) tableRange {
+	s.ranges = slices.DeleteFunc(s.ranges, func(o tableRange) bool {
+		if !wanted(o) {
+			return false
+		}
+		s.bytes -= rangeBytes + len(o.from) + len(o.to)
+		r = r.hull(o)
+		return true
+	})
+	return r
 }

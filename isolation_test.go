@@ -402,3 +402,43 @@ func TestIsolationLevels(t *testing.T) {
 		t.Errorf("levels are called %s and %s", concordat.Snapshot, concordat.Serializable)
 	}
 }
+
+// Who commits inside of the loop of a scan has scanned all of it.
+func TestCommitWithinScan(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 2)
+	mustPut(t, g.nodes[0], "a", "1")
+	mustPut(t, g.nodes[0], "b", "1")
+	mustAgree(t, g.nodes...)
+	txs := []*concordat.Tx{serializable(t, g.nodes[0]), serializable(t, g.nodes[1])}
+	errs := make([]error, len(txs))
+	for at, key := range []string{"a", "b"} {
+		concordat.JudgedByGroup(txs[at])
+		for range txs[at].Scan(accounts, nil, nil) {
+			mustWrite(t, txs[at].Put(accounts, []byte(key), []byte("0")))
+			_, errs[at] = txs[at].Commit(testContext(t))
+			break
+		}
+	}
+	if errs[0] != nil || !errors.Is(errs[1], concordat.ErrConflict) {
+		t.Errorf("commits: %v, and %v, want a conflict", errs[0], errs[1])
+	}
+}
+
+// What a refused Add has told is a read.
+func TestRefusedAddIsARead(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 1)
+	mustPut(t, g.nodes[0], "c", "text")
+	one, two := serializable(t, g.nodes[0]), serializable(t, g.nodes[0])
+	concordat.JudgedByGroup(one)
+	if err := one.Add(accounts, []byte("c"), 1); !errors.Is(err, concordat.ErrInvalid) {
+		t.Fatalf("add to text: %v", err)
+	}
+	mustWrite(t, one.Put(accounts, []byte("x"), nil))
+	mustWrite(t, two.Put(accounts, []byte("c"), concordat.AppendCounter(nil, 1)))
+	mustCommit(t, two)
+	if _, err := one.Commit(testContext(t)); !errors.Is(err, concordat.ErrConflict) {
+		t.Errorf("commit: %v, want a conflict", err)
+	}
+}

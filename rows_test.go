@@ -244,3 +244,19 @@ func TestRowsThatCannotBe(t *testing.T) {
 		t.Errorf("in the end there is %v", got)
 	}
 }
+
+// A value that does not fit its column is said at the commit, also when there is
+// nothing else to commit.
+func TestRowsThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 1)
+	tx := begin(t, g.nodes[0])
+	rows, err := tx.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows.Write(certifier.Index{Name: certifier.PrimaryIndex, Schema: "s", Table: "t"}, certifier.Uint(300, 1))
+	if _, err := tx.Commit(testContext(t)); !errors.Is(err, concordat.ErrInvalid) || !errors.Is(err, certifier.ErrWriteSet) {
+		t.Errorf("commit: %v", err)
+	}
+}

@@ -106,8 +106,12 @@ func (n *Node) SetGroupSettings(ctx context.Context, s GroupSettings) (GroupSett
 		}
 		return groupSettings(a.Settings), nil
 	case <-ctx.Done():
-		return GroupSettings{}, fmt.Errorf("concordat: no word from the group; the settings may change yet: %w", context.Cause(ctx))
+		return GroupSettings{}, unansweredChange(context.Cause(ctx))
 	case <-l.done:
-		return GroupSettings{}, n.notServing()
+		return GroupSettings{}, unansweredChange(n.notServing())
 	}
+}
+
+func unansweredChange(cause error) error {
+	return fmt.Errorf("concordat: no word from the group; the settings may change yet: %w", cause)
 }

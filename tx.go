@@ -44,10 +44,11 @@ type Tx struct {
 
 	running   *running.Transaction[*Tx] // nil for one that only reads
 	doomed    atomic.Pointer[running.Doom]
-	wake      chan struct{} // set and rung under the lock of node.early
-	submitted bool          // the group has it
-	counted   bool          // as one that lost
-	scanErr   error         // why the last Scan did not begin
+	wake      chan struct{}  // set and rung under the lock of node.early
+	submitted bool           // the group has it
+	counted   bool           // as one that lost
+	loss      *ConflictError // why doomed is not nil
+	scanErr   error          // why the last Scan did not begin
 	rowItems  [certifier.Kinds]int
 	text      []byte // scratch
 }

@@ -130,6 +130,10 @@ func (w *WriteSet) Size() int {
 	return 16 + w.Len()*itemLen + len(w.spaces)*itemLen + len(w.places[0]) + len(w.places[1]) + len(w.ranges)
 }
 
+// Err returns the first value that does not fit its column, as AppendBinary
+// will; nil if there is none.
+func (w *WriteSet) Err() error { return w.err }
+
 // IsEmpty reports whether nothing was noted.
 func (w *WriteSet) IsEmpty() bool { return w.Len() == 0 && w.count == 0 && w.err == nil }
 

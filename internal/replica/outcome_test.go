@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 )
 
@@ -155,5 +156,21 @@ func TestUnreadableTransaction(t *testing.T) {
 	first.step(first.attempt(9, TransactionID{9}, gtid.Set{}, 1))
 	if a := first.last(); a.Verdict.GTID.Number != 1 {
 		t.Errorf("the next one: %+v", a)
+	}
+}
+
+// A state from before the founder's settings can be taken up again.
+func TestRestoreBeforeSettings(t *testing.T) {
+	m := newWorld(t).member(1, settings{})
+	r, err := New(m.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, own, err := splitState(gcs.Checkpoint{Index: 1, Data: r.serialise().Data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.restore(own); err != nil || r.settings != (Settings{}) {
+		t.Errorf("restored settings %+v, error %v", r.settings, err)
 	}
 }

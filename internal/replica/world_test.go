@@ -100,7 +100,7 @@ func newFounder(t testing.TB, s settings) *member {
 	m := newWorld(t).member(1, s)
 	founding := Settings{Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
 	if s.historyItems == 0 {
-		founding.Certifier.HistoryItems = 64 << 20
+		founding.Certifier.HistoryItems = MaxHistoryItems
 	}
 	write, err := gcs.Bootstrap(m.identity, m.info(), FoundingMessage(founding))
 	m.identity.Session++
