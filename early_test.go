@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/concordatdb/concordat"
 )
@@ -291,5 +293,45 @@ func TestCloseEndsHeldBack(t *testing.T) {
 	}
 	if _, err := held[0].tx.Commit(testContext(t)); !errors.Is(err, concordat.ErrTxDone) {
 		t.Errorf("a second commit: %v", err)
+	}
+}
+
+// However transactions end, nothing of them stays.
+func TestNothingStays(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 2)
+	ctx := testContext(t)
+	var clients sync.WaitGroup
+	for c := range 8 {
+		clients.Go(func() {
+			n := g.nodes[c%2]
+			for i := range 20 {
+				tx, err := n.Begin(ctx, concordat.WithIsolation(concordat.Isolation(i%2)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _, _ = tx.Get(accounts, []byte{byte(i % 3)})
+				_ = tx.Put(accounts, []byte{byte(i % 3)}, nil)
+				commit := ctx
+				if i%5 == 0 {
+					hasty, cancel := context.WithCancel(ctx)
+					time.AfterFunc(time.Millisecond, cancel)
+					commit = hasty
+				}
+				if i%4 == 0 {
+					_ = tx.Rollback()
+				} else {
+					_, _ = tx.Commit(commit)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	for _, n := range g.nodes {
+		eventually(t, "all transactions have ended", func() bool {
+			transactions, held := concordat.Unended(n)
+			return transactions == 0 && held == 0
+		})
 	}
 }

@@ -13,5 +13,16 @@ func AskedToGo(tx *Tx) (asked, gone bool) {
 	return tx.wake != nil, tx.submitted
 }
 
+// Unended is how many transactions that may write the member knows of, and how
+// many log indexes they hold.
+func Unended(n *Node) (transactions, held int) {
+	n.early.mu.Lock()
+	transactions = n.early.registry.Len()
+	n.early.mu.Unlock()
+	n.snapshots.mu.Lock()
+	defer n.snapshots.mu.Unlock()
+	return transactions, len(n.snapshots.open)
+}
+
 // WaitingToSee is how many calls wait until this member shows something.
 func WaitingToSee(n *Node) int { return int(n.visible.waiting.Load()) }

@@ -104,6 +104,7 @@ type Registry[O any] struct {
 	deliveries queue.Queue[delivery]
 	delivered  uint64
 	submitted  uint64
+	open       int // transactions that have not ended
 	spares     spares[O]
 	named      []*Transaction[O] // the last answer of Delivered or End
 }
@@ -123,8 +124,12 @@ func New[O any](window int, seed uint64) *Registry[O] {
 // wrongly; whether it has seen everything before is for certification. Each
 // must come to its End.
 func (r *Registry[O]) Begin(snapshot uint64, owner O) *Transaction[O] {
+	r.open++
 	return &Transaction[O]{Owner: owner, snapshot: snapshot}
 }
+
+// Len is the number of transactions that have not come to their End.
+func (r *Registry[O]) Len() int { return r.open }
 
 // Touch notes that the transaction does kind, which must be one, with an item.
 // It returns why the transaction is doomed, if it is: already, or because a
@@ -203,6 +208,7 @@ func (r *Registry[O]) End(t *Transaction[O]) (retry []*Transaction[O]) {
 	if t.state == ended {
 		return nil
 	}
+	r.open--
 	r.detach(t)
 	t.leaveLine()
 	t.state = ended
