@@ -304,6 +304,7 @@ func (n *Node) Status() Status {
 			LogWrites:       n.counters.logWrites.Load(),
 			LogWriteTime:    time.Duration(n.counters.logNanos.Load()),
 			HistoryItems:    uint64(s.History),
+			HistoryBytes:    uint64(s.HistoryBytes),
 			Sequence:        s.Sequence,
 		},
 	}

@@ -68,5 +68,6 @@ type Counters struct {
 	LogWrites       uint64 // group commits of the log, each with one fsync at most
 	LogWriteTime    time.Duration
 	HistoryItems    uint64 // items and transactions in the certification history now
+	HistoryBytes    uint64 // about what that takes, as GroupSettings.HistoryBytes limits it
 	Sequence        uint64 // transactions certified since the group began
 }

@@ -167,7 +167,7 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Counters: map[string]int64{
 			"committed": int64(c.GetCommitted()), "conflicts": int64(c.GetConflicts()),
 			"snapshots_too_old": int64(c.GetSnapshotsTooOld()), "certified": int64(c.GetCertified()),
-			"applied": int64(c.GetApplied()), "history_items": int64(c.GetHistoryItems()),
+			"applied": int64(c.GetApplied()), "history_items": int64(c.GetHistoryItems()), "history_bytes": int64(c.GetHistoryBytes()),
 			"log_syncs": int64(c.GetLogSyncs()), "duplicates": int64(c.GetDuplicates()),
 		},
 	})

@@ -286,13 +286,15 @@ type Status struct {
 	Durable  uint64
 	Sequence uint64 // transactions certified since the group began
 	History  int    // items in the certification history
-	Settings Settings
+	// HistoryBytes is what that takes, as its limit reckons it.
+	HistoryBytes int
+	Settings     Settings
 }
 
 // Status returns the member's standing now.
 func (r *Replica) Status() Status {
 	return Status{
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
-		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), Settings: r.settings,
+		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
 	}
 }

@@ -83,7 +83,7 @@ func counters(c concordat.Counters) *adminpb.Counters {
 	return &adminpb.Counters{
 		Committed: c.Committed, Conflicts: c.Conflicts, SnapshotsTooOld: c.SnapshotsTooOld,
 		Certified: c.Sequence, Applied: c.Applied,
-		HistoryItems: c.HistoryItems, LogSyncs: c.LogWrites, Duplicates: c.Duplicates,
+		HistoryItems: c.HistoryItems, HistoryBytes: c.HistoryBytes, LogSyncs: c.LogWrites, Duplicates: c.Duplicates,
 	}
 }
 

@@ -459,6 +459,8 @@ type Counters struct {
 	HistoryItems uint64 `protobuf:"varint,6,opt,name=history_items,json=historyItems,proto3" json:"history_items,omitempty"`
 	// Group commits of the log, one fsync each.
 	LogSyncs uint64 `protobuf:"varint,7,opt,name=log_syncs,json=logSyncs,proto3" json:"log_syncs,omitempty"`
+	// About what the certification history takes in memory.
+	HistoryBytes uint64 `protobuf:"varint,9,opt,name=history_bytes,json=historyBytes,proto3" json:"history_bytes,omitempty"`
 	// Transactions of this member's callers that had committed before, by their
 	// ids.
 	Duplicates    uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
@@ -541,6 +543,13 @@ func (x *Counters) GetHistoryItems() uint64 {
 func (x *Counters) GetLogSyncs() uint64 {
 	if x != nil {
 		return x.LogSyncs
+	}
+	return 0
+}
+
+func (x *Counters) GetHistoryBytes() uint64 {
+	if x != nil {
+		return x.HistoryBytes
 	}
 	return 0
 }
@@ -1427,7 +1436,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x125\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1f.concordat.admin.v1.MemberStateR\x05state\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12\x16\n" +
-	"\x06weight\x18\x06 \x01(\rR\x06weight\"\x8c\x02\n" +
+	"\x06weight\x18\x06 \x01(\rR\x06weight\"\xb1\x02\n" +
 	"\bCounters\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\x04R\tconflicts\x12*\n" +
@@ -1435,7 +1444,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tcertified\x18\x04 \x01(\x04R\tcertified\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12#\n" +
 	"\rhistory_items\x18\x06 \x01(\x04R\fhistoryItems\x12\x1b\n" +
-	"\tlog_syncs\x18\a \x01(\x04R\blogSyncs\x12\x1e\n" +
+	"\tlog_syncs\x18\a \x01(\x04R\blogSyncs\x12#\n" +
+	"\rhistory_bytes\x18\t \x01(\x04R\fhistoryBytes\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\b \x01(\x04R\n" +
 	"duplicates\"\x0e\n" +
