@@ -15,7 +15,11 @@ type growth struct {
 	recent []grown
 	most   int // weight certified within markTime, at most
 	limit  int // greatest of the group's settings
+	bytes  int // greatest of the group's settings
 }
+
+// weightBytes is more than an item or a transaction takes.
+const weightBytes = 128
 
 // grown is how much had been certified at a time.
 type grown struct {
@@ -37,7 +41,11 @@ func (g *growth) certified(now, within int64, weight int) {
 	g.most = max(g.most, g.total-g.recent[0].total)
 }
 
-func (g *growth) check(items int) string {
+func (g *growth) check(items, bytes int) string {
+	if bound := g.bytes + weightBytes*(g.most+historySlack); bytes > bound {
+		return fmt.Sprintf("remembers %d bytes; the limit is %d, and at most %d items and transactions were certified while a mark was on its way",
+			bytes, g.bytes, g.most)
+	}
 	if bound := g.limit + g.most + historySlack; items > bound {
 		return fmt.Sprintf("remembers %d items and transactions; the limit is %d, and at most %d were certified while a mark was on its way",
 			items, g.limit, g.most)

@@ -329,14 +329,14 @@ func TestOutcomeChecker(t *testing.T) {
 // TestGrowthChecker checks that a history beyond its limit is noticed, unless
 // its growth is still on its way to a mark.
 func TestGrowthChecker(t *testing.T) {
-	g := growth{limit: 100}
+	g := growth{limit: 100, bytes: 1000}
 	for i := range 10 {
 		g.certified(int64(i)*second, 2*second, 1000)
 	}
-	if text := g.check(100 + 3000 + historySlack); text != "" {
+	if text := g.check(100+3000+historySlack, 1000+weightBytes*(3000+historySlack)); text != "" {
 		t.Errorf("within: %s", text)
 	}
-	if g.check(100+4000+historySlack) == "" {
+	if g.check(100+4000+historySlack, 0) == "" || g.check(0, 1000+weightBytes*(4000+historySlack)) == "" {
 		t.Error("beyond: not noticed")
 	}
 }

@@ -337,13 +337,14 @@ func (h *history) enter(e *entry) {
 		case certifier.Duplicate:
 			h.refused.Duplicate++
 			h.reached[markDuplicate]++
-		case certifier.GTIDTaken, certifier.Unreadable:
+		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable:
 		}
 	}
 	if e.view != nil {
 		h.reached[markViewChange]++
 	}
 	h.growth.limit = max(h.growth.limit, h.oracle.settings.Certifier.HistoryItems)
+	h.growth.bytes = max(h.growth.bytes, h.oracle.settings.Certifier.HistoryBytes)
 	h.growth.certified(h.now(), h.markTime, weight)
 	h.state.entryDone()
 }

@@ -332,7 +332,8 @@ func (r *run) tick() {
 		}
 	}
 	if r.replica != nil {
-		if text := r.world.history.growth.check(r.replica.Status().History); text != "" {
+		s := r.replica.Status()
+		if text := r.world.history.growth.check(s.History, s.HistoryBytes); text != "" {
 			r.world.violate("P12", "%s %s", r.member.name, text)
 		}
 	}
