@@ -202,6 +202,20 @@ func (s Set) Intervals() iter.Seq[Interval] {
 	}
 }
 
+// IntervalCount returns how many intervals the set has: what its text, its
+// binary form and most of what is done with it grow with. It takes time linear
+// in the sources.
+func (s Set) IntervalCount() int {
+	if s.groups == nil && !s.IsEmpty() {
+		return 1
+	}
+	count := 0
+	for i := range s.groups {
+		count += len(s.groups[i].spans)
+	}
+	return count
+}
+
 // Equal reports whether both sets have the same GTIDs.
 func (s Set) Equal(t Set) bool {
 	return s.id == t.id && s.only == t.only && slices.EqualFunc(s.groups, t.groups, func(g, h group) bool {
