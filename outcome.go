@@ -111,6 +111,9 @@ func refusal(o certifier.Outcome) error {
 		return ErrSnapshotTooOld
 	case certifier.GTIDTaken:
 		return ErrGTIDTaken
+	case certifier.GTIDSpread:
+		return fmt.Errorf("%w: %d intervals of GTIDs that were asked for; ask for those that lie beside others, or for none",
+			ErrTooLarge, certifier.MaxGTIDIntervals)
 	case certifier.Unreadable:
 		return fmt.Errorf("%w: its members cannot read the transaction; do not run it again", ErrFailed)
 	case certifier.Certified, certifier.Duplicate, certifier.Exhausted:

@@ -31,7 +31,15 @@ const (
 	// Unreadable: what was broadcast is no transaction. As Duplicate, it is
 	// listed here for those who read messages.
 	Unreadable Outcome = 7
+	// GTIDSpread: the executed set would have too many intervals; ask for GTIDs
+	// that close gaps.
+	GTIDSpread Outcome = 8
 )
+
+// MaxGTIDIntervals bounds the intervals that the executed set has of GTIDs and
+// tags that callers asked for. Every snapshot version, batch and checkpoint
+// carries the set.
+const MaxGTIDIntervals = 1024
 
 // String returns the outcome as a word for people.
 func (o Outcome) String() string {
@@ -50,6 +58,8 @@ func (o Outcome) String() string {
 		return "duplicate"
 	case Unreadable:
 		return "unreadable"
+	case GTIDSpread:
+		return "GTID beyond the intervals"
 	}
 	return fmt.Sprintf("Outcome(%d)", byte(o))
 }
@@ -233,41 +243,64 @@ func (c *Certifier) Certify(r *Request) Verdict {
 
 func (c *Certifier) number(r *Request) (gtid.GTID, Outcome) {
 	id := r.GTID
-	if id.Number != 0 {
-		if !id.Valid() || c.executed.Contains(id) {
+// number finds the GTID of a transaction that is in no conflict. Unless the
+// outcome is Certified, nothing has changed.
+	// What nobody asked for is numbered whatever others have asked for.
+	crowded := (id.Number != 0 || id.Tag != "") && c.executed.IntervalCount() >= MaxGTIDIntervals
+	if id.Number == 0 {
+		if !id.Tag.Valid() {
 			return id, GTIDTaken
 		}
-		return id, Certified
-	}
-	if !id.Tag.Valid() {
+		id.UUID = c.group
+		if blockSize(c.settings.BlockSize) > 1 {
+			return c.reserve(id, r.Origin, crowded)
+		}
+		if id.Number = c.executed.FirstMissing(c.group, id.Tag, 1); id.Number == 0 {
+			return id, Exhausted
+		}
+	} else if !id.Valid() || c.executed.Contains(id) {
 		return id, GTIDTaken
 	}
-	id.UUID = c.group
-	if blockSize(c.settings.BlockSize) == 1 {
-		id.Number = c.executed.FirstMissing(c.group, id.Tag, 1)
-	} else {
-		id.Number = c.reserve(id.Tag, r.Origin)
-	}
-	if id.Number == 0 {
-		return id, Exhausted
+	if crowded && c.spreads(id) {
+		return id, GTIDSpread
 	}
 	return id, Certified
 }
 
-// reserve takes the next number under a tag from the block of a member, 0 if
-// they are exhausted.
-func (c *Certifier) reserve(tag gtid.Tag, member gtid.UUID) uint64 {
-	at, found := slices.BinarySearchFunc(c.numberings, tag, func(n *numbering, tag gtid.Tag) int { return cmp.Compare(n.tag, tag) })
-	if found {
-		number, _ := c.numberings[at].next(c.executed, member)
-		return number
+// spreads reports whether a GTID that is free would be an interval of its own.
+// Any other makes one longer, or two of them one.
+func (c *Certifier) spreads(id gtid.GTID) bool {
+	below, above := id, id
+	below.Number--
+	above.Number++
+	return !c.executed.Contains(below) && !c.executed.Contains(above)
+}
+
+// reserve takes the next number under a tag from the block of a member.
+func (c *Certifier) reserve(id gtid.GTID, member gtid.UUID, crowded bool) (gtid.GTID, Outcome) {
+	at, found := slices.BinarySearchFunc(c.numberings, id.Tag, func(n *numbering, tag gtid.Tag) int { return cmp.Compare(n.tag, tag) })
+	var n *numbering
+	switch {
+	case !found:
+		n = newNumbering(c.group, id.Tag, c.settings.BlockSize)
+	case crowded:
+		n = c.numberings[at].clone() // the number may turn out to be one too far
+	default:
+		n = c.numberings[at]
 	}
-	n := newNumbering(c.group, tag, c.settings.BlockSize)
 	number, ok := n.next(c.executed, member)
-	if ok {
+	if id.Number = number; !ok {
+		return id, Exhausted
+	}
+	if crowded && c.spreads(id) {
+		return id, GTIDSpread
+	}
+	if found {
+		c.numberings[at] = n
+	} else {
 		c.numberings = slices.Insert(c.numberings, at, n)
 	}
-	return number
+	return id, Certified
 }
 
 // itemClash looks for the first item in conflict.

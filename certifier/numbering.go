@@ -41,7 +41,7 @@ type numbering struct {
 	tag     gtid.Tag
 	block   uint64 // 0 means 1
 	counter uint64
-	base    gtid.Set // executed at the last recompute: what is not here is reserved in turn
+	base    gtid.Set // executed of the tag at the last recompute: what is not here is reserved in turn
 	blocks  []reservation
 }
 
@@ -55,6 +55,13 @@ type reservation struct {
 // handed out automatically. Block size 0 means 1.
 func newNumbering(uuid gtid.UUID, tag gtid.Tag, block uint64) *numbering {
 	return &numbering{uuid: uuid, tag: tag, block: blockSize(block)}
+}
+
+// clone returns a numbering that goes on from here on its own.
+func (n *numbering) clone() *numbering {
+	other := *n
+	other.blocks = slices.Clone(n.blocks)
+	return &other
 }
 
 // blockSize makes one of all sizes that have the same effect.
@@ -90,7 +97,7 @@ func (n *numbering) next(executed gtid.Set, member gtid.UUID) (number uint64, ok
 func (n *numbering) recompute(executed gtid.Set) {
 	n.blocks = n.blocks[:0]
 	if n.block > 1 {
-		n.counter, n.base = 1, executed
+		n.counter, n.base = 1, gtid.Set{}.AddInterval(n.uuid, n.tag, 1, gtid.MaxNumber).Intersect(executed)
 	} else {
 		n.counter, n.base = 0, gtid.Set{}
 	}
