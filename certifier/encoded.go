@@ -134,8 +134,9 @@ func (e *Encoded) AppendBinary(b []byte) ([]byte, error) {
 func (e *Encoded) Len() int { return len(e.items) / itemLen }
 
 // Barrier reports whether the transaction does not say what it changes: it
-// depends on everything before it, and everything after depends on it.
-func (e *Encoded) Barrier() bool { return e.counts[Write]+e.counts[Delta]+e.counts[Reference] == 0 }
+// depends on everything before it, and everything after depends on it. What it
+// refers to or reads does not say that.
+func (e *Encoded) Barrier() bool { return e.counts[Write]+e.counts[Delta] == 0 }
 
 // Item returns the i-th item.
 func (e *Encoded) Item(i int) Item {

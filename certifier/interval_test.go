@@ -73,7 +73,7 @@ func TestIntervalsByKind(t *testing.T) {
 	} {
 		c := New(group, roomy)
 		for i, kind := range test.kinds {
-			v := judge(c, c.Executed(), compose([]doing{{item: 1, kind: kind}, {item: Item(100 + i), kind: Read}}))
+			v := judge(c, c.Executed(), compose([]doing{{item: 1, kind: kind}, {item: Item(100 + i), kind: Write}}))
 			if v.LastCommitted != test.want[i] {
 				t.Errorf("%v: the one at %d waits for %d, want %d", test.kinds, i+1, v.LastCommitted, test.want[i])
 			}
