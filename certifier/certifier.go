@@ -173,6 +173,7 @@ type Certifier struct {
 	milestones queue.Queue[milestone]
 	recent     queue.Queue[version]
 	straight   straight
+	noted      int // intervals of recent, counted once for each version
 	numberings []*numbering
 }
 

@@ -35,7 +35,7 @@ func (c *Certifier) EntryDone(index uint64) {
 	}
 	now := version{c.now.sequence, c.executed}
 	if c.now.weight-before >= milestoneEvery {
-		c.now.bytes += milestoneBytes + intervals(c.executed)*intervalBytes
+		c.now.bytes += milestoneBytes + uint64(c.executed.IntervalCount())*intervalBytes
 		c.milestones.Push(milestone{index, c.now, now})
 	}
 	if c.straight.to < c.now.sequence {
@@ -45,14 +45,15 @@ func (c *Certifier) EntryDone(index uint64) {
 
 // note keeps a version that is not on a straight stretch.
 func (c *Certifier) note(v version) {
-	if n := c.recent.Len(); n > 0 && c.recent.At(n-1).sequence == v.sequence || intervals(v.executed) > recentIntervals {
+	if n := c.recent.Len(); n > 0 && c.recent.At(n-1).sequence == v.sequence {
 		return
 	}
 	c.straight.begin(v.sequence, v.executed)
-	if c.recent.Len() == recentVersions {
-		c.recent.Pop()
-	}
 	c.recent.Push(v)
+	c.noted += v.executed.IntervalCount()
+	for c.recent.Len() > recentVersions || c.noted > recentIntervals && c.recent.Len() > 1 {
+		c.noted -= c.recent.Pop().executed.IntervalCount()
+	}
 }
 
 // Markable returns the greatest log index, not above limit, at which a mark

@@ -27,8 +27,9 @@ const (
 	// recentVersions is how many are kept beside the milestones, for the
 	// snapshot versions of those who lag little.
 	recentVersions = 1024
-	// recentIntervals bounds the memory of one of them.
-	recentIntervals = 64
+	// recentIntervals bounds the memory of all of them, of which an interval
+	// takes at most 56 bytes: versions share what did not change.
+	recentIntervals = 1 << 18
 )
 
 // straight is a stretch of the history in which GTIDs followed each other: for
@@ -69,15 +70,10 @@ func (c *Certifier) see(s gtid.Set) seen {
 			return seen{set: s, prefix: n, exact: n == count}
 		}
 	}
-	if c.executed.SubsetOf(s) {
+	if count >= c.now.sequence && c.executed.SubsetOf(s) {
 		return seen{set: s, prefix: c.now.sequence, exact: count == c.now.sequence}
 	}
-	n := c.mark.sequence
-	if straight, _ := c.straightPrefix(s); straight > n {
-		n = straight
-	}
-	known := func(i int) *version { return &c.milestones.At(i).version }
-	n = max(n, newest(s, count, c.milestones.Len(), known), newest(s, count, c.recent.Len(), c.recent.At))
+	n := c.known(s, count)
 	for n < c.now.sequence {
 		if id, _ := c.author(n + 1); !s.Contains(id) {
 			break
@@ -85,6 +81,15 @@ func (c *Certifier) see(s gtid.Set) seen {
 		n++
 	}
 	return seen{set: s, prefix: n, exact: n == count}
+}
+
+// known returns the greatest n for which it is known without a look at records
+// that s, of so many GTIDs, has all of E(n).
+func (c *Certifier) known(s gtid.Set, count uint64) uint64 {
+	n, _ := c.straightPrefix(s)
+	milestones := func(i int) *version { return &c.milestones.At(i).version }
+	return max(n, c.mark.sequence,
+		newest(s, count, c.milestones.Len(), milestones), newest(s, count, c.recent.Len(), c.recent.At))
 }
 
 // straightPrefix returns the greatest n in the straight stretch for which s has
