@@ -169,6 +169,7 @@ type Certifier struct {
 	stray    uint64
 	places   window[placed]
 	unplaced uint64
+	scans    []rangeOf // scratch of rangeClash
 
 	milestones queue.Queue[milestone]
 	recent     queue.Queue[version]

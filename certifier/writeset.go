@@ -16,7 +16,7 @@ const (
 	MaxItems = 1 << 24
 	// MaxRanges bounds the scanned ranges of one transaction: each is compared
 	// with every recent write.
-	MaxRanges = 1 << 10
+	MaxRanges = 1 << 8
 	// MaxPlace is how much of a written key is kept to compare it with scanned
 	// ranges. Keys that agree so far are taken to be in a range together.
 	MaxPlace = 32
