@@ -37,7 +37,8 @@ type WriteSet struct {
 	ranges []byte    // encoded
 	count  int       // of ranges
 	spaces []Space
-	last   Index // whose space is lastAt
+	number map[Space]int // of spaces, once they are many
+	last   Index         // whose space is lastAt
 	lastAt int
 	text   []byte // scratch
 	key    []byte // scratch
@@ -180,13 +181,36 @@ func (w *WriteSet) space(x Index) int {
 	}
 	w.text = AppendItemText(w.text[:0], x.Name, x.Schema, x.Table)
 	s := Space(HashItem(w.text))
-	at := slices.Index(w.spaces, s)
+	at := w.find(s)
 	if at < 0 {
 		at = len(w.spaces)
 		w.spaces = append(w.spaces, s)
+		if w.number != nil {
+			w.number[s] = at
+		}
 	}
 	w.last, w.lastAt = x, at
 	return at
+}
+
+// fewSpaces is how many are looked through one by one.
+const fewSpaces = 16
+
+// find returns the number of a key space, -1 if it has none.
+func (w *WriteSet) find(s Space) int {
+	if len(w.spaces) <= fewSpaces {
+		return slices.Index(w.spaces, s)
+	}
+	if w.number == nil {
+		w.number = make(map[Space]int, 2*len(w.spaces))
+		for at, known := range w.spaces {
+			w.number[known] = at
+		}
+	}
+	if at, found := w.number[s]; found {
+		return at
+	}
+	return -1
 }
 
 func appendPlace(b []byte, space int, key []byte) []byte {
@@ -252,7 +276,7 @@ func (w *WriteSet) renumber() {
 		w.places[k] = o.places(w.places[k], spaces)
 	}
 	w.ranges = o.ranges(w.ranges, spaces)
-	w.spaces, w.lastAt = o.spaces, o.number[w.lastAt]
+	w.spaces, w.number, w.lastAt = o.spaces, nil, o.number[w.lastAt]
 }
 
 // spaceOrder gives key spaces new numbers.
