@@ -173,8 +173,8 @@ type Certifier struct {
 
 	milestones queue.Queue[milestone]
 	recent     queue.Queue[version]
-	straight   straight
 	noted      int // intervals of recent, counted once for each version
+	straight   straight
 	numberings []*numbering
 }
 
@@ -243,10 +243,10 @@ func (c *Certifier) Certify(r *Request) Verdict {
 	return Verdict{Outcome: Certified, GTID: id, LastCommitted: lastCommitted, Sequence: c.now.sequence}
 }
 
-func (c *Certifier) number(r *Request) (gtid.GTID, Outcome) {
-	id := r.GTID
 // number finds the GTID of a transaction that is in no conflict. Unless the
 // outcome is Certified, nothing has changed.
+func (c *Certifier) number(r *Request) (gtid.GTID, Outcome) {
+	id := r.GTID
 	// What nobody asked for is numbered whatever others have asked for.
 	crowded := (id.Number != 0 || id.Tag != "") && c.executed.IntervalCount() >= MaxGTIDIntervals
 	if id.Number == 0 {
