@@ -118,14 +118,18 @@ func (c *Certifier) rangeClash(ws *Encoded, v *seen) (clash Clash, lost bool) {
 	c.scans = sortScans(c.scans[:0], ws)
 	scans, seenUpTo := c.scans, c.seenUpTo(v)
 	unseenAt, seenAt := uint64(0), uint64(0) // the last of each
+	one := len(scans) == 1
 	for i := c.places.Len() - 1; i >= 0 && len(scans) > 0; i-- {
 		p := c.places.At(i)
 		if p.sequence <= seenUpTo {
 			break
 		}
+		if one && !scans[0].Covers(p.place()) {
+			continue // most transactions have one range, or none
+		}
 		place := p.place()
-		n := candidates(scans, &place)
-		if n == 0 || !scans[n-1].reaches(&place) || p.sequence == seenAt {
+		n := covering(scans, place)
+		if n == 0 || p.sequence == seenAt {
 			continue
 		}
 		if p.sequence != unseenAt && c.sees(v, p.sequence) {
@@ -134,7 +138,7 @@ func (c *Certifier) rangeClash(ws *Encoded, v *seen) (clash Clash, lost bool) {
 		}
 		unseenAt = p.sequence
 		clash, lost = c.explain(p.sequence, Read, p.kind), true
-		clash.Range = firstCover(scans[:n], &place)
+		clash.Range = firstCover(scans[:n], place)
 		scans = before(scans, clash.Range)
 	}
 	clear(c.scans) // they alias the write set
@@ -179,9 +183,18 @@ func before(scans []rangeOf, number int) []rangeOf {
 	return kept
 }
 
+// covering is how many candidates a key has if it lies in one of them, otherwise
+// 0.
+func covering(scans []rangeOf, p Place) int {
+	if n := candidates(scans, p); n > 0 && scans[n-1].reaches(p) {
+		return n
+	}
+	return 0
+}
+
 // candidates is how many of the sorted ranges lie in an earlier space, or begin
 // at a key or below: of a cut key, also at one that it may be the beginning of.
-func candidates(scans []rangeOf, p *Place) int {
+func candidates(scans []rangeOf, p Place) int {
 	low, high := 0, len(scans)
 	for low < high {
 		mid := int(uint(low+high) / 2)
@@ -196,7 +209,7 @@ func candidates(scans []rangeOf, p *Place) int {
 
 // begins reports whether a range, or what is known of it, begins at a key or
 // below.
-func (r *rangeOf) begins(p *Place) bool {
+func (r *rangeOf) begins(p Place) bool {
 	from := r.From
 	if p.Cut {
 		from = from[:min(len(from), len(p.Key))]
@@ -206,16 +219,16 @@ func (r *rangeOf) begins(p *Place) bool {
 
 // reaches reports whether the ranges of a key's space up to this one end beyond
 // the key.
-func (r *rangeOf) reaches(p *Place) bool {
+func (r *rangeOf) reaches(p Place) bool {
 	return r.Space == p.Space && (r.endless || bytes.Compare(p.Key, r.reach) < 0)
 }
 
 // firstCover returns the first range, in the order of the write set, that a key
 // lies in. These are its candidates, and there is one.
-func firstCover(scans []rangeOf, p *Place) int {
+func firstCover(scans []rangeOf, p Place) int {
 	first := -1
 	for i := len(scans) - 1; i >= 0 && scans[i].reaches(p); i-- {
-		if r := &scans[i]; r.Covers(*p) && (first < 0 || r.number < first) {
+		if r := &scans[i]; r.Covers(p) && (first < 0 || r.number < first) {
 			first = r.number
 		}
 	}
