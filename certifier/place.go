@@ -3,7 +3,6 @@ package certifier
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"slices"
 	"sort"
 )
@@ -226,14 +225,11 @@ func (r *rangeOf) reaches(p Place) bool {
 // firstCover returns the first range, in the order of the write set, that a key
 // lies in. These are its candidates, and there is one.
 func firstCover(scans []rangeOf, p Place) int {
-	first := -1
+	first := MaxRanges
 	for i := len(scans) - 1; i >= 0 && scans[i].reaches(p); i-- {
-		if r := &scans[i]; r.Covers(p) && (first < 0 || r.number < first) {
+		if r := &scans[i]; r.Covers(p) && r.number < first {
 			first = r.number
 		}
-	}
-	if first < 0 {
-		panic(fmt.Sprintf("certifier: no range covers %x in space %x, which %d of them reach", p.Key, p.Space, len(scans)))
 	}
 	return first
 }
