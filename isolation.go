@@ -126,7 +126,7 @@ func (s *readSet) endAll() error {
 func (s *readSet) scanned(r tableRange) error {
 	for before := -1; before != len(s.ranges); {
 		before = len(s.ranges)
-		r = s.absorb(r, func(o tableRange) bool { return r.overlaps(o) })
+		r = s.absorb(r, r.overlaps)
 	}
 	s.enter(r)
 	if len(s.ranges) <= certifier.MaxRanges {

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/concordatdb/concordat/gtid"
 )
 
 // drawnID returns the n-th of a series of ids that look random.
@@ -140,7 +139,7 @@ func BenchmarkManySources(b *testing.B) {
 	for b.Loop() {
 		n++
 		f := commit(1, n)
-		f.GTID.UUID = gtid.UUID(idOf(n))
+		f.GTID.UUID = idOf(n)
 		w.Note(idOf(n), f)
 	}
 }

@@ -171,6 +171,7 @@ func (d *decoder) entry(w *Window) {
 		f.GTID = d.gtid(number)
 	case lost:
 		f.Winner = d.gtid(number)
+	case refused, superseded:
 	}
 	if k != committed {
 		if reason := d.bytes(1); len(reason) == 1 {

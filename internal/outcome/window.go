@@ -269,6 +269,7 @@ func (w *Window) fate(e *entry) Fate {
 		f.GTID = gtid.GTID{UUID: s.uuid, Tag: s.tag, Number: e.number}
 	case lost:
 		f.Winner = gtid.GTID{UUID: s.uuid, Tag: s.tag, Number: e.number}
+	case refused, superseded:
 	}
 	return f
 }

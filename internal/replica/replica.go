@@ -119,7 +119,7 @@ func New(cfg Config) (*Replica, error) {
 	r.outcomes = outcome.New(0)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	if saved.Index > 0 {
-		if err = r.restore(own); err != nil {
+		if err := r.restore(own); err != nil {
 			return nil, err
 		}
 		r.checkpoints = []checkpoint{{index: saved.Index}}

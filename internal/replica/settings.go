@@ -83,5 +83,6 @@ func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 	if s == (Settings{}) {
 		return s, b, nil // of a group whose founder's settings are yet to come
 	}
-	return s, b, s.Check()
+	err = s.Check()
+	return s, b, err
 }
