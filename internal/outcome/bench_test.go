@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
-
 )
 
 // drawnID returns the n-th of a series of ids that look random.
