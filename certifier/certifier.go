@@ -389,12 +389,7 @@ func (c *Certifier) enter(id gtid.GTID, r *Request, v *seen) (lastCommitted uint
 		c.barrier = c.now.sequence
 		c.barriers.Push(c.barrier)
 	}
-	for item, kind := range ws.Items() {
-		if kind == Read {
-			break
-		}
-		lastCommitted = max(lastCommitted, c.touch(mix(item), kind))
-	}
+	lastCommitted = max(lastCommitted, c.touchAll(ws))
 	c.place(ws)
 	c.execute(id)
 	return lastCommitted

@@ -36,9 +36,9 @@ func (c *Certifier) place(ws *Encoded) {
 			if i >= ws.Count(Write) {
 				kind = Delta
 			}
-			to := placed{sequence: c.now.sequence, space: p.Space, kind: kind, cut: p.Cut, size: uint8(len(p.Key))}
-			copy(to.key[:], p.Key)
-			c.places.Push(to)
+			to := c.places.Add()
+			to.sequence, to.space, to.kind, to.cut = c.now.sequence, p.Space, kind, p.Cut
+			to.size = uint8(copy(to.key[:], p.Key))
 		}
 		i++
 	}

@@ -162,25 +162,44 @@ func (c *Certifier) lastOf(stamp uint64) uint64 {
 	return c.link(number).stamp >> 2
 }
 
+// touchAll notes what the transaction that is being certified does with its
+// items, and returns the sequence of the last one that it depends on for that.
+func (c *Certifier) touchAll(ws *Encoded) (depends uint64) {
+	looked := ws.Len() <= lookupBatch // so the table knows all places
+	i := 0
+	for k := range Read {
+		for range ws.Count(k) {
+			f := &c.table.finds[i%lookupBatch]
+			if !looked {
+				f.key = mix(ws.Item(i))
+				c.table.seek(f)
+			}
+			depends = max(depends, c.touch(f, k))
+			i++
+		}
+	}
+	return depends
+}
+
 // touch notes what the transaction that is being certified does with an item,
 // and returns the sequence of the last one that it depends on for that.
-func (c *Certifier) touch(key uint64, kind Kind) (depends uint64) {
+func (c *Certifier) touch(f *find, kind Kind) (depends uint64) {
 	if kind == Write {
-		old := c.table.swap(key, stampOf(c.now.sequence, Write))
+		old := c.table.swapAt(f, stampOf(c.now.sequence, Write))
 		if last := c.lastOf(old); last < c.now.sequence {
 			return last
 		}
 		return 0
 	}
-	old := c.table.swap(key, stampOf(c.now.links+1, kind))
+	old := c.table.swapAt(f, stampOf(c.now.links+1, kind))
 	last := c.lastOf(old)
 	number, k := splitStamp(old)
 	switch {
 	case last == c.now.sequence && (k == kind || k == Write):
-		c.table.swap(key, old)
+		c.table.swapAt(f, old)
 	case last == c.now.sequence:
 		// In two ways at once: that excludes all that a write does.
-		c.table.swap(key, stampOf(last, Write))
+		c.table.swapAt(f, stampOf(last, Write))
 	case last == 0:
 		c.pushLink(kind, 0, 0)
 	case k != kind:

@@ -20,7 +20,9 @@ const (
 	crowded = 512
 
 	segmentChunk = 256
-	lookupBatch  = 16
+	lookupBatch  = 64
+	// lineSlots is how many slots a cache line holds.
+	lineSlots = 4
 )
 
 // mix returns the key of an item. It is a bijection.
@@ -77,10 +79,11 @@ type table struct {
 	crowdMax int // size at which the crowd is looked through for its dead
 }
 
-// find is what a lookup knows of a key.
+// find is what a lookup knows of a key. A change of the table can make it
+// wrong, so that who uses it compares keys.
 type find struct {
-	key, at uint64
-	guess   int
+	key, at uint64 // at is its segment
+	place   int    // there: the key's, or where it would be put
 }
 
 // newTable returns an empty table, in which what is absent is dead.
@@ -136,6 +139,7 @@ func (s segment) search(key uint64, at int) (_ int, found bool) {
 
 // lookup finds the stamps of the first items of an encoded list, and returns
 // how many it has looked up. Stamps may be dead, and are 0 for items not found.
+// What it has learnt of them is in finds until the next lookup.
 //
 // It goes over the items three times, so that the cache misses of one pass do
 // not wait for each other.
@@ -145,20 +149,23 @@ func (t *table) lookup(items []byte, stamps *[lookupBatch]uint64) int {
 		f := &t.finds[i]
 		f.key = mix(Item(binary.LittleEndian.Uint64(items[i*itemLen:])))
 		at, depth := t.locate(f.key)
-		f.at, f.guess = at, t.at(at).guess(f.key, depth)
+		f.at, f.place = at, t.at(at).guess(f.key, depth)
 	}
 	for i := range n {
 		f := &t.finds[i]
-		if s := *t.at(f.at); f.guess < len(s) {
-			stamps[i] = s[f.guess].key
+		if s := *t.at(f.at); f.place < len(s) {
+			// The search may go either way from the guess.
+			stamps[i] = s[max(f.place-lineSlots/2, 0)].key ^ s[min(f.place+lineSlots/2, len(s)-1)].key
 		}
 	}
 	for i := range n {
 		f := &t.finds[i]
 		stamps[i] = 0
 		s := *t.at(f.at)
-		if at, found := s.search(f.key, f.guess); found {
-			stamps[i] = s[at].stamp
+		place, found := s.search(f.key, f.place)
+		f.place = place
+		if found {
+			stamps[i] = s[place].stamp
 		} else if len(t.crowd) > 0 {
 			stamps[i] = t.crowd[f.key]
 		}
@@ -168,35 +175,64 @@ func (t *table) lookup(items []byte, stamps *[lookupBatch]uint64) int {
 
 // swap gives a key a stamp, and returns the one it had, dead or alive, or 0.
 func (t *table) swap(key, stamp uint64) (old uint64) {
-	at, depth := t.locate(key)
-	s := t.at(at)
-	i, found := s.search(key, s.guess(key, depth))
+	f := find{key: key}
+	t.seek(&f)
+	return t.swapAt(&f, stamp)
+}
+
+// seek finds the place of a key, and reports whether it is there.
+func (t *table) seek(f *find) (found bool) {
+	at, depth := t.locate(f.key)
+	s := *t.at(at)
+	f.at = at
+	f.place, found = s.search(f.key, s.guess(f.key, depth))
+	return found
+}
+
+// swapAt is swap where a lookup has found the key's place. Since then keys may
+// have been put, and segments split, but none joined.
+func (t *table) swapAt(f *find, stamp uint64) (old uint64) {
+	s := t.at(f.at)
+	found := f.place < len(*s) && (*s)[f.place].key == f.key
+	if !found && !t.fits(f) {
+		found = t.seek(f)
+		s = t.at(f.at)
+	}
 	if found {
-		old, (*s)[i].stamp = (*s)[i].stamp, stamp
+		x := &(*s)[f.place]
+		old, x.stamp = x.stamp, stamp
 		return old
 	}
 	if len(t.crowd) > 0 {
-		if old, found = t.crowd[key]; found {
-			t.crowd[key] = stamp
+		if old, found = t.crowd[f.key]; found {
+			t.crowd[f.key] = stamp
 			return old
 		}
 	}
 	if len(*s) == cap(*s) || len(*s) == crowded {
 		if !t.makeRoom(s) {
-			t.jostle(key, stamp)
+			t.jostle(f.key, stamp)
 			return 0
 		}
-		i, _ = s.search(key, s.guess(key, depth))
+		t.seek(f)
 	}
 	grown := (*s)[:len(*s)+1]
-	copy(grown[i+1:], grown[i:])
-	grown[i] = slot{key, stamp}
+	copy(grown[f.place+1:], grown[f.place:])
+	grown[f.place] = slot{f.key, stamp}
 	*s = grown
 	t.used++
 	if t.used > t.count*fullest {
 		t.split()
 	}
 	return 0
+}
+
+// fits reports whether an absent key would be put where f says.
+func (t *table) fits(f *find) bool {
+	at, _ := t.locate(f.key)
+	s := *t.at(at)
+	return at == f.at && f.place <= len(s) &&
+		(f.place == 0 || s[f.place-1].key < f.key) && (f.place == len(s) || s[f.place].key > f.key)
 }
 
 // makeRoom makes room for one more slot in a segment, by giving back dead slots
@@ -207,15 +243,22 @@ func (t *table) makeRoom(s *segment) bool {
 	case n >= crowded:
 		return false
 	case n >= cap(*s)-cap(*s)/8:
-		*s = fitted(*s, n+n/16+1)
+		*s = fitted(*s, n+n/8+1)
 	}
 	return true
 }
 
-// squeeze gives back the dead slots of a segment.
+// squeeze gives back the dead slots of a segment. It writes to none before the
+// first of them, as mostly there is none.
 func (t *table) squeeze(s *segment) {
 	n := 0
-	for _, x := range *s {
+	for n < len(*s) && !t.dead((*s)[n].stamp) {
+		n++
+	}
+	if n == len(*s) {
+		return
+	}
+	for _, x := range (*s)[n+1:] {
 		if !t.dead(x.stamp) {
 			(*s)[n] = x
 			n++

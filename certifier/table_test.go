@@ -89,6 +89,28 @@ func (m *tableModel) put(t *rapid.T, i uint64, k Kind) {
 	m.all[key] = stamp
 }
 
+// putBatch looks keys up together and then puts them where that found them,
+// though the puts before may have moved, squeezed and split.
+func (m *tableModel) putBatch(t *rapid.T, numbers []uint64, k Kind) {
+	var items []byte
+	for _, i := range numbers {
+		items = binary.LittleEndian.AppendUint64(items, m.keys(i)*unmixer)
+	}
+	var stamps [lookupBatch]uint64
+	if n := m.lookup(items, &stamps); n != len(numbers) {
+		t.Fatalf("looked up %d of %d", n, len(numbers))
+	}
+	for at, i := range numbers {
+		key, stamp := m.keys(i), stampOf(m.next, k)
+		m.next++
+		old := m.swapAt(&m.finds[at], stamp)
+		if want := m.all[key]; old != want && (old != 0 || !m.dead(want)) {
+			t.Fatalf("key %x had %x, want %x", key, old, want)
+		}
+		m.all[key] = stamp
+	}
+}
+
 func (m *tableModel) check(t *rapid.T, span uint64) {
 	if err := m.table.check(); err != nil {
 		t.Fatal(err)
@@ -133,11 +155,20 @@ func TestTable(t *testing.T) {
 				m := newTableModel(keysets[name])
 				span := rapid.SampledFrom([]uint64{20, 300, 5000}).Draw(t, "range")
 				for range rapid.IntRange(1, 20).Draw(t, "steps") {
-					switch rapid.SampledFrom([]string{"put", "put", "kill", "sweep", "refill"}).Draw(t, "step") {
+					switch rapid.SampledFrom([]string{"put", "batch", "kill", "sweep", "refill"}).Draw(t, "step") {
 					case "put":
 						random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 						for range rapid.IntRange(1, 1500).Draw(t, "n") {
 							m.put(t, random.Uint64N(span), Kind(random.IntN(3)))
+						}
+					case "batch":
+						random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+						for range rapid.IntRange(1, 20).Draw(t, "n") {
+							numbers := make([]uint64, 1+random.IntN(lookupBatch))
+							for i := range numbers {
+								numbers[i] = random.Uint64N(span)
+							}
+							m.putBatch(t, numbers, Kind(random.IntN(3)))
 						}
 					case "kill":
 						k := Kind(rapid.IntRange(0, 2).Draw(t, "kind"))

@@ -27,7 +27,11 @@ func (w *window[T]) At(i int) *T {
 }
 
 // Push adds v as the newest element.
-func (w *window[T]) Push(v T) {
+func (w *window[T]) Push(v T) { *w.Add() = v }
+
+// Add adds the zero value as the newest element and returns it, to be filled in
+// place.
+func (w *window[T]) Add() *T {
 	if w.head+w.n == w.chunks.Len()*chunkLen {
 		if w.spare == nil {
 			w.spare = new([chunkLen]T)
@@ -36,7 +40,7 @@ func (w *window[T]) Push(v T) {
 		w.spare = nil
 	}
 	w.n++
-	*w.At(w.n - 1) = v
+	return w.At(w.n - 1)
 }
 
 // Pop takes out the oldest element. There must be one.
