@@ -128,7 +128,6 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
 		isolation: o.isolation, id: o.id, named: named, wish: o.wish,
 	}
-	n.early.begin(tx)
 	return tx, nil
 }
 
@@ -227,7 +226,7 @@ func (tx *Tx) Rollback() error {
 	if tx.writes != nil {
 		tx.node.snapshots.release(tx.held)
 		if !tx.submitted {
-			tx.node.early.end(tx.running)
+			tx.node.early.end(tx)
 		}
 	}
 	return tx.snapshot.Close()
