@@ -21,37 +21,22 @@ func newEarly() *early {
 	return &early{registry: running.New[*Tx](running.DefaultWindow, rand.Uint64())}
 }
 
-// begin registers a transaction, which is put off until it touches something:
-// the lock is everybody's. e.mu is held.
 func (e *early) begin(tx *Tx) {
-	if tx.running == nil {
-		tx.running = e.registry.Begin(tx.snapshot.Position().Index, tx)
-	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	tx.running = e.registry.Begin(tx.snapshot.Position().Index, tx)
 }
 
 func (e *early) touch(tx *Tx, item certifier.Item, kind certifier.Kind) *running.Doom {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begin(tx)
 	return e.registry.Touch(tx.running, item, kind)
 }
 
-// end forgets a transaction that the group does not have.
-func (e *early) end(tx *Tx) {
-	if tx.running == nil {
-		return
-	}
+func (e *early) end(t *running.Transaction[*Tx]) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.wake(e.registry.End(tx.running))
-}
-
-// retract ends one that was on its way and that nobody took.
-func (e *early) retract(tx *Tx) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	tx.submitted = false
-	e.wake(e.registry.End(tx.running))
+	e.wake(e.registry.End(t))
 }
 
 func (e *early) wake(list []*running.Transaction[*Tx]) {
@@ -63,21 +48,21 @@ func (e *early) wake(list []*running.Transaction[*Tx]) {
 	}
 }
 
-// submit lets tx go on its way, unless it loses to one of this member that is
-// on its way; then it reports held, and tx.wake tells when to come again. The
-// broadcast may follow at leisure: of those that are on their way at one time
-// none loses to another, but a reader that is overtaken by a writer, and that
-// one the group refuses.
-func (e *early) submit(tx *Tx) (held bool, doom *running.Doom) {
+// submit hands tx to broadcast, if it does not lose to one of this member that
+// is on its way; then it reports held, and tx.wake tells when to come again.
+// Transactions go on their way in the order in which they are broadcast,
+// because both happen under one lock.
+func (e *early) submit(tx *Tx, broadcast func() bool) (held bool, doom *running.Doom, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begin(tx)
 	if tx.wake == nil {
 		tx.wake = make(chan struct{}, 1)
 	}
 	first, doom := e.registry.Submit(tx.running)
-	tx.submitted = doom == nil && first == nil
-	return first != nil, doom
+	if doom != nil || first != nil {
+		return first != nil, doom, false
+	}
+	return false, nil, broadcast()
 }
 
 // delivered tells what the group has decided: of certified transactions, so
@@ -122,7 +107,7 @@ func firstTouches(ws *certifier.Encoded) iter.Seq2[certifier.Item, certifier.Kin
 // the error is a *ConflictError that nobody has counted.
 func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool) error {
 	for wasHeld := false; ; wasHeld = true {
-		held, doom := n.early.submit(tx)
+		held, doom, ok := n.early.submit(tx, broadcast)
 		switch {
 		case doom != nil:
 			where := DoomedRunning
@@ -130,10 +115,9 @@ func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool)
 				where = HeldBack
 			}
 			return tx.doomError(doom, where)
-		case !held && broadcast():
+		case ok:
 			return nil
 		case !held:
-			n.early.retract(tx)
 			return n.notServing()
 		}
 		select {

@@ -2,12 +2,7 @@ package concordat
 
 // JudgedByGroup keeps a transaction that has touched nothing yet from losing
 // early: only certification can refuse it.
-func JudgedByGroup(tx *Tx) {
-	tx.node.early.mu.Lock()
-	tx.node.early.begin(tx)
-	tx.node.early.mu.Unlock()
-	tx.node.early.end(tx)
-}
+func JudgedByGroup(tx *Tx) { tx.node.early.end(tx.running) }
 
 // AskedToGo reports whether Commit has asked to broadcast the transaction, and
 // whether that was done: one that has asked in vain is held back.

@@ -127,7 +127,7 @@ func (n *Node) main(ctx context.Context, first *life) {
 		donor := l.run(ctx)
 		n.life.Store(nil)
 		for _, tx := range l.calls.abandon(n.commits) {
-			n.early.end(tx)
+			n.early.end(tx.running)
 		}
 		if donor == 0 {
 			n.changed.broadcast()
@@ -203,7 +203,8 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	}
 	ticket, c := l.calls.add(tx, len(message))
 	err := n.hold(ctx, l, tx, func() bool {
-		return l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+		tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+		return tx.submitted
 	})
 	if err != nil {
 		l.calls.withdraw(ticket, n.commits)

@@ -128,6 +128,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
 		isolation: o.isolation, id: o.id, named: named, wish: o.wish,
 	}
+	n.early.begin(tx)
 	return tx, nil
 }
 
@@ -226,7 +227,7 @@ func (tx *Tx) Rollback() error {
 	if tx.writes != nil {
 		tx.node.snapshots.release(tx.held)
 		if !tx.submitted {
-			tx.node.early.end(tx)
+			tx.node.early.end(tx.running)
 		}
 	}
 	return tx.snapshot.Close()
