@@ -73,9 +73,7 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 	defer e.mu.Unlock()
 	for i := range judged {
 		j := &judged[i]
-		// With nobody to lose, there is nothing to tell. Who begins later on a
-		// snapshot from before is judged by the group alone.
-		if j.Verdict.Outcome == certifier.Certified && e.registry.Len() > 0 {
+		if j.Verdict.Outcome == certifier.Certified {
 			losers := e.registry.Delivered(j.Index, j.Origin, j.Verdict.GTID, firstTouches(&j.WriteSet))
 			for _, t := range losers {
 				t.Owner.doomed.Store(t.Doom())
