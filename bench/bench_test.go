@@ -20,7 +20,7 @@ func shortOptions(t *testing.T) bench.Options {
 	o := bench.Defaults()
 	o.Shapes = []bench.Shape{bench.InProcess}
 	o.Clients, o.ValueBytes = []int{4}, []int{100}
-	o.Duration, o.WarmUp, o.Keys = 100*time.Millisecond, 10*time.Millisecond, 1000
+	o.Duration, o.WarmUp, o.Keys = 500*time.Millisecond, 10*time.Millisecond, 1000
 	o.Dir = t.TempDir()
 	return o
 }
