@@ -79,6 +79,8 @@ func TestTouchAfterDelivery(t *testing.T) {
 	slow := mustOpen(t, cfg)
 	old := begin(t, slow)
 	applying, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release) // a member closes only when its engine goes on
 	engine.fault <- func() error {
 		close(applying)
 		<-goOn
@@ -101,7 +103,7 @@ func TestTouchAfterDelivery(t *testing.T) {
 	if slow.Status().Executed.Contains(won) {
 		t.Errorf("%s is visible already", won)
 	}
-	close(goOn)
+	release()
 	mustSee(t, slow, won)
 	mustCommit(t, writing(t, slow, "k")) // who has seen the winner does not lose to it
 	neverDelivered(t, slow, old.ID(), young.ID())

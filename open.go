@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -255,6 +256,7 @@ func (n *Node) revive(ctx context.Context) (*life, error) {
 			Limits:        gcs.DefaultLimits(),
 			Logger:        n.logger,
 		},
+		Seed:            rand.Uint64(),
 		ApplyBytes:      n.cfg.ApplyQueueBytes,
 		CheckpointBytes: n.cfg.CheckpointBytes,
 	})

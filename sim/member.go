@@ -192,6 +192,7 @@ func (m *member) configure(r *run, id gcs.Identity) (cfg replica.Config, cloneOn
 			ElectionTicks: w.plan.electionTicks,
 			Limits:        w.plan.limits,
 		},
+		Seed:            w.seed,
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
 		Trace:           (*delivery)(r),

@@ -18,7 +18,7 @@ func drawnID(n uint64) ID {
 }
 
 func full(limit int) *Window {
-	w := New(limit)
+	w := New(limit, 7)
 	for n := uint64(1); n <= uint64(limit); n++ {
 		w.Note(drawnID(n), commit(n, n))
 	}
@@ -86,7 +86,7 @@ func BenchmarkFill(b *testing.B) {
 				b.StopTimer()
 				before := heap()
 				b.StartTimer()
-				w := New(limit)
+				w := New(limit, 7)
 				for i, id := range ids {
 					w.Note(id, commit(uint64(i+1), uint64(i+1)))
 				}
@@ -123,7 +123,7 @@ func BenchmarkState(b *testing.B) {
 	b.Run("restore", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := Restore(state); err != nil {
+			if _, err := Restore(state, 9); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -132,7 +132,7 @@ func BenchmarkState(b *testing.B) {
 
 // BenchmarkManySources is a window in which each GTID has a source of its own.
 func BenchmarkManySources(b *testing.B) {
-	w := New(1 << 16)
+	w := New(1<<16, 7)
 	n := uint64(0)
 	b.ReportAllocs()
 	for b.Loop() {

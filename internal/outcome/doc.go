@@ -31,7 +31,7 @@
 // and no delivery pays for a table that doubles.
 //
 // Callers choose ids, perhaps as their own clients ask them to, so the hash has
-// a seed that is drawn for each window. With a fixed one, however strong, the
+// a seed that whoever makes the window draws. With a fixed one, however strong, the
 // ids that fall into one bucket can be looked for at leisure, and a window full
 // of them makes each delivery on every member as slow as a walk through all of
 // it. The seed decides which ids share a bucket, and so how long a call takes;

@@ -1,6 +1,9 @@
 package outcome
 
-import "hash/maphash"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // bucketChunk is how many buckets are allocated, and given back, together. It
 // is a power of two, and the fewest buckets there are.
@@ -60,7 +63,17 @@ func (b *buckets) remove() {
 	}
 }
 
-func (w *Window) hash(id ID) uint64 { return maphash.Bytes(w.seed, id[:]) }
+// spread is an odd number whose bits look random: the golden ratio's.
+const spread = 0x9e3779b97f4a7c15
+
+// hash mixes an id with the seed. Who does not know the seed cannot tell which
+// ids will meet.
+func (w *Window) hash(id ID) uint64 {
+	other := bits.RotateLeft64(w.seed*spread, 32)
+	high, low := bits.Mul64(binary.LittleEndian.Uint64(id[:])^w.seed, binary.LittleEndian.Uint64(id[8:])^other)
+	high, low = bits.Mul64(low^other, high^spread)
+	return high ^ low
+}
 
 func (w *Window) bucket(id ID) uint64 { return w.buckets.of(w.hash(id)) }
 

@@ -255,7 +255,7 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.SampledFrom([]int{0, 1, 7, 600, 5000}).Draw(t, "first limit")
 		start := rapid.SampledFrom([]uint64{chunkLen, 1<<32 - chunkLen, 1<<32 - 3*chunkLen, 5 << 32}).Draw(t, "start")
-		p := &pair{m: &model{limit: limit, newest: map[ID]int{}}, w: newAt(limit, start), stale: start != chunkLen}
+		p := &pair{m: &model{limit: limit, newest: map[ID]int{}}, w: newAt(limit, 7, start), stale: start != chunkLen}
 		if rapid.Bool().Draw(t, "stale") {
 			p.stale = true
 			for i := range p.w.buckets.n {
@@ -269,7 +269,7 @@ func TestModel(t *testing.T) {
 			"limit": p.setLimit,
 			"restore": func(t *rapid.T) {
 				state := p.w.AppendState(nil)
-				w, err := Restore(state)
+				w, err := Restore(state, 9)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -293,8 +293,8 @@ func TestModel(t *testing.T) {
 func TestTwins(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(0, 20).Draw(t, "limit")
-		p := &pair{m: &model{limit: limit, newest: map[ID]int{}}, w: New(limit)}
-		twin := New(limit)
+		p := &pair{m: &model{limit: limit, newest: map[ID]int{}}, w: New(limit, 7)}
+		twin := New(limit, 7)
 		for range rapid.IntRange(1, 60).Draw(t, "transactions") {
 			seen := len(p.m.all)
 			p.one(t)
@@ -313,7 +313,7 @@ func TestTwins(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "restore") {
 				var err error
-				if twin, err = Restore(state); err != nil {
+				if twin, err = Restore(state, 9); err != nil {
 					t.Fatal(err)
 				}
 			}

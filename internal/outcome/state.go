@@ -103,7 +103,7 @@ func appendGTID(b []byte, g gtid.GTID) []byte {
 // no reference to b. Bytes that are not such a state are an error that wraps
 // ErrState; of those that happen to look like one it makes a window that keeps
 // its invariants.
-func Restore(b []byte) (*Window, error) {
+func Restore(b []byte, seed uint64) (*Window, error) {
 	d := &decoder{rest: b}
 	if format := d.bytes(1); len(format) == 1 && format[0] != stateFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
@@ -118,7 +118,7 @@ func Restore(b []byte) (*Window, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
-	w := New(int(limit))
+	w := New(int(limit), seed)
 	w.from, d.index = from, from
 	for ; count > 0 && d.err == nil; count-- {
 		d.entry(w)

@@ -31,7 +31,7 @@ func whole(g gtid.GTID) []byte { return appendGTID(nil, g) }
 
 // soundWindow has forgotten index 5, and has an entry of each kind.
 func soundWindow() *Window {
-	w := New(5)
+	w := New(5, 7)
 	w.Note(idOf(1), commit(7, 5))
 	w.Note(idOf(2), refuse(3, 6))
 	w.Note(idOf(3), commit(8, 6))
@@ -65,7 +65,7 @@ func TestStateBytes(t *testing.T) {
 	if got := soundWindow().AppendState([]byte("ab")); !bytes.Equal(got, join([]byte("ab"), want)) {
 		t.Errorf("appended state\n%x", got)
 	}
-	w, err := Restore(want)
+	w, err := Restore(want, 9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestStateBytes(t *testing.T) {
 // TestStateOfTheForgotten checks that what was given back, or not yet, cannot
 // be seen in the state.
 func TestStateOfTheForgotten(t *testing.T) {
-	many, few := New(3000), New(10)
+	many, few := New(3000, 7), New(10, 7)
 	for i := uint64(1); i <= 3000; i++ {
 		f := commit(i, i)
 		f.GTID.UUID[2] = byte(i % 100)
@@ -130,14 +130,14 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := soundState()
 			change(s)
-			if w, err := Restore(join(s...)); !errors.Is(err, ErrState) || w != nil {
+			if w, err := Restore(join(s...), 9); !errors.Is(err, ErrState) || w != nil {
 				t.Errorf("restored with %v", err)
 			}
 		})
 	}
 	sound := join(soundState()...)
 	for n := range sound {
-		if _, err := Restore(sound[:n]); !errors.Is(err, ErrState) {
+		if _, err := Restore(sound[:n], 9); !errors.Is(err, ErrState) {
 			t.Errorf("the first %d bytes of a state: %v", n, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestRestoreRefuses(t *testing.T) {
 func TestRestoreCountsFirst(t *testing.T) {
 	state := join([]byte{stateFormat}, uv(MaxLimit, 0, MaxLimit), make([]byte, 100))
 	allocs := testing.AllocsPerRun(10, func() {
-		if _, err := Restore(state); err == nil || !strings.Contains(err.Error(), "transactions in 100 bytes") {
+		if _, err := Restore(state, 9); err == nil || !strings.Contains(err.Error(), "transactions in 100 bytes") {
 			t.Errorf("restored with %v", err)
 		}
 	})
@@ -160,12 +160,12 @@ func TestRestoreCountsFirst(t *testing.T) {
 // as the same bytes, and goes on.
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(New(0).AppendState(nil))
-	f.Add(New(MaxLimit).AppendState(nil))
+	f.Add(New(0, 7).AppendState(nil))
+	f.Add(New(MaxLimit, 7).AppendState(nil))
 	f.Add(join(soundState()...))
 	f.Add(join(slices.Insert(soundState(), 5, uv(0, 0))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w, err := Restore(b)
+		w, err := Restore(b, 9)
 		if err != nil {
 			if !errors.Is(err, ErrState) || w != nil {
 				t.Fatalf("error %v, window %v", err, w)

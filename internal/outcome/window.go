@@ -2,7 +2,6 @@ package outcome
 
 import (
 	"fmt"
-	"hash/maphash"
 
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/queue"
@@ -88,19 +87,21 @@ type Window struct {
 	base              uint64           // the position at the start of the first chunk
 	head, first, next uint64
 
-	seed    maphash.Seed
+	seed    uint64
 	buckets buckets
 	sources sources
 }
 
 // New returns a window that remembers the last limit transactions: 0 is to
 // remember nothing. A limit outside of 0..MaxLimit counts as the nearest in it.
-func New(limit int) *Window { return newAt(limit, chunkLen) }
+// The seed is any number that users cannot guess: it keeps them from making the
+// window slow by their choice of ids, and what it answers does not depend on it.
+func New(limit int, seed uint64) *Window { return newAt(limit, seed, chunkLen) }
 
 // newAt returns a window whose first position is start, a multiple of chunkLen
 // that is not zero.
-func newAt(limit int, start uint64) *Window {
-	w := &Window{base: start, head: start, first: start, next: start, seed: maphash.MakeSeed()}
+func newAt(limit int, seed, start uint64) *Window {
+	w := &Window{base: start, head: start, first: start, next: start, seed: seed}
 	w.buckets.init()
 	w.sources.init()
 	w.SetLimit(limit)

@@ -27,7 +27,7 @@ func wantCover(t *testing.T, w *Window, length int, from uint64) {
 }
 
 func TestWindowMoves(t *testing.T) {
-	w := New(2)
+	w := New(2, 7)
 	wantCover(t, w, 0, 0)
 	w.Note(idOf(1), commit(1, 10))
 	w.Note(idOf(2), refuse(7, 10))
@@ -40,7 +40,7 @@ func TestWindowMoves(t *testing.T) {
 }
 
 func TestRefusedIsSuperseded(t *testing.T) {
-	w := New(3)
+	w := New(3, 7)
 	w.Note(idOf(1), refuse(3, 1))
 	w.Note(idOf(2), commit(1, 2))
 	w.Note(idOf(1), lose(1, 3))
@@ -58,7 +58,7 @@ func TestRefusedIsSuperseded(t *testing.T) {
 // TestZeroID checks that the zero id, which superseded entries bear too, is one
 // like any other.
 func TestZeroID(t *testing.T) {
-	w := New(10)
+	w := New(10, 7)
 	w.Note(idOf(1), refuse(1, 1))
 	w.Note(idOf(1), refuse(1, 2))
 	wantFate(t, w, ID{}, Fate{})
@@ -70,7 +70,7 @@ func TestZeroID(t *testing.T) {
 // TestStaleLinkToSuperseded checks that an old link that is taken for one to a
 // superseded entry makes no transaction of it.
 func TestStaleLinkToSuperseded(t *testing.T) {
-	w := New(1 << 13)
+	w := New(1<<13, 7)
 	w.Note(idOf(1), refuse(1, 1))
 	w.Note(idOf(1), refuse(1, 2))
 	*w.buckets.head(w.bucket(ID{})) = uint32(w.first)
@@ -83,7 +83,7 @@ func TestStaleLinkToSuperseded(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	w := New(5)
+	w := New(5, 7)
 	for i := uint64(1); i <= 5; i++ {
 		w.Note(idOf(i), commit(i, i*10))
 	}
@@ -110,7 +110,7 @@ func TestLimits(t *testing.T) {
 		if w.SetLimit(given); w.Limit() != want {
 			t.Errorf("limit %d counts as %d, want %d", given, w.Limit(), want)
 		}
-		if got := New(given).Limit(); got != want {
+		if got := New(given, 7).Limit(); got != want {
 			t.Errorf("limit %d counts as %d at first, want %d", given, got, want)
 		}
 	}
@@ -136,7 +136,7 @@ func TestBroken(t *testing.T) {
 		"delivered before anyone": {idOf(2), commit(2, 0), "no fate"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := New(3)
+			w := New(3, 7)
 			w.Note(idOf(1), commit(1, 10))
 			defer func() {
 				text := fmt.Sprint(recover())
@@ -151,7 +151,7 @@ func TestBroken(t *testing.T) {
 
 // TestBeforeTheForgotten checks that order is asked for even of an empty window.
 func TestBeforeTheForgotten(t *testing.T) {
-	w := New(0)
+	w := New(0, 7)
 	w.Note(idOf(1), commit(1, 10))
 	defer func() {
 		if recover() == nil {
@@ -165,7 +165,7 @@ func TestBeforeTheForgotten(t *testing.T) {
 // back a little, until chunks, buckets and sources are as many as are needed.
 func TestMemoryComesBack(t *testing.T) {
 	const n = 20 * bucketChunk
-	w := New(n)
+	w := New(n, 7)
 	for i := uint64(1); i <= n; i++ {
 		f := commit(i, i)
 		f.GTID.UUID[1] = byte(i % 200)
@@ -192,7 +192,7 @@ func TestMemoryComesBack(t *testing.T) {
 // TestFullWindowAllocatesNothing also covers ids that are refused and tried
 // again.
 func TestFullWindowAllocatesNothing(t *testing.T) {
-	w := New(3 * bucketChunk)
+	w := New(3*bucketChunk, 7)
 	n := uint64(0)
 	step := func() {
 		n++
@@ -225,7 +225,7 @@ func TestFullWindowAllocatesNothing(t *testing.T) {
 // window that has been full for long.
 func TestChainsAreShort(t *testing.T) {
 	const n = 1 << 14
-	w := New(n)
+	w := New(n, 7)
 	for i := uint64(1); i <= 3*n; i++ {
 		w.Note(idOf(i<<20), commit(i, i))
 	}

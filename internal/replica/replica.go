@@ -42,6 +42,9 @@ type Config struct {
 	// three times as much is kept on disk, and about ten times for a member
 	// that is being caught up by this one.
 	CheckpointBytes int
+	// Seed is any number that users cannot guess. Only how long something takes
+	// depends on it.
+	Seed uint64
 	// Trace may be nil.
 	Trace Trace
 }
@@ -116,7 +119,7 @@ func New(cfg Config) (*Replica, error) {
 	if r.group, err = gcs.New(cfg.Group); err != nil {
 		return nil, err
 	}
-	r.outcomes = outcome.New(0)
+	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	if saved.Index > 0 {
 		if err := r.restore(own); err != nil {

@@ -43,7 +43,7 @@ func (r *Replica) restore(b []byte) (err error) {
 		return fmt.Errorf("%w: outcomes of %d bytes, %d are left", ErrState, size, len(b))
 	}
 	end := n + int(size)
-	if r.outcomes, err = outcome.Restore(b[n:end]); err != nil {
+	if r.outcomes, err = outcome.Restore(b[n:end], r.cfg.Seed); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	if r.outcomes.Limit() != r.settings.Outcomes {
