@@ -32,6 +32,7 @@ type Node struct {
 	snapshots snapshots
 	visible   bell // rung after each batch applied
 	changed   bell // rung when standing changes
+	events    events
 	counters  counters
 
 	life     atomic.Pointer[life]
@@ -109,6 +110,7 @@ func (n *Node) fail(err error) {
 func (n *Node) wake() {
 	n.changed.broadcast()
 	n.visible.broadcast()
+	n.events.news.broadcast()
 }
 
 // failed returns why the member is in ERROR, nil if it is not.
