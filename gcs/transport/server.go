@@ -1,10 +1,8 @@
 package transport
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"hash/crc32"
 	"io"
 	"time"
 
@@ -242,47 +240,4 @@ func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.Joi
 		return nil, s.t.statusOf(err)
 	}
 	return response, nil
-}
-
-// Clone passes the request on to the handler, which writes into the stream.
-func (s service) Clone(req *peerpb.CloneRequest, stream grpc.ServerStreamingServer[peerpb.CloneChunk]) error {
-	if r := s.t.identity().checkMember(req.GetIdentity()); r != nil {
-		s.t.logRefused(req.GetIdentity(), r)
-		return s.t.statusOf(r)
-	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(s.t.ctx, func() { cancel(ErrClosed) })()
-	chunks := bufio.NewWriterSize(chunkWriter{stream: stream}, cloneChunkBytes)
-	err := s.t.cfg.Handler.Clone(ctx, req, chunks)
-	if err == nil {
-		err = chunks.Flush()
-	}
-	if err == nil {
-		return stream.Send(&peerpb.CloneChunk{Last: true})
-	}
-	s.t.log.Warn("clone ended early", attrPeer, req.GetIdentity().GetRaftId(),
-		attrAddress, req.GetIdentity().GetAddress(), attrReason, err)
-	return s.t.statusOf(err)
-}
-
-// cloneChunkBytes is how much of a clone shares a chunk.
-const cloneChunkBytes = 256 << 10
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// chunkWriter sends what is written as chunks of at most cloneChunkBytes.
-type chunkWriter struct {
-	stream grpc.ServerStreamingServer[peerpb.CloneChunk]
-}
-
-func (w chunkWriter) Write(b []byte) (n int, err error) {
-	for n < len(b) {
-		data := b[n:min(n+cloneChunkBytes, len(b))]
-		if err := w.stream.Send(&peerpb.CloneChunk{Data: data, Crc32C: crc32.Checksum(data, castagnoli)}); err != nil {
-			return n, err
-		}
-		n += len(data)
-	}
-	return n, nil
 }
