@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
@@ -28,6 +29,27 @@ const (
 	DefaultCacheBytes           = 64 << 20
 	DefaultCheckpointBytes      = 64 << 20
 	DefaultApplyQueueBytes      = 64 << 20
+
+	DefaultMemberSuspectTimeout = 2 * time.Second
+	DefaultMemberExpelTimeout   = 5 * time.Second
+	DefaultAutoRejoinTries      = 3
+	DefaultAutoRejoinInterval   = 10 * time.Second
+	DefaultLogStallTimeout      = 2 * time.Second
+)
+
+// ExitStateAction is what a member does that is out of its group against its
+// will and will not come back by itself, in the words of Group Replication.
+type ExitStateAction string
+
+// The actions. In each of them the member is in ERROR, and changes nothing.
+const (
+	// ReadOnly serves what the member holds to readers, as old as it is.
+	ReadOnly ExitStateAction = "READ_ONLY"
+	// OfflineMode serves nobody.
+	OfflineMode ExitStateAction = "OFFLINE_MODE"
+	// Abort is OfflineMode, and asks the program to end by Config.OnExit. The
+	// library never ends it.
+	Abort ExitStateAction = "ABORT"
 )
 
 // Config says what a node is. Zero values stand for the defaults; Group, Dir
@@ -101,6 +123,44 @@ type Config struct {
 	// 1.6 s.
 	ElectionTicks int
 
+	// MemberSuspectTimeout is how long a member is not heard until this one holds
+	// it for UNREACHABLE. Default 2 s.
+	MemberSuspectTimeout time.Duration
+	// MemberExpelTimeout is how long after that the group expels it, if this
+	// member leads then; a negative number means at once. It should be the same
+	// on all members. Default 5 s.
+	MemberExpelTimeout time.Duration
+	// UnreachableMajorityTimeout is how long this member waits for a majority
+	// that it does not hear before it gives its place in the group up. Default 0:
+	// for ever.
+	UnreachableMajorityTimeout time.Duration
+	// AutoRejoinTries is how often a member that was expelled, or gave up, asks
+	// the group to take it back before ExitStateAction; a negative number means
+	// never. Default 3.
+	AutoRejoinTries int
+	// AutoRejoinInterval is the pause between two of these tries. Default 10 s.
+	AutoRejoinInterval time.Duration
+	// ExitStateAction is what a member does that is out of its group against its
+	// will and does not come back. Default ReadOnly.
+	ExitStateAction ExitStateAction
+	// OnExit, if set, is called once, in a goroutine of its own, when the member
+	// has come to its ExitStateAction, with the reason. Close waits for it.
+	OnExit func(reason error)
+	// LogStallTimeout is how long a write of the log may take before a member
+	// that leads gives up the lead. Default 2 s.
+	LogStallTimeout time.Duration
+	// IPAllowlist names the addresses, or networks in CIDR form, from which
+	// members may connect. Empty: from everywhere.
+	IPAllowlist []string
+	// CloneRate bounds, in bytes per second, how fast this member copies another
+	// one's state. Default 0: no bound.
+	CloneRate int64
+	// Donor is the member, by UUID or address, that this one copies the state
+	// from if it has to and that one can. Empty: the least busy one.
+	Donor string
+	// Replaces is the UUID of a dead member whose place a new one takes.
+	Replaces string
+
 	// Logger gets what happens. nil: silence.
 	Logger *slog.Logger
 }
@@ -158,6 +218,11 @@ func (c Config) Validate() error {
 		{"TickInterval", int64(c.TickInterval)},
 		{"ElectionTicks", int64(c.ElectionTicks)},
 		{"CacheBytes", c.CacheBytes},
+		{"MemberSuspectTimeout", int64(c.MemberSuspectTimeout)},
+		{"UnreachableMajorityTimeout", int64(c.UnreachableMajorityTimeout)},
+		{"AutoRejoinInterval", int64(c.AutoRejoinInterval)},
+		{"LogStallTimeout", int64(c.LogStallTimeout)},
+		{"CloneRate", c.CloneRate},
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
 	}
@@ -165,7 +230,40 @@ func (c Config) Validate() error {
 	err = founding.Check()
 	check(err == nil, "Founding: %v", err)
 	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
+	_, err = c.allowed()
+	check(err == nil, "IPAllowlist: %v", err)
+	switch c.ExitStateAction {
+	case "", ReadOnly, OfflineMode, Abort:
+	default:
+		check(false, "ExitStateAction %q is not READ_ONLY, OFFLINE_MODE or ABORT", c.ExitStateAction)
+	}
+	if c.Replaces != "" {
+		_, err = gtid.ParseUUID(c.Replaces)
+		check(err == nil, "Replaces %q is not a member's UUID", c.Replaces)
+		check(!c.Bootstrap, "Bootstrap makes a new group, in which there is nobody to replace")
+	}
 	return errors.Join(errs...)
+}
+
+// allowed returns the networks of IPAllowlist.
+func (c Config) allowed() (networks []netip.Prefix, err error) {
+	for _, text := range c.IPAllowlist {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
+			}
+			network = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen())
+		}
+		networks = append(networks, network.Masked())
+	}
+	return networks, nil
+}
+
+// ticks returns d in ticks of the group's clock, rounded up.
+func (c Config) ticks(d time.Duration) int {
+	return int((d + c.TickInterval - 1) / c.TickInterval)
 }
 
 func (c Config) withDefaults() Config {
@@ -179,6 +277,12 @@ func (c Config) withDefaults() Config {
 	c.TickInterval = cmp.Or(c.TickInterval, DefaultTickInterval)
 	c.ElectionTicks = cmp.Or(c.ElectionTicks, DefaultElectionTicks)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	c.MemberSuspectTimeout = cmp.Or(c.MemberSuspectTimeout, DefaultMemberSuspectTimeout)
+	c.MemberExpelTimeout = max(0, cmp.Or(c.MemberExpelTimeout, DefaultMemberExpelTimeout))
+	c.AutoRejoinTries = max(0, cmp.Or(c.AutoRejoinTries, DefaultAutoRejoinTries))
+	c.AutoRejoinInterval = cmp.Or(c.AutoRejoinInterval, DefaultAutoRejoinInterval)
+	c.LogStallTimeout = cmp.Or(c.LogStallTimeout, DefaultLogStallTimeout)
+	c.ExitStateAction = cmp.Or(c.ExitStateAction, ReadOnly)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
