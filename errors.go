@@ -52,6 +52,16 @@ var (
 	ErrFailed = errors.New("concordat: member has failed")
 	// ErrLeave: the member cannot leave the group as things are.
 	ErrLeave = errors.New("concordat: member cannot leave")
+	// ErrNoQuorum: this member does not hear a majority of its group, so the
+	// group can decide nothing here. Nothing happened. Wait, go to another
+	// member, or see what Status says must be done.
+	ErrNoQuorum = errors.New("concordat: a majority of the group is out of reach")
+	// ErrRefused: the change of the membership that was asked for is refused.
+	// Nothing happened. The error is a *RefusedError.
+	ErrRefused = errors.New("concordat: change of the membership is refused")
+	// ErrDiverged: the member holds transactions that the group does not have.
+	// The error is a *DivergedError.
+	ErrDiverged = errors.New("concordat: member has transactions that the group does not have")
 )
 
 // OutcomeUnknownError says which transaction's fate is open, and why nobody
@@ -78,6 +88,44 @@ func (e *OutcomeUnknownError) Unwrap() error {
 	}
 	return nil
 }
+
+// RefusedError says why a change of the membership is not made. It matches
+// [ErrRefused].
+type RefusedError struct {
+	Reason string
+	// Forceable is true where the operator may insist, see [Force].
+	Forceable bool
+}
+
+// Error returns the reason, and how to insist.
+func (e *RefusedError) Error() string {
+	if e.Forceable {
+		return fmt.Sprintf("%v: %s; if that is what you want, insist with force", ErrRefused, e.Reason)
+	}
+	return fmt.Sprintf("%v: %s", ErrRefused, e.Reason)
+}
+
+// Is reports whether target is ErrRefused.
+func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
+
+// DivergedError names the transactions that keep a member out of its group. It
+// matches [ErrDiverged]. Node.Rejoin can save them to a file and give them up.
+type DivergedError struct {
+	// Extra are transactions that only the member has. A GTID is among them also
+	// when the group has given it to another transaction.
+	Extra gtid.Set
+	// Common is the log index up to which the two histories are the same.
+	Common uint64
+}
+
+// Error names the transactions, and the remedy.
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("%v: %v, after log index %d; save and discard them with rejoin --discard-errant (RejoinOptions.DiscardErrant), or keep its directory and join with an empty one",
+		ErrDiverged, e.Extra, e.Common)
+}
+
+// Is reports whether target is ErrDiverged.
+func (e *DivergedError) Is(target error) bool { return target == ErrDiverged }
 
 // Retryable reports whether running the same transaction again can succeed and
 // cannot apply it twice.
