@@ -124,6 +124,10 @@ type Config struct {
 	// Jitter, and starts anew after a stream that lasted MaxBackoff or when
 	// the peer itself shows up. Defaults: 25 ms, 2 s.
 	MinBackoff, MaxBackoff time.Duration
+
+	// afterFunc is time.AfterFunc, but for tests that decide themselves when a
+	// handshake has taken too long.
+	afterFunc func(time.Duration, func()) *time.Timer
 }
 
 // Validate reports everything that is wrong with c at once.
@@ -184,5 +188,8 @@ func (c *Config) setDefaults() {
 	}
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
+	}
+	if c.afterFunc == nil {
+		c.afterFunc = time.AfterFunc
 	}
 }

@@ -242,9 +242,24 @@ func TestMalformedRequests(t *testing.T) {
 	}
 }
 
+// A dialer has HandshakeTimeout to say who it is. That time is over here as
+// soon as the stream is open; the connection below has all the time it needs.
 func TestSilentDialerIsCutOff(t *testing.T) {
-	b := start(t, 2, func(c *Config) { c.HandshakeTimeout = time.Millisecond })
-	ends(t, connectRaw(t, rawClient(t, b), nil), codes.DeadlineExceeded)
+	waits := make(chan time.Duration, 1)
+	b := start(t, 2, func(c *Config) {
+		c.HandshakeTimeout = time.Hour
+		c.afterFunc = func(d time.Duration, f func()) *time.Timer {
+			waits <- d
+			return time.AfterFunc(0, f)
+		}
+	})
+	_, err := connectRaw(t, rawClient(t, b), nil).Recv()
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), errSilent.Error()) {
+		t.Errorf("a silent dialer gets %v", err)
+	}
+	if got := <-waits; got != time.Hour {
+		t.Errorf("the dialer was given %v", got)
+	}
 }
 
 // authority issues certificates for members on 127.0.0.1.

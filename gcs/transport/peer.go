@@ -201,7 +201,7 @@ func ofPeer(ctx context.Context, address string, err error) error {
 
 // greet opens the stream and says who this member is.
 func (p *peer) greet(ctx context.Context, cancel context.CancelCauseFunc, conn *grpc.ClientConn) (clientStream, error) {
-	timer := time.AfterFunc(p.t.cfg.HandshakeTimeout, func() { cancel(errSilent) })
+	timer := p.t.cfg.afterFunc(p.t.cfg.HandshakeTimeout, func() { cancel(errSilent) })
 	defer timer.Stop()
 	stream, err := peerpb.NewPeerClient(conn).Connect(ctx, grpc.ForceCodecV2(p.t.codec))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -115,7 +114,7 @@ func (t *Transport) receive(ctx context.Context, cancel context.CancelCauseFunc,
 
 // meet reads the Hello of a stream and makes the stream the peer's present one.
 func (t *Transport) meet(cancel context.CancelCauseFunc, stream serverStream) (*peerpb.Identity, *inbound, error) {
-	timer := time.AfterFunc(t.cfg.HandshakeTimeout, func() { cancel(errSilent) })
+	timer := t.cfg.afterFunc(t.cfg.HandshakeTimeout, func() { cancel(errSilent) })
 	var request incoming
 	err := stream.RecvMsg(&request)
 	timer.Stop()
