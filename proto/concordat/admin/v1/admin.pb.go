@@ -88,6 +88,176 @@ func (MemberState) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// Verb is a change of the membership.
+type Verb int32
+
+const (
+	Verb_VERB_UNSPECIFIED Verb = 0
+	// The member that is asked leaves.
+	Verb_VERB_LEAVE Verb = 1
+	// Another member is taken out.
+	Verb_VERB_REMOVE Verb = 2
+	// A new member takes the place of a dead one.
+	Verb_VERB_REPLACE Verb = 3
+	// A new member comes in.
+	Verb_VERB_JOIN Verb = 4
+)
+
+// Enum value maps for Verb.
+var (
+	Verb_name = map[int32]string{
+		0: "VERB_UNSPECIFIED",
+		1: "VERB_LEAVE",
+		2: "VERB_REMOVE",
+		3: "VERB_REPLACE",
+		4: "VERB_JOIN",
+	}
+	Verb_value = map[string]int32{
+		"VERB_UNSPECIFIED": 0,
+		"VERB_LEAVE":       1,
+		"VERB_REMOVE":      2,
+		"VERB_REPLACE":     3,
+		"VERB_JOIN":        4,
+	}
+)
+
+func (x Verb) Enum() *Verb {
+	p := new(Verb)
+	*p = x
+	return p
+}
+
+func (x Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (Verb) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[1]
+}
+
+func (x Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verb.Descriptor instead.
+func (Verb) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+type Recovery_Method int32
+
+const (
+	Recovery_METHOD_UNSPECIFIED Recovery_Method = 0
+	// The missing part of the log.
+	Recovery_METHOD_LOG Recovery_Method = 1
+	// The whole state of another member, then the rest of the log.
+	Recovery_METHOD_CLONE Recovery_Method = 2
+)
+
+// Enum value maps for Recovery_Method.
+var (
+	Recovery_Method_name = map[int32]string{
+		0: "METHOD_UNSPECIFIED",
+		1: "METHOD_LOG",
+		2: "METHOD_CLONE",
+	}
+	Recovery_Method_value = map[string]int32{
+		"METHOD_UNSPECIFIED": 0,
+		"METHOD_LOG":         1,
+		"METHOD_CLONE":       2,
+	}
+)
+
+func (x Recovery_Method) Enum() *Recovery_Method {
+	p := new(Recovery_Method)
+	*p = x
+	return p
+}
+
+func (x Recovery_Method) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Recovery_Method) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (Recovery_Method) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[2]
+}
+
+func (x Recovery_Method) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Recovery_Method.Descriptor instead.
+func (Recovery_Method) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4, 0}
+}
+
+type Refusal_Kind int32
+
+const (
+	Refusal_KIND_UNSPECIFIED Refusal_Kind = 0
+	// The group or the member refuses the change as things are.
+	Refusal_KIND_REFUSED Refusal_Kind = 1
+	// The group does not take the member in.
+	Refusal_KIND_JOIN_REFUSED Refusal_Kind = 2
+	// The member has transactions that the group does not have.
+	Refusal_KIND_DIVERGED Refusal_Kind = 3
+	// The membership cannot be imposed, or not by this plan.
+	Refusal_KIND_FORCE Refusal_Kind = 4
+)
+
+// Enum value maps for Refusal_Kind.
+var (
+	Refusal_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_REFUSED",
+		2: "KIND_JOIN_REFUSED",
+		3: "KIND_DIVERGED",
+		4: "KIND_FORCE",
+	}
+	Refusal_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED":  0,
+		"KIND_REFUSED":      1,
+		"KIND_JOIN_REFUSED": 2,
+		"KIND_DIVERGED":     3,
+		"KIND_FORCE":        4,
+	}
+)
+
+func (x Refusal_Kind) Enum() *Refusal_Kind {
+	p := new(Refusal_Kind)
+	*p = x
+	return p
+}
+
+func (x Refusal_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Refusal_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[3].Descriptor()
+}
+
+func (Refusal_Kind) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[3]
+}
+
+func (x Refusal_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Refusal_Kind.Descriptor instead.
+func (Refusal_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11, 0}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -132,7 +302,7 @@ type StatusResponse struct {
 	// The member that answers, as UUID text.
 	Member string      `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"`
 	State  MemberState `protobuf:"varint,4,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
-	// Why the member is in MEMBER_STATE_ERROR, or what it waits for when it is
+	// Why the member is in MEMBER_STATE_ERROR, or why it is
 	// MEMBER_STATE_OFFLINE.
 	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	// The member that orders transactions, as UUID text; empty when none is
@@ -152,8 +322,29 @@ type StatusResponse struct {
 	Digest         []byte    `protobuf:"bytes,12,opt,name=digest,proto3" json:"digest,omitempty"`
 	DigestPosition uint64    `protobuf:"varint,13,opt,name=digest_position,json=digestPosition,proto3" json:"digest_position,omitempty"`
 	Counters       *Counters `protobuf:"bytes,14,opt,name=counters,proto3" json:"counters,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Where other members reach this one.
+	Address string `protobuf:"bytes,15,opt,name=address,proto3" json:"address,omitempty"`
+	// What the state of the group comes to, and what to do.
+	Diagnosis *Diagnosis `protobuf:"bytes,16,opt,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	Outlook   *Outlook   `protobuf:"bytes,17,opt,name=outlook,proto3" json:"outlook,omitempty"`
+	// This member hears, itself included, a majority of the voters of its view.
+	Quorum bool `protobuf:"varint,18,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	// Whom or what the member waits for, for a reader; empty when it waits for
+	// nobody.
+	Waiting string `protobuf:"bytes,19,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How far it has caught up; unset when it is not catching up.
+	Recovery *Recovery `protobuf:"bytes,20,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	// Its own log takes too long to write, so that it does not lead.
+	LogStalled bool `protobuf:"varint,21,opt,name=log_stalled,json=logStalled,proto3" json:"log_stalled,omitempty"`
+	// The plan of ForceMembers for which the member has promised to take no part
+	// in the old membership any more, as UUID text; empty when there is none.
+	Frozen string `protobuf:"bytes,22,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	// How the member came out of the group, in one word; empty while it is in.
+	Exit string `protobuf:"bytes,23,opt,name=exit,proto3" json:"exit,omitempty"`
+	// Which of its tries to rejoin by itself is under way, from 1; 0 when none is.
+	RejoinTry     uint32 `protobuf:"varint,24,opt,name=rejoin_try,json=rejoinTry,proto3" json:"rejoin_try,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -284,6 +475,311 @@ func (x *StatusResponse) GetCounters() *Counters {
 	return nil
 }
 
+func (x *StatusResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetDiagnosis() *Diagnosis {
+	if x != nil {
+		return x.Diagnosis
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetOutlook() *Outlook {
+	if x != nil {
+		return x.Outlook
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetQuorum() bool {
+	if x != nil {
+		return x.Quorum
+	}
+	return false
+}
+
+func (x *StatusResponse) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetRecovery() *Recovery {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetLogStalled() bool {
+	if x != nil {
+		return x.LogStalled
+	}
+	return false
+}
+
+func (x *StatusResponse) GetFrozen() string {
+	if x != nil {
+		return x.Frozen
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetExit() string {
+	if x != nil {
+		return x.Exit
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetRejoinTry() uint32 {
+	if x != nil {
+		return x.RejoinTry
+	}
+	return 0
+}
+
+// Diagnosis is the state of the group in a word and a sentence.
+type Diagnosis struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// OK, OK_PARTIAL, OK_NO_TOLERANCE, OK_NO_TOLERANCE_PARTIAL, NO_QUORUM, and so
+	// on. There may be more in time: what begins with OK takes transactions.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What that means and what to do, for a reader.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Diagnosis) Reset() {
+	*x = Diagnosis{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Diagnosis) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Diagnosis) ProtoMessage() {}
+
+func (x *Diagnosis) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Diagnosis.ProtoReflect.Descriptor instead.
+func (*Diagnosis) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Diagnosis) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Diagnosis) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Outlook is what the group can bear.
+type Outlook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Members of the view, and those of them that vote.
+	Members uint32 `protobuf:"varint,1,opt,name=members,proto3" json:"members,omitempty"`
+	Voters  uint32 `protobuf:"varint,2,opt,name=voters,proto3" json:"voters,omitempty"`
+	// Voters that the member hears, itself included.
+	Reachable uint32 `protobuf:"varint,3,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// How many voters make a majority.
+	Quorum uint32 `protobuf:"varint,4,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	// How many of the reachable voters may fail before there is none.
+	Tolerance     uint32 `protobuf:"varint,5,opt,name=tolerance,proto3" json:"tolerance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outlook) Reset() {
+	*x = Outlook{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outlook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outlook) ProtoMessage() {}
+
+func (x *Outlook) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
+func (*Outlook) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Outlook) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *Outlook) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
+func (x *Outlook) GetReachable() uint32 {
+	if x != nil {
+		return x.Reachable
+	}
+	return 0
+}
+
+func (x *Outlook) GetQuorum() uint32 {
+	if x != nil {
+		return x.Quorum
+	}
+	return 0
+}
+
+func (x *Outlook) GetTolerance() uint32 {
+	if x != nil {
+		return x.Tolerance
+	}
+	return 0
+}
+
+// Recovery is the progress of a member that catches up.
+type Recovery struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Method Recovery_Method        `protobuf:"varint,1,opt,name=method,proto3,enum=concordat.admin.v1.Recovery_Method" json:"method,omitempty"`
+	// The member that gives it, as UUID text, and its address; empty when nobody
+	// does at the moment.
+	Donor        string `protobuf:"bytes,2,opt,name=donor,proto3" json:"donor,omitempty"`
+	DonorAddress string `protobuf:"bytes,3,opt,name=donor_address,json=donorAddress,proto3" json:"donor_address,omitempty"`
+	// Entries of the log, or bytes of a clone. total is 0 when it is not known.
+	Done  uint64 `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	Total uint64 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	// Per second, lately.
+	Rate float64 `protobuf:"fixed64,6,opt,name=rate,proto3" json:"rate,omitempty"`
+	// How much longer it will take at that rate; 0 when that is not known.
+	LeftNanos     int64 `protobuf:"varint,7,opt,name=left_nanos,json=leftNanos,proto3" json:"left_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recovery) Reset() {
+	*x = Recovery{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recovery) ProtoMessage() {}
+
+func (x *Recovery) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
+func (*Recovery) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Recovery) GetMethod() Recovery_Method {
+	if x != nil {
+		return x.Method
+	}
+	return Recovery_METHOD_UNSPECIFIED
+}
+
+func (x *Recovery) GetDonor() string {
+	if x != nil {
+		return x.Donor
+	}
+	return ""
+}
+
+func (x *Recovery) GetDonorAddress() string {
+	if x != nil {
+		return x.DonorAddress
+	}
+	return ""
+}
+
+func (x *Recovery) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *Recovery) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Recovery) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Recovery) GetLeftNanos() int64 {
+	if x != nil {
+		return x.LeftNanos
+	}
+	return 0
+}
+
 // View is the membership at a position of the log.
 type View struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -293,14 +789,16 @@ type View struct {
 	// Log position that began the view.
 	Index uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	// What changed, for a reader.
-	Cause         string `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Cause string `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Incarnation of the group in this view, as UUID text.
+	Incarnation   string `protobuf:"bytes,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +810,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +823,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *View) GetId() string {
@@ -356,6 +854,13 @@ func (x *View) GetCause() string {
 	return ""
 }
 
+func (x *View) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
 type Member struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Uuid    string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
@@ -365,14 +870,18 @@ type Member struct {
 	// Version of the library: major<<16 | minor<<8 | patch.
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Weight in elections.
-	Weight        uint32 `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"`
+	Weight uint32 `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"`
+	// How long ago the member that was asked heard this one; 0 for itself.
+	HeardNanos int64 `protobuf:"varint,7,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
+	// The log position that this one had delivered by its last report.
+	Delivered     uint64 `protobuf:"varint,8,opt,name=delivered,proto3" json:"delivered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +893,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +906,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Member) GetUuid() string {
@@ -442,6 +951,20 @@ func (x *Member) GetWeight() uint32 {
 	return 0
 }
 
+func (x *Member) GetHeardNanos() int64 {
+	if x != nil {
+		return x.HeardNanos
+	}
+	return 0
+}
+
+func (x *Member) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
 // Counters run from the start of the process, but for certified.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -470,7 +993,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +1005,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +1018,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counters) GetCommitted() uint64 {
@@ -561,15 +1084,313 @@ func (x *Counters) GetDuplicates() uint64 {
 	return 0
 }
 
-type LeaveRequest struct {
+type PlanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Verb  Verb                   `protobuf:"varint,1,opt,name=verb,proto3,enum=concordat.admin.v1.Verb" json:"verb,omitempty"`
+	// Who goes or comes, as UUID text: for VERB_REMOVE the member to take out, for
+	// VERB_REPLACE the dead one, for VERB_JOIN the newcomer, if it is known.
+	Member        string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PlanRequest) GetVerb() Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return Verb_VERB_UNSPECIFIED
+}
+
+func (x *PlanRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+type PlanResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *Plan                  `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PlanResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// Plan is what a change would make of the group.
+type Plan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The membership now and after the change, and what each can bear. A view
+	// that is not agreed has no number: view_after has no id and no index.
+	View         *View    `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
+	ViewAfter    *View    `protobuf:"bytes,2,opt,name=view_after,json=viewAfter,proto3" json:"view_after,omitempty"`
+	Outlook      *Outlook `protobuf:"bytes,3,opt,name=outlook,proto3" json:"outlook,omitempty"`
+	OutlookAfter *Outlook `protobuf:"bytes,4,opt,name=outlook_after,json=outlookAfter,proto3" json:"outlook_after,omitempty"`
+	// Who orders transactions now, and then, as UUID text; empty when that is to
+	// be elected.
+	Leader      string `protobuf:"bytes,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	LeaderAfter string `protobuf:"bytes,6,opt,name=leader_after,json=leaderAfter,proto3" json:"leader_after,omitempty"`
+	// What an operator should know before, a sentence each.
+	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Why the change would be refused, empty when it would not, and whether force
+	// would help.
+	Refused       string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	Forceable     bool   `protobuf:"varint,9,opt,name=forceable,proto3" json:"forceable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Plan) GetView() *View {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+func (x *Plan) GetViewAfter() *View {
+	if x != nil {
+		return x.ViewAfter
+	}
+	return nil
+}
+
+func (x *Plan) GetOutlook() *Outlook {
+	if x != nil {
+		return x.Outlook
+	}
+	return nil
+}
+
+func (x *Plan) GetOutlookAfter() *Outlook {
+	if x != nil {
+		return x.OutlookAfter
+	}
+	return nil
+}
+
+func (x *Plan) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *Plan) GetLeaderAfter() string {
+	if x != nil {
+		return x.LeaderAfter
+	}
+	return ""
+}
+
+func (x *Plan) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *Plan) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *Plan) GetForceable() bool {
+	if x != nil {
+		return x.Forceable
+	}
+	return false
+}
+
+// Refusal is the detail of the status of a call that was refused. Nothing has
+// happened.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Refusal_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=concordat.admin.v1.Refusal_Kind" json:"kind,omitempty"`
+	// Why, and what would help.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// With force the change would be made.
+	Forceable bool `protobuf:"varint,3,opt,name=forceable,proto3" json:"forceable,omitempty"`
+	// For KIND_DIVERGED: the transactions that only the member has, as a GTID set,
+	// and the log position up to which its history is the group's.
+	Extra         string `protobuf:"bytes,4,opt,name=extra,proto3" json:"extra,omitempty"`
+	Common        uint64 `protobuf:"varint,5,opt,name=common,proto3" json:"common,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Refusal) GetKind() Refusal_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Refusal_KIND_UNSPECIFIED
+}
+
+func (x *Refusal) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Refusal) GetForceable() bool {
+	if x != nil {
+		return x.Forceable
+	}
+	return false
+}
+
+func (x *Refusal) GetExtra() string {
+	if x != nil {
+		return x.Extra
+	}
+	return ""
+}
+
+func (x *Refusal) GetCommon() uint64 {
+	if x != nil {
+		return x.Common
+	}
+	return 0
+}
+
+type LeaveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leave even if that takes the group's tolerance.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +1402,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +1415,14 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LeaveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type LeaveResponse struct {
@@ -605,7 +1433,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +1445,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +1458,1371 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+type RemoveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member to take out, as UUID text.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Take it out even if it is alive, or if that takes the group's tolerance.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RemoveRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+type JoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Addresses of members of the group to ask; empty for those of the member's
+	// configuration.
+	Seeds []string `protobuf:"bytes,1,rep,name=seeds,proto3" json:"seeds,omitempty"`
+	// The dead member whose place this one takes, as UUID text; empty for none.
+	Replaces string `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	// The member to catch up from, as UUID text or address; empty: chosen.
+	Donor         string `protobuf:"bytes,3,opt,name=donor,proto3" json:"donor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *JoinRequest) GetSeeds() []string {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetReplaces() string {
+	if x != nil {
+		return x.Replaces
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetDonor() string {
+	if x != nil {
+		return x.Donor
+	}
+	return ""
+}
+
+type JoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+type RejoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in JoinRequest.
+	Seeds []string `protobuf:"bytes,1,rep,name=seeds,proto3" json:"seeds,omitempty"`
+	// Give up the transactions that only this member has, which are saved to a
+	// file first. Otherwise such a member is refused.
+	DiscardErrant bool   `protobuf:"varint,2,opt,name=discard_errant,json=discardErrant,proto3" json:"discard_errant,omitempty"`
+	Donor         string `protobuf:"bytes,3,opt,name=donor,proto3" json:"donor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinRequest) Reset() {
+	*x = RejoinRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinRequest) ProtoMessage() {}
+
+func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
+func (*RejoinRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RejoinRequest) GetSeeds() []string {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
+
+func (x *RejoinRequest) GetDiscardErrant() bool {
+	if x != nil {
+		return x.DiscardErrant
+	}
+	return false
+}
+
+func (x *RejoinRequest) GetDonor() string {
+	if x != nil {
+		return x.Donor
+	}
+	return ""
+}
+
+type RejoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The transactions that were given up, as a GTID set, and the file on the
+	// member's host that holds them; empty when there were none.
+	Discarded     string `protobuf:"bytes,1,opt,name=discarded,proto3" json:"discarded,omitempty"`
+	SavedTo       string `protobuf:"bytes,2,opt,name=saved_to,json=savedTo,proto3" json:"saved_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinResponse) Reset() {
+	*x = RejoinResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinResponse) ProtoMessage() {}
+
+func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
+func (*RejoinResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RejoinResponse) GetDiscarded() string {
+	if x != nil {
+		return x.Discarded
+	}
+	return ""
+}
+
+func (x *RejoinResponse) GetSavedTo() string {
+	if x != nil {
+		return x.SavedTo
+	}
+	return ""
+}
+
+type CloneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member to copy, as UUID text or address; empty: chosen.
+	Donor         string `protobuf:"bytes,1,opt,name=donor,proto3" json:"donor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloneRequest) Reset() {
+	*x = CloneRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloneRequest) ProtoMessage() {}
+
+func (x *CloneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloneRequest.ProtoReflect.Descriptor instead.
+func (*CloneRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CloneRequest) GetDonor() string {
+	if x != nil {
+		return x.Donor
+	}
+	return ""
+}
+
+type CloneResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloneResponse) Reset() {
+	*x = CloneResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloneResponse) ProtoMessage() {}
+
+func (x *CloneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloneResponse.ProtoReflect.Descriptor instead.
+func (*CloneResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+type PlanForceMembersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly the members of the new view, as UUID text.
+	Members       []string `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanForceMembersRequest) Reset() {
+	*x = PlanForceMembersRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanForceMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanForceMembersRequest) ProtoMessage() {}
+
+func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanForceMembersRequest.ProtoReflect.Descriptor instead.
+func (*PlanForceMembersRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlanForceMembersRequest) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type PlanForceMembersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *ForcePlan             `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanForceMembersResponse) Reset() {
+	*x = PlanForceMembersResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanForceMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanForceMembersResponse) ProtoMessage() {}
+
+func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanForceMembersResponse.ProtoReflect.Descriptor instead.
+func (*PlanForceMembersResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlanForceMembersResponse) GetPlan() *ForcePlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// ForcePlan is what imposing a membership would do. Everything in it is as the
+// members told it when it was made, and is looked at again when it is executed.
+type ForcePlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID text. ForceMembers is called with it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The view that has lost its quorum, which would be the last one of its
+	// incarnation.
+	View *View `protobuf:"bytes,2,opt,name=view,proto3" json:"view,omitempty"`
+	// The member with the longest log, as UUID text: the others take over its
+	// log, and nothing that it holds is lost.
+	Seed      string           `protobuf:"bytes,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	Survivors []*ForceSurvivor `protobuf:"bytes,4,rep,name=survivors,proto3" json:"survivors,omitempty"`
+	Excluded  []*ForceExcluded `protobuf:"bytes,5,rep,name=excluded,proto3" json:"excluded,omitempty"`
+	AtRisk    []*ForceRisk     `protobuf:"bytes,6,rep,name=at_risk,json=atRisk,proto3" json:"at_risk,omitempty"`
+	// What an operator should know before, a sentence each.
+	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Why it would be refused; empty when it would not.
+	Refused string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	// What the new view can bear.
+	OutlookAfter  *Outlook `protobuf:"bytes,9,opt,name=outlook_after,json=outlookAfter,proto3" json:"outlook_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForcePlan) Reset() {
+	*x = ForcePlan{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForcePlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForcePlan) ProtoMessage() {}
+
+func (x *ForcePlan) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForcePlan.ProtoReflect.Descriptor instead.
+func (*ForcePlan) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ForcePlan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ForcePlan) GetView() *View {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+func (x *ForcePlan) GetSeed() string {
+	if x != nil {
+		return x.Seed
+	}
+	return ""
+}
+
+func (x *ForcePlan) GetSurvivors() []*ForceSurvivor {
+	if x != nil {
+		return x.Survivors
+	}
+	return nil
+}
+
+func (x *ForcePlan) GetExcluded() []*ForceExcluded {
+	if x != nil {
+		return x.Excluded
+	}
+	return nil
+}
+
+func (x *ForcePlan) GetAtRisk() []*ForceRisk {
+	if x != nil {
+		return x.AtRisk
+	}
+	return nil
+}
+
+func (x *ForcePlan) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ForcePlan) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *ForcePlan) GetOutlookAfter() *Outlook {
+	if x != nil {
+		return x.OutlookAfter
+	}
+	return nil
+}
+
+// ForceSurvivor is a member of the new view.
+type ForceSurvivor struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Member  string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Term and position of the last entry of its log, and the position that it
+	// has delivered.
+	Term      uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	Last      uint64 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	Delivered uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// The GTID set executed there.
+	Executed string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
+	// How many entries it has to fetch from the seed, and how many of its own,
+	// which no majority ever had, it has to cut first.
+	Fetch uint64 `protobuf:"varint,7,opt,name=fetch,proto3" json:"fetch,omitempty"`
+	Cut   uint64 `protobuf:"varint,8,opt,name=cut,proto3" json:"cut,omitempty"`
+	// The seed's log does not reach back to it: it copies the whole state.
+	Clone bool `protobuf:"varint,9,opt,name=clone,proto3" json:"clone,omitempty"`
+	// The plan for which it has promised to take no part in the old membership,
+	// as UUID text; empty for none.
+	Frozen        string `protobuf:"bytes,10,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceSurvivor) Reset() {
+	*x = ForceSurvivor{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceSurvivor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceSurvivor) ProtoMessage() {}
+
+func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceSurvivor.ProtoReflect.Descriptor instead.
+func (*ForceSurvivor) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ForceSurvivor) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ForceSurvivor) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ForceSurvivor) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ForceSurvivor) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ForceSurvivor) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ForceSurvivor) GetExecuted() string {
+	if x != nil {
+		return x.Executed
+	}
+	return ""
+}
+
+func (x *ForceSurvivor) GetFetch() uint64 {
+	if x != nil {
+		return x.Fetch
+	}
+	return 0
+}
+
+func (x *ForceSurvivor) GetCut() uint64 {
+	if x != nil {
+		return x.Cut
+	}
+	return 0
+}
+
+func (x *ForceSurvivor) GetClone() bool {
+	if x != nil {
+		return x.Clone
+	}
+	return false
+}
+
+func (x *ForceSurvivor) GetFrozen() string {
+	if x != nil {
+		return x.Frozen
+	}
+	return ""
+}
+
+// ForceExcluded is a member of the old view that the new one leaves out.
+type ForceExcluded struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Member  string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	State   MemberState            `protobuf:"varint,3,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
+	// How long ago one of the survivors heard it.
+	HeardNanos int64 `protobuf:"varint,4,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
+	// What it had delivered and executed by its last report. executed is empty
+	// when it was not told.
+	Delivered     uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Executed      string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceExcluded) Reset() {
+	*x = ForceExcluded{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceExcluded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceExcluded) ProtoMessage() {}
+
+func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceExcluded.ProtoReflect.Descriptor instead.
+func (*ForceExcluded) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ForceExcluded) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ForceExcluded) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ForceExcluded) GetState() MemberState {
+	if x != nil {
+		return x.State
+	}
+	return MemberState_MEMBER_STATE_UNSPECIFIED
+}
+
+func (x *ForceExcluded) GetHeardNanos() int64 {
+	if x != nil {
+		return x.HeardNanos
+	}
+	return 0
+}
+
+func (x *ForceExcluded) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *ForceExcluded) GetExecuted() string {
+	if x != nil {
+		return x.Executed
+	}
+	return ""
+}
+
+// ForceRisk is transactions that were or may have been acknowledged and that
+// none of the survivors holds.
+type ForceRisk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GTID set; empty when only their log positions are known.
+	Transactions string `protobuf:"bytes,1,opt,name=transactions,proto3" json:"transactions,omitempty"`
+	// Log positions from first to last; 0 when only their GTIDs are known.
+	First uint64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Last  uint64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	// Where they were last seen: UUID text and address.
+	Member        string `protobuf:"bytes,4,opt,name=member,proto3" json:"member,omitempty"`
+	Address       string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceRisk) Reset() {
+	*x = ForceRisk{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceRisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceRisk) ProtoMessage() {}
+
+func (x *ForceRisk) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceRisk.ProtoReflect.Descriptor instead.
+func (*ForceRisk) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ForceRisk) GetTransactions() string {
+	if x != nil {
+		return x.Transactions
+	}
+	return ""
+}
+
+func (x *ForceRisk) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *ForceRisk) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ForceRisk) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ForceRisk) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type ForceMembersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of a plan, as UUID text, and the members that it was made for.
+	Plan          string   `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Members       []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceMembersRequest) Reset() {
+	*x = ForceMembersRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceMembersRequest) ProtoMessage() {}
+
+func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceMembersRequest.ProtoReflect.Descriptor instead.
+func (*ForceMembersRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ForceMembersRequest) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
+func (x *ForceMembersRequest) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type ForceMembersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Report        *ForceReport           `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceMembersResponse) Reset() {
+	*x = ForceMembersResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceMembersResponse) ProtoMessage() {}
+
+func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceMembersResponse.ProtoReflect.Descriptor instead.
+func (*ForceMembersResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ForceMembersResponse) GetReport() *ForceReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// ForceReport is what imposing a membership has done.
+type ForceReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UUID text.
+	Plan string `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Seed string `protobuf:"bytes,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	// The first view of the new incarnation.
+	View *View `protobuf:"bytes,3,opt,name=view,proto3" json:"view,omitempty"`
+	// What each member had to fetch and to cut.
+	Survivors []*ForceSurvivor `protobuf:"bytes,4,rep,name=survivors,proto3" json:"survivors,omitempty"`
+	Excluded  []*ForceExcluded `protobuf:"bytes,5,rep,name=excluded,proto3" json:"excluded,omitempty"`
+	AtRisk    []*ForceRisk     `protobuf:"bytes,6,rep,name=at_risk,json=atRisk,proto3" json:"at_risk,omitempty"`
+	// What is left to do, a sentence each.
+	Warnings      []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceReport) Reset() {
+	*x = ForceReport{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceReport) ProtoMessage() {}
+
+func (x *ForceReport) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceReport.ProtoReflect.Descriptor instead.
+func (*ForceReport) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ForceReport) GetPlan() string {
+	if x != nil {
+		return x.Plan
+	}
+	return ""
+}
+
+func (x *ForceReport) GetSeed() string {
+	if x != nil {
+		return x.Seed
+	}
+	return ""
+}
+
+func (x *ForceReport) GetView() *View {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+func (x *ForceReport) GetSurvivors() []*ForceSurvivor {
+	if x != nil {
+		return x.Survivors
+	}
+	return nil
+}
+
+func (x *ForceReport) GetExcluded() []*ForceExcluded {
+	if x != nil {
+		return x.Excluded
+	}
+	return nil
+}
+
+func (x *ForceReport) GetAtRisk() []*ForceRisk {
+	if x != nil {
+		return x.AtRisk
+	}
+	return nil
+}
+
+func (x *ForceReport) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type HistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Send the events with a higher number; 0 for all that are remembered.
+	After uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	// Go on with what happens, until the caller ends the stream.
+	Follow        bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *HistoryRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *HistoryRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// HistoryResponse is a part of the history. The first one, which always comes,
+// has the views; further ones have events only.
+type HistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last views of the group, oldest first.
+	Views []*ViewRecord `protobuf:"bytes,1,rep,name=views,proto3" json:"views,omitempty"`
+	// In the order of their numbers. Numbers that are missing were forgotten.
+	Events        []*Event `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryResponse) Reset() {
+	*x = HistoryResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryResponse) ProtoMessage() {}
+
+func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
+func (*HistoryResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HistoryResponse) GetViews() []*ViewRecord {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+func (x *HistoryResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// ViewRecord is a view that the group had.
+type ViewRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in View.
+	Id          string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Index       uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Incarnation string `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Cause       string `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Why it was changed, as whoever changed it recorded it; may be empty.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewRecord) Reset() {
+	*x = ViewRecord{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewRecord) ProtoMessage() {}
+
+func (x *ViewRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewRecord.ProtoReflect.Descriptor instead.
+func (*ViewRecord) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ViewRecord) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ViewRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ViewRecord) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *ViewRecord) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ViewRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Event is something that happened to the group or to a member, as the member
+// that is asked saw it.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the events of one run of the member from 1.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// By the member's clock, since 1970.
+	UnixNanos int64 `protobuf:"varint,2,opt,name=unix_nanos,json=unixNanos,proto3" json:"unix_nanos,omitempty"`
+	// VIEW, STATE, SUSPECTED, and so on. There may be more in time.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Whom it is about, as UUID text; empty if nobody in particular.
+	Member string `protobuf:"bytes,4,opt,name=member,proto3" json:"member,omitempty"`
+	// The view that the member was in.
+	View string `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"`
+	// What happened and why, for a reader.
+	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Event) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Event) GetUnixNanos() int64 {
+	if x != nil {
+		return x.UnixNanos
+	}
+	return 0
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Event) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
+}
+
+func (x *Event) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
 }
 
 type ConflictsRequest struct {
@@ -643,7 +2835,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +2847,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +2860,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ConflictsRequest) GetLimit() uint32 {
@@ -702,7 +2894,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +2906,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +2919,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ConflictsResponse) GetMember() string {
@@ -817,7 +3009,7 @@ type ConflictPlace struct {
 
 func (x *ConflictPlace) Reset() {
 	*x = ConflictPlace{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +3021,7 @@ func (x *ConflictPlace) String() string {
 func (*ConflictPlace) ProtoMessage() {}
 
 func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +3034,7 @@ func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPlace.ProtoReflect.Descriptor instead.
 func (*ConflictPlace) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ConflictPlace) GetWhere() v1.Where {
@@ -871,7 +3063,7 @@ type ConflictKinds struct {
 
 func (x *ConflictKinds) Reset() {
 	*x = ConflictKinds{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +3075,7 @@ func (x *ConflictKinds) String() string {
 func (*ConflictKinds) ProtoMessage() {}
 
 func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +3088,7 @@ func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKinds.ProtoReflect.Descriptor instead.
 func (*ConflictKinds) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ConflictKinds) GetIncoming() v1.Kind {
@@ -932,7 +3124,7 @@ type ConflictTable struct {
 
 func (x *ConflictTable) Reset() {
 	*x = ConflictTable{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +3136,7 @@ func (x *ConflictTable) String() string {
 func (*ConflictTable) ProtoMessage() {}
 
 func (x *ConflictTable) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +3149,7 @@ func (x *ConflictTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictTable.ProtoReflect.Descriptor instead.
 func (*ConflictTable) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ConflictTable) GetTable() string {
@@ -999,7 +3191,7 @@ type ConflictKey struct {
 
 func (x *ConflictKey) Reset() {
 	*x = ConflictKey{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +3203,7 @@ func (x *ConflictKey) String() string {
 func (*ConflictKey) ProtoMessage() {}
 
 func (x *ConflictKey) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +3216,7 @@ func (x *ConflictKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKey.ProtoReflect.Descriptor instead.
 func (*ConflictKey) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ConflictKey) GetTable() string {
@@ -1082,7 +3274,7 @@ type ConflictPair struct {
 
 func (x *ConflictPair) Reset() {
 	*x = ConflictPair{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +3286,7 @@ func (x *ConflictPair) String() string {
 func (*ConflictPair) ProtoMessage() {}
 
 func (x *ConflictPair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +3299,7 @@ func (x *ConflictPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPair.ProtoReflect.Descriptor instead.
 func (*ConflictPair) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConflictPair) GetLoser() string {
@@ -1161,7 +3353,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +3365,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +3378,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Settings) GetVersion() uint64 {
@@ -1239,7 +3431,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +3443,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +3456,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 type GetSettingsResponse struct {
@@ -1276,7 +3468,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +3480,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +3493,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -1323,7 +3515,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +3527,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +3540,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -1368,7 +3560,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +3572,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +3585,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -1408,7 +3600,7 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\xdc\x03\n" +
+	"\rStatusRequest\"\xc2\x06\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
@@ -1424,19 +3616,58 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\bexecuted\x18\v \x01(\tR\bexecuted\x12\x16\n" +
 	"\x06digest\x18\f \x01(\fR\x06digest\x12'\n" +
 	"\x0fdigest_position\x18\r \x01(\x04R\x0edigestPosition\x128\n" +
-	"\bcounters\x18\x0e \x01(\v2\x1c.concordat.admin.v1.CountersR\bcounters\"x\n" +
+	"\bcounters\x18\x0e \x01(\v2\x1c.concordat.admin.v1.CountersR\bcounters\x12\x18\n" +
+	"\aaddress\x18\x0f \x01(\tR\aaddress\x12;\n" +
+	"\tdiagnosis\x18\x10 \x01(\v2\x1d.concordat.admin.v1.DiagnosisR\tdiagnosis\x125\n" +
+	"\aoutlook\x18\x11 \x01(\v2\x1b.concordat.admin.v1.OutlookR\aoutlook\x12\x16\n" +
+	"\x06quorum\x18\x12 \x01(\bR\x06quorum\x12\x18\n" +
+	"\awaiting\x18\x13 \x01(\tR\awaiting\x128\n" +
+	"\brecovery\x18\x14 \x01(\v2\x1c.concordat.admin.v1.RecoveryR\brecovery\x12\x1f\n" +
+	"\vlog_stalled\x18\x15 \x01(\bR\n" +
+	"logStalled\x12\x16\n" +
+	"\x06frozen\x18\x16 \x01(\tR\x06frozen\x12\x12\n" +
+	"\x04exit\x18\x17 \x01(\tR\x04exit\x12\x1d\n" +
+	"\n" +
+	"rejoin_try\x18\x18 \x01(\rR\trejoinTry\"3\n" +
+	"\tDiagnosis\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x8f\x01\n" +
+	"\aOutlook\x12\x18\n" +
+	"\amembers\x18\x01 \x01(\rR\amembers\x12\x16\n" +
+	"\x06voters\x18\x02 \x01(\rR\x06voters\x12\x1c\n" +
+	"\treachable\x18\x03 \x01(\rR\treachable\x12\x16\n" +
+	"\x06quorum\x18\x04 \x01(\rR\x06quorum\x12\x1c\n" +
+	"\ttolerance\x18\x05 \x01(\rR\ttolerance\"\xa3\x02\n" +
+	"\bRecovery\x12;\n" +
+	"\x06method\x18\x01 \x01(\x0e2#.concordat.admin.v1.Recovery.MethodR\x06method\x12\x14\n" +
+	"\x05donor\x18\x02 \x01(\tR\x05donor\x12#\n" +
+	"\rdonor_address\x18\x03 \x01(\tR\fdonorAddress\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\x04R\x04done\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04rate\x18\x06 \x01(\x01R\x04rate\x12\x1d\n" +
+	"\n" +
+	"left_nanos\x18\a \x01(\x03R\tleftNanos\"B\n" +
+	"\x06Method\x12\x16\n" +
+	"\x12METHOD_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"METHOD_LOG\x10\x01\x12\x10\n" +
+	"\fMETHOD_CLONE\x10\x02\"\x9a\x01\n" +
 	"\x04View\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x124\n" +
 	"\amembers\x18\x02 \x03(\v2\x1a.concordat.admin.v1.MemberR\amembers\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05cause\x18\x04 \x01(\tR\x05cause\"\xb8\x01\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"\xf7\x01\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\x04R\x06raftId\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x125\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1f.concordat.admin.v1.MemberStateR\x05state\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\rR\aversion\x12\x16\n" +
-	"\x06weight\x18\x06 \x01(\rR\x06weight\"\xb1\x02\n" +
+	"\x06weight\x18\x06 \x01(\rR\x06weight\x12\x1f\n" +
+	"\vheard_nanos\x18\a \x01(\x03R\n" +
+	"heardNanos\x12\x1c\n" +
+	"\tdelivered\x18\b \x01(\x04R\tdelivered\"\xb1\x02\n" +
 	"\bCounters\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\x04R\tconflicts\x12*\n" +
@@ -1448,9 +3679,132 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\rhistory_bytes\x18\t \x01(\x04R\fhistoryBytes\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\b \x01(\x04R\n" +
-	"duplicates\"\x0e\n" +
-	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse\"(\n" +
+	"duplicates\"S\n" +
+	"\vPlanRequest\x12,\n" +
+	"\x04verb\x18\x01 \x01(\x0e2\x18.concordat.admin.v1.VerbR\x04verb\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\"<\n" +
+	"\fPlanResponse\x12,\n" +
+	"\x04plan\x18\x01 \x01(\v2\x18.concordat.admin.v1.PlanR\x04plan\"\xf5\x02\n" +
+	"\x04Plan\x12,\n" +
+	"\x04view\x18\x01 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x127\n" +
+	"\n" +
+	"view_after\x18\x02 \x01(\v2\x18.concordat.admin.v1.ViewR\tviewAfter\x125\n" +
+	"\aoutlook\x18\x03 \x01(\v2\x1b.concordat.admin.v1.OutlookR\aoutlook\x12@\n" +
+	"\routlook_after\x18\x04 \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\x12\x16\n" +
+	"\x06leader\x18\x05 \x01(\tR\x06leader\x12!\n" +
+	"\fleader_after\x18\x06 \x01(\tR\vleaderAfter\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\x12\x18\n" +
+	"\arefused\x18\b \x01(\tR\arefused\x12\x1c\n" +
+	"\tforceable\x18\t \x01(\bR\tforceable\"\x89\x02\n" +
+	"\aRefusal\x124\n" +
+	"\x04kind\x18\x01 \x01(\x0e2 .concordat.admin.v1.Refusal.KindR\x04kind\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n" +
+	"\tforceable\x18\x03 \x01(\bR\tforceable\x12\x14\n" +
+	"\x05extra\x18\x04 \x01(\tR\x05extra\x12\x16\n" +
+	"\x06common\x18\x05 \x01(\x04R\x06common\"h\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fKIND_REFUSED\x10\x01\x12\x15\n" +
+	"\x11KIND_JOIN_REFUSED\x10\x02\x12\x11\n" +
+	"\rKIND_DIVERGED\x10\x03\x12\x0e\n" +
+	"\n" +
+	"KIND_FORCE\x10\x04\"$\n" +
+	"\fLeaveRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\x0f\n" +
+	"\rLeaveResponse\"=\n" +
+	"\rRemoveRequest\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x10\n" +
+	"\x0eRemoveResponse\"U\n" +
+	"\vJoinRequest\x12\x14\n" +
+	"\x05seeds\x18\x01 \x03(\tR\x05seeds\x12\x1a\n" +
+	"\breplaces\x18\x02 \x01(\tR\breplaces\x12\x14\n" +
+	"\x05donor\x18\x03 \x01(\tR\x05donor\"\x0e\n" +
+	"\fJoinResponse\"b\n" +
+	"\rRejoinRequest\x12\x14\n" +
+	"\x05seeds\x18\x01 \x03(\tR\x05seeds\x12%\n" +
+	"\x0ediscard_errant\x18\x02 \x01(\bR\rdiscardErrant\x12\x14\n" +
+	"\x05donor\x18\x03 \x01(\tR\x05donor\"I\n" +
+	"\x0eRejoinResponse\x12\x1c\n" +
+	"\tdiscarded\x18\x01 \x01(\tR\tdiscarded\x12\x19\n" +
+	"\bsaved_to\x18\x02 \x01(\tR\asavedTo\"$\n" +
+	"\fCloneRequest\x12\x14\n" +
+	"\x05donor\x18\x01 \x01(\tR\x05donor\"\x0f\n" +
+	"\rCloneResponse\"3\n" +
+	"\x17PlanForceMembersRequest\x12\x18\n" +
+	"\amembers\x18\x01 \x03(\tR\amembers\"M\n" +
+	"\x18PlanForceMembersResponse\x121\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\x8d\x03\n" +
+	"\tForcePlan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
+	"\x04view\x18\x02 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x12\x12\n" +
+	"\x04seed\x18\x03 \x01(\tR\x04seed\x12?\n" +
+	"\tsurvivors\x18\x04 \x03(\v2!.concordat.admin.v1.ForceSurvivorR\tsurvivors\x12=\n" +
+	"\bexcluded\x18\x05 \x03(\v2!.concordat.admin.v1.ForceExcludedR\bexcluded\x126\n" +
+	"\aat_risk\x18\x06 \x03(\v2\x1d.concordat.admin.v1.ForceRiskR\x06atRisk\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\x12\x18\n" +
+	"\arefused\x18\b \x01(\tR\arefused\x12@\n" +
+	"\routlook_after\x18\t \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\"\xf9\x01\n" +
+	"\rForceSurvivor\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\x12\x1c\n" +
+	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x1a\n" +
+	"\bexecuted\x18\x06 \x01(\tR\bexecuted\x12\x14\n" +
+	"\x05fetch\x18\a \x01(\x04R\x05fetch\x12\x10\n" +
+	"\x03cut\x18\b \x01(\x04R\x03cut\x12\x14\n" +
+	"\x05clone\x18\t \x01(\bR\x05clone\x12\x16\n" +
+	"\x06frozen\x18\n" +
+	" \x01(\tR\x06frozen\"\xd3\x01\n" +
+	"\rForceExcluded\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x125\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1f.concordat.admin.v1.MemberStateR\x05state\x12\x1f\n" +
+	"\vheard_nanos\x18\x04 \x01(\x03R\n" +
+	"heardNanos\x12\x1c\n" +
+	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x1a\n" +
+	"\bexecuted\x18\x06 \x01(\tR\bexecuted\"\x8b\x01\n" +
+	"\tForceRisk\x12\"\n" +
+	"\ftransactions\x18\x01 \x01(\tR\ftransactions\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\tR\x06member\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\"C\n" +
+	"\x13ForceMembersRequest\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\tR\x04plan\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\"O\n" +
+	"\x14ForceMembersResponse\x127\n" +
+	"\x06report\x18\x01 \x01(\v2\x1f.concordat.admin.v1.ForceReportR\x06report\"\xb7\x02\n" +
+	"\vForceReport\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\tR\x04plan\x12\x12\n" +
+	"\x04seed\x18\x02 \x01(\tR\x04seed\x12,\n" +
+	"\x04view\x18\x03 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x12?\n" +
+	"\tsurvivors\x18\x04 \x03(\v2!.concordat.admin.v1.ForceSurvivorR\tsurvivors\x12=\n" +
+	"\bexcluded\x18\x05 \x03(\v2!.concordat.admin.v1.ForceExcludedR\bexcluded\x126\n" +
+	"\aat_risk\x18\x06 \x03(\v2\x1d.concordat.admin.v1.ForceRiskR\x06atRisk\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\">\n" +
+	"\x0eHistoryRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\"z\n" +
+	"\x0fHistoryResponse\x124\n" +
+	"\x05views\x18\x01 \x03(\v2\x1e.concordat.admin.v1.ViewRecordR\x05views\x121\n" +
+	"\x06events\x18\x02 \x03(\v2\x19.concordat.admin.v1.EventR\x06events\"\x82\x01\n" +
+	"\n" +
+	"ViewRecord\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x8c\x01\n" +
+	"\x05Event\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1d\n" +
+	"\n" +
+	"unix_nanos\x18\x02 \x01(\x03R\tunixNanos\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\tR\x06member\x12\x12\n" +
+	"\x04view\x18\x05 \x01(\tR\x04view\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"(\n" +
 	"\x10ConflictsRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xda\x03\n" +
 	"\x11ConflictsResponse\x12\x16\n" +
@@ -1510,10 +3864,25 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x17MEMBER_STATE_RECOVERING\x10\x02\x12\x17\n" +
 	"\x13MEMBER_STATE_ONLINE\x10\x03\x12\x16\n" +
 	"\x12MEMBER_STATE_ERROR\x10\x04\x12\x1c\n" +
-	"\x18MEMBER_STATE_UNREACHABLE\x10\x052\xc0\x03\n" +
+	"\x18MEMBER_STATE_UNREACHABLE\x10\x05*^\n" +
+	"\x04Verb\x12\x14\n" +
+	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"VERB_LEAVE\x10\x01\x12\x0f\n" +
+	"\vVERB_REMOVE\x10\x02\x12\x10\n" +
+	"\fVERB_REPLACE\x10\x03\x12\r\n" +
+	"\tVERB_JOIN\x10\x042\xee\b\n" +
 	"\x05Admin\x12O\n" +
-	"\x06Status\x12!.concordat.admin.v1.StatusRequest\x1a\".concordat.admin.v1.StatusResponse\x12L\n" +
-	"\x05Leave\x12 .concordat.admin.v1.LeaveRequest\x1a!.concordat.admin.v1.LeaveResponse\x12X\n" +
+	"\x06Status\x12!.concordat.admin.v1.StatusRequest\x1a\".concordat.admin.v1.StatusResponse\x12I\n" +
+	"\x04Plan\x12\x1f.concordat.admin.v1.PlanRequest\x1a .concordat.admin.v1.PlanResponse\x12L\n" +
+	"\x05Leave\x12 .concordat.admin.v1.LeaveRequest\x1a!.concordat.admin.v1.LeaveResponse\x12O\n" +
+	"\x06Remove\x12!.concordat.admin.v1.RemoveRequest\x1a\".concordat.admin.v1.RemoveResponse\x12I\n" +
+	"\x04Join\x12\x1f.concordat.admin.v1.JoinRequest\x1a .concordat.admin.v1.JoinResponse\x12O\n" +
+	"\x06Rejoin\x12!.concordat.admin.v1.RejoinRequest\x1a\".concordat.admin.v1.RejoinResponse\x12L\n" +
+	"\x05Clone\x12 .concordat.admin.v1.CloneRequest\x1a!.concordat.admin.v1.CloneResponse\x12m\n" +
+	"\x10PlanForceMembers\x12+.concordat.admin.v1.PlanForceMembersRequest\x1a,.concordat.admin.v1.PlanForceMembersResponse\x12a\n" +
+	"\fForceMembers\x12'.concordat.admin.v1.ForceMembersRequest\x1a(.concordat.admin.v1.ForceMembersResponse\x12T\n" +
+	"\aHistory\x12\".concordat.admin.v1.HistoryRequest\x1a#.concordat.admin.v1.HistoryResponse0\x01\x12X\n" +
 	"\tConflicts\x12$.concordat.admin.v1.ConflictsRequest\x1a%.concordat.admin.v1.ConflictsResponse\x12^\n" +
 	"\vGetSettings\x12&.concordat.admin.v1.GetSettingsRequest\x1a'.concordat.admin.v1.GetSettingsResponse\x12^\n" +
 	"\vSetSettings\x12&.concordat.admin.v1.SetSettingsRequest\x1a'.concordat.admin.v1.SetSettingsResponseBCZAgithub.com/concordatdb/concordat/proto/concordat/admin/v1;adminpbb\x06proto3"
@@ -1530,64 +3899,136 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_concordat_admin_v1_admin_proto_rawDescData
 }
 
-var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
-	(MemberState)(0),            // 0: concordat.admin.v1.MemberState
-	(*StatusRequest)(nil),       // 1: concordat.admin.v1.StatusRequest
-	(*StatusResponse)(nil),      // 2: concordat.admin.v1.StatusResponse
-	(*View)(nil),                // 3: concordat.admin.v1.View
-	(*Member)(nil),              // 4: concordat.admin.v1.Member
-	(*Counters)(nil),            // 5: concordat.admin.v1.Counters
-	(*LeaveRequest)(nil),        // 6: concordat.admin.v1.LeaveRequest
-	(*LeaveResponse)(nil),       // 7: concordat.admin.v1.LeaveResponse
-	(*ConflictsRequest)(nil),    // 8: concordat.admin.v1.ConflictsRequest
-	(*ConflictsResponse)(nil),   // 9: concordat.admin.v1.ConflictsResponse
-	(*ConflictPlace)(nil),       // 10: concordat.admin.v1.ConflictPlace
-	(*ConflictKinds)(nil),       // 11: concordat.admin.v1.ConflictKinds
-	(*ConflictTable)(nil),       // 12: concordat.admin.v1.ConflictTable
-	(*ConflictKey)(nil),         // 13: concordat.admin.v1.ConflictKey
-	(*ConflictPair)(nil),        // 14: concordat.admin.v1.ConflictPair
-	(*Settings)(nil),            // 15: concordat.admin.v1.Settings
-	(*GetSettingsRequest)(nil),  // 16: concordat.admin.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil), // 17: concordat.admin.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),  // 18: concordat.admin.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil), // 19: concordat.admin.v1.SetSettingsResponse
-	(v1.Where)(0),               // 20: concordat.kv.v1.Where
-	(v1.Kind)(0),                // 21: concordat.kv.v1.Kind
+	(MemberState)(0),                 // 0: concordat.admin.v1.MemberState
+	(Verb)(0),                        // 1: concordat.admin.v1.Verb
+	(Recovery_Method)(0),             // 2: concordat.admin.v1.Recovery.Method
+	(Refusal_Kind)(0),                // 3: concordat.admin.v1.Refusal.Kind
+	(*StatusRequest)(nil),            // 4: concordat.admin.v1.StatusRequest
+	(*StatusResponse)(nil),           // 5: concordat.admin.v1.StatusResponse
+	(*Diagnosis)(nil),                // 6: concordat.admin.v1.Diagnosis
+	(*Outlook)(nil),                  // 7: concordat.admin.v1.Outlook
+	(*Recovery)(nil),                 // 8: concordat.admin.v1.Recovery
+	(*View)(nil),                     // 9: concordat.admin.v1.View
+	(*Member)(nil),                   // 10: concordat.admin.v1.Member
+	(*Counters)(nil),                 // 11: concordat.admin.v1.Counters
+	(*PlanRequest)(nil),              // 12: concordat.admin.v1.PlanRequest
+	(*PlanResponse)(nil),             // 13: concordat.admin.v1.PlanResponse
+	(*Plan)(nil),                     // 14: concordat.admin.v1.Plan
+	(*Refusal)(nil),                  // 15: concordat.admin.v1.Refusal
+	(*LeaveRequest)(nil),             // 16: concordat.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 17: concordat.admin.v1.LeaveResponse
+	(*RemoveRequest)(nil),            // 18: concordat.admin.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 19: concordat.admin.v1.RemoveResponse
+	(*JoinRequest)(nil),              // 20: concordat.admin.v1.JoinRequest
+	(*JoinResponse)(nil),             // 21: concordat.admin.v1.JoinResponse
+	(*RejoinRequest)(nil),            // 22: concordat.admin.v1.RejoinRequest
+	(*RejoinResponse)(nil),           // 23: concordat.admin.v1.RejoinResponse
+	(*CloneRequest)(nil),             // 24: concordat.admin.v1.CloneRequest
+	(*CloneResponse)(nil),            // 25: concordat.admin.v1.CloneResponse
+	(*PlanForceMembersRequest)(nil),  // 26: concordat.admin.v1.PlanForceMembersRequest
+	(*PlanForceMembersResponse)(nil), // 27: concordat.admin.v1.PlanForceMembersResponse
+	(*ForcePlan)(nil),                // 28: concordat.admin.v1.ForcePlan
+	(*ForceSurvivor)(nil),            // 29: concordat.admin.v1.ForceSurvivor
+	(*ForceExcluded)(nil),            // 30: concordat.admin.v1.ForceExcluded
+	(*ForceRisk)(nil),                // 31: concordat.admin.v1.ForceRisk
+	(*ForceMembersRequest)(nil),      // 32: concordat.admin.v1.ForceMembersRequest
+	(*ForceMembersResponse)(nil),     // 33: concordat.admin.v1.ForceMembersResponse
+	(*ForceReport)(nil),              // 34: concordat.admin.v1.ForceReport
+	(*HistoryRequest)(nil),           // 35: concordat.admin.v1.HistoryRequest
+	(*HistoryResponse)(nil),          // 36: concordat.admin.v1.HistoryResponse
+	(*ViewRecord)(nil),               // 37: concordat.admin.v1.ViewRecord
+	(*Event)(nil),                    // 38: concordat.admin.v1.Event
+	(*ConflictsRequest)(nil),         // 39: concordat.admin.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),        // 40: concordat.admin.v1.ConflictsResponse
+	(*ConflictPlace)(nil),            // 41: concordat.admin.v1.ConflictPlace
+	(*ConflictKinds)(nil),            // 42: concordat.admin.v1.ConflictKinds
+	(*ConflictTable)(nil),            // 43: concordat.admin.v1.ConflictTable
+	(*ConflictKey)(nil),              // 44: concordat.admin.v1.ConflictKey
+	(*ConflictPair)(nil),             // 45: concordat.admin.v1.ConflictPair
+	(*Settings)(nil),                 // 46: concordat.admin.v1.Settings
+	(*GetSettingsRequest)(nil),       // 47: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),      // 48: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),       // 49: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 50: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),                    // 51: concordat.kv.v1.Where
+	(v1.Kind)(0),                     // 52: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
-	3,  // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
-	5,  // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
-	4,  // 3: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0,  // 4: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	10, // 5: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	11, // 6: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	12, // 7: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	13, // 8: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	14, // 9: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	20, // 10: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	21, // 11: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	21, // 12: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	15, // 13: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	15, // 14: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	15, // 15: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	1,  // 16: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	6,  // 17: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	8,  // 18: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	16, // 19: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	18, // 20: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	2,  // 21: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	7,  // 22: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	9,  // 23: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	17, // 24: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	19, // 25: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	9,  // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
+	11, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
+	6,  // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
+	7,  // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
+	8,  // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
+	2,  // 6: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
+	10, // 7: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 8: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	1,  // 9: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
+	14, // 10: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
+	9,  // 11: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
+	9,  // 12: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
+	7,  // 13: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
+	7,  // 14: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	3,  // 15: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	28, // 16: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	9,  // 17: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	29, // 18: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	30, // 19: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	31, // 20: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	7,  // 21: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 22: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	34, // 23: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	9,  // 24: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	29, // 25: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	30, // 26: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	31, // 27: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	37, // 28: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	38, // 29: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	41, // 30: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	42, // 31: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	43, // 32: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	44, // 33: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	45, // 34: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	51, // 35: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	52, // 36: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	52, // 37: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	46, // 38: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	46, // 39: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	46, // 40: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	4,  // 41: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	12, // 42: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	16, // 43: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	18, // 44: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	20, // 45: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	22, // 46: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	24, // 47: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	26, // 48: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	32, // 49: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	35, // 50: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	39, // 51: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	47, // 52: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	49, // 53: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	5,  // 54: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	13, // 55: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	17, // 56: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	19, // 57: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	21, // 58: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	23, // 59: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	25, // 60: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	27, // 61: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	33, // 62: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	36, // 63: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	40, // 64: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	48, // 65: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	50, // 66: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	54, // [54:67] is the sub-list for method output_type
+	41, // [41:54] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -1600,8 +4041,8 @@ func file_concordat_admin_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      4,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

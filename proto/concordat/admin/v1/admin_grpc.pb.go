@@ -21,11 +21,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Status_FullMethodName      = "/concordat.admin.v1.Admin/Status"
-	Admin_Leave_FullMethodName       = "/concordat.admin.v1.Admin/Leave"
-	Admin_Conflicts_FullMethodName   = "/concordat.admin.v1.Admin/Conflicts"
-	Admin_GetSettings_FullMethodName = "/concordat.admin.v1.Admin/GetSettings"
-	Admin_SetSettings_FullMethodName = "/concordat.admin.v1.Admin/SetSettings"
+	Admin_Status_FullMethodName           = "/concordat.admin.v1.Admin/Status"
+	Admin_Plan_FullMethodName             = "/concordat.admin.v1.Admin/Plan"
+	Admin_Leave_FullMethodName            = "/concordat.admin.v1.Admin/Leave"
+	Admin_Remove_FullMethodName           = "/concordat.admin.v1.Admin/Remove"
+	Admin_Join_FullMethodName             = "/concordat.admin.v1.Admin/Join"
+	Admin_Rejoin_FullMethodName           = "/concordat.admin.v1.Admin/Rejoin"
+	Admin_Clone_FullMethodName            = "/concordat.admin.v1.Admin/Clone"
+	Admin_PlanForceMembers_FullMethodName = "/concordat.admin.v1.Admin/PlanForceMembers"
+	Admin_ForceMembers_FullMethodName     = "/concordat.admin.v1.Admin/ForceMembers"
+	Admin_History_FullMethodName          = "/concordat.admin.v1.Admin/History"
+	Admin_Conflicts_FullMethodName        = "/concordat.admin.v1.Admin/Conflicts"
+	Admin_GetSettings_FullMethodName      = "/concordat.admin.v1.Admin/GetSettings"
+	Admin_SetSettings_FullMethodName      = "/concordat.admin.v1.Admin/SetSettings"
 )
 
 // AdminClient is the client API for Admin service.
@@ -33,14 +41,47 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Admin shows and changes the part that a node plays in its group.
+//
+// A call that the group, the member or a plan refuses ends with a status whose
+// details hold one Refusal; one that fails otherwise, with the ErrorInfo of the
+// service KV.
 type AdminClient interface {
 	// Status tells how the group looks from this member. It answers in every
 	// state of the member, and never waits for another one.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// Plan tells what a change of the membership would make of the group, as the
+	// member that is asked sees it. It changes nothing, and asks nobody else: ask
+	// a member that is in the group.
+	Plan(ctx context.Context, in *PlanRequest, opts ...grpc.CallOption) (*PlanResponse, error)
 	// Leave takes the member out of the group in order. It returns once the view
 	// without the member is agreed; the process then ends. The last member cannot
 	// leave.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
+	// Remove takes another member, which should be dead, out of the group. Any
+	// member can be asked. It returns once the view without it is agreed.
+	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
+	// Join brings a member that is OFFLINE into a group. It returns once the
+	// member is ONLINE. That the caller ends its wait stops nothing; Status has
+	// the progress.
+	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// Rejoin brings a member that is out of its group, or in ERROR, back into it.
+	// It returns like Join.
+	Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error)
+	// Clone copies the whole state of another member in place of this one's. It
+	// returns like Join.
+	Clone(ctx context.Context, in *CloneRequest, opts ...grpc.CallOption) (*CloneResponse, error)
+	// PlanForceMembers tells what imposing a membership would do, and to whom. It
+	// asks every member named, which has to be reachable, and changes nothing.
+	PlanForceMembers(ctx context.Context, in *PlanForceMembersRequest, opts ...grpc.CallOption) (*PlanForceMembersResponse, error)
+	// ForceMembers imposes a membership on a group that has lost its quorum. It
+	// returns once the view is agreed among exactly those members; its steps are
+	// events of kind FORCE_MEMBERS in the History of the member that was asked.
+	// Called again with the same plan it goes on with it, and answers the same
+	// once it is done.
+	ForceMembers(ctx context.Context, in *ForceMembersRequest, opts ...grpc.CallOption) (*ForceMembersResponse, error)
+	// History streams the last views of the group, and what happened to it as
+	// this member saw it.
+	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HistoryResponse], error)
 	// Conflicts tells which tables and keys transactions were lost for in the
 	// last ten minutes, and whose lost to whose. Of the transactions of other
 	// members, a member sees those that certification refused; those that lost
@@ -71,6 +112,16 @@ func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 	return out, nil
 }
 
+func (c *adminClient) Plan(ctx context.Context, in *PlanRequest, opts ...grpc.CallOption) (*PlanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanResponse)
+	err := c.cc.Invoke(ctx, Admin_Plan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LeaveResponse)
@@ -80,6 +131,85 @@ func (c *adminClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.
 	}
 	return out, nil
 }
+
+func (c *adminClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveResponse)
+	err := c.cc.Invoke(ctx, Admin_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinResponse)
+	err := c.cc.Invoke(ctx, Admin_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Rejoin(ctx context.Context, in *RejoinRequest, opts ...grpc.CallOption) (*RejoinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RejoinResponse)
+	err := c.cc.Invoke(ctx, Admin_Rejoin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Clone(ctx context.Context, in *CloneRequest, opts ...grpc.CallOption) (*CloneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CloneResponse)
+	err := c.cc.Invoke(ctx, Admin_Clone_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) PlanForceMembers(ctx context.Context, in *PlanForceMembersRequest, opts ...grpc.CallOption) (*PlanForceMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanForceMembersResponse)
+	err := c.cc.Invoke(ctx, Admin_PlanForceMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ForceMembers(ctx context.Context, in *ForceMembersRequest, opts ...grpc.CallOption) (*ForceMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForceMembersResponse)
+	err := c.cc.Invoke(ctx, Admin_ForceMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HistoryResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_History_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HistoryRequest, HistoryResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_HistoryClient = grpc.ServerStreamingClient[HistoryResponse]
 
 func (c *adminClient) Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -116,14 +246,47 @@ func (c *adminClient) SetSettings(ctx context.Context, in *SetSettingsRequest, o
 // for forward compatibility.
 //
 // Admin shows and changes the part that a node plays in its group.
+//
+// A call that the group, the member or a plan refuses ends with a status whose
+// details hold one Refusal; one that fails otherwise, with the ErrorInfo of the
+// service KV.
 type AdminServer interface {
 	// Status tells how the group looks from this member. It answers in every
 	// state of the member, and never waits for another one.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// Plan tells what a change of the membership would make of the group, as the
+	// member that is asked sees it. It changes nothing, and asks nobody else: ask
+	// a member that is in the group.
+	Plan(context.Context, *PlanRequest) (*PlanResponse, error)
 	// Leave takes the member out of the group in order. It returns once the view
 	// without the member is agreed; the process then ends. The last member cannot
 	// leave.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
+	// Remove takes another member, which should be dead, out of the group. Any
+	// member can be asked. It returns once the view without it is agreed.
+	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
+	// Join brings a member that is OFFLINE into a group. It returns once the
+	// member is ONLINE. That the caller ends its wait stops nothing; Status has
+	// the progress.
+	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// Rejoin brings a member that is out of its group, or in ERROR, back into it.
+	// It returns like Join.
+	Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error)
+	// Clone copies the whole state of another member in place of this one's. It
+	// returns like Join.
+	Clone(context.Context, *CloneRequest) (*CloneResponse, error)
+	// PlanForceMembers tells what imposing a membership would do, and to whom. It
+	// asks every member named, which has to be reachable, and changes nothing.
+	PlanForceMembers(context.Context, *PlanForceMembersRequest) (*PlanForceMembersResponse, error)
+	// ForceMembers imposes a membership on a group that has lost its quorum. It
+	// returns once the view is agreed among exactly those members; its steps are
+	// events of kind FORCE_MEMBERS in the History of the member that was asked.
+	// Called again with the same plan it goes on with it, and answers the same
+	// once it is done.
+	ForceMembers(context.Context, *ForceMembersRequest) (*ForceMembersResponse, error)
+	// History streams the last views of the group, and what happened to it as
+	// this member saw it.
+	History(*HistoryRequest, grpc.ServerStreamingServer[HistoryResponse]) error
 	// Conflicts tells which tables and keys transactions were lost for in the
 	// last ten minutes, and whose lost to whose. Of the transactions of other
 	// members, a member sees those that certification refused; those that lost
@@ -147,8 +310,32 @@ type UnimplementedAdminServer struct{}
 func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
 }
+func (UnimplementedAdminServer) Plan(context.Context, *PlanRequest) (*PlanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Plan not implemented")
+}
 func (UnimplementedAdminServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedAdminServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
+}
+func (UnimplementedAdminServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedAdminServer) Rejoin(context.Context, *RejoinRequest) (*RejoinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rejoin not implemented")
+}
+func (UnimplementedAdminServer) Clone(context.Context, *CloneRequest) (*CloneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Clone not implemented")
+}
+func (UnimplementedAdminServer) PlanForceMembers(context.Context, *PlanForceMembersRequest) (*PlanForceMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanForceMembers not implemented")
+}
+func (UnimplementedAdminServer) ForceMembers(context.Context, *ForceMembersRequest) (*ForceMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForceMembers not implemented")
+}
+func (UnimplementedAdminServer) History(*HistoryRequest, grpc.ServerStreamingServer[HistoryResponse]) error {
+	return status.Error(codes.Unimplemented, "method History not implemented")
 }
 func (UnimplementedAdminServer) Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Conflicts not implemented")
@@ -198,6 +385,24 @@ func _Admin_Status_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Plan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Plan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Plan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Plan(ctx, req.(*PlanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Leave_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LeaveRequest)
 	if err := dec(in); err != nil {
@@ -215,6 +420,125 @@ func _Admin_Leave_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Admin_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Remove(ctx, req.(*RemoveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Join(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Join_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Rejoin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RejoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Rejoin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Rejoin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Rejoin(ctx, req.(*RejoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Clone_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Clone(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Clone_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Clone(ctx, req.(*CloneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_PlanForceMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanForceMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).PlanForceMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_PlanForceMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).PlanForceMembers(ctx, req.(*PlanForceMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ForceMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForceMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ForceMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ForceMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ForceMembers(ctx, req.(*ForceMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_History_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(HistoryRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).History(m, &grpc.GenericServerStream[HistoryRequest, HistoryResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_HistoryServer = grpc.ServerStreamingServer[HistoryResponse]
 
 func _Admin_Conflicts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ConflictsRequest)
@@ -282,8 +606,36 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_Status_Handler,
 		},
 		{
+			MethodName: "Plan",
+			Handler:    _Admin_Plan_Handler,
+		},
+		{
 			MethodName: "Leave",
 			Handler:    _Admin_Leave_Handler,
+		},
+		{
+			MethodName: "Remove",
+			Handler:    _Admin_Remove_Handler,
+		},
+		{
+			MethodName: "Join",
+			Handler:    _Admin_Join_Handler,
+		},
+		{
+			MethodName: "Rejoin",
+			Handler:    _Admin_Rejoin_Handler,
+		},
+		{
+			MethodName: "Clone",
+			Handler:    _Admin_Clone_Handler,
+		},
+		{
+			MethodName: "PlanForceMembers",
+			Handler:    _Admin_PlanForceMembers_Handler,
+		},
+		{
+			MethodName: "ForceMembers",
+			Handler:    _Admin_ForceMembers_Handler,
 		},
 		{
 			MethodName: "Conflicts",
@@ -298,6 +650,12 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_SetSettings_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "History",
+			Handler:       _Admin_History_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "concordat/admin/v1/admin.proto",
 }
