@@ -52,6 +52,16 @@ const (
 	RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS RefusalReason = 10
 	// The group cannot decide anything: a majority is out of reach.
 	RefusalReason_REFUSAL_REASON_NO_QUORUM RefusalReason = 11
+	// Another member answers at the address of the speaker.
+	RefusalReason_REFUSAL_REASON_ADDRESS_TAKEN RefusalReason = 12
+	// The group can decide by itself, so its membership is not forced.
+	RefusalReason_REFUSAL_REASON_HAS_QUORUM RefusalReason = 13
+	// The member takes part in forcing the membership, and does nothing else.
+	RefusalReason_REFUSAL_REASON_FROZEN RefusalReason = 14
+	// What was asked for is not allowed, whoever asks.
+	RefusalReason_REFUSAL_REASON_NOT_ALLOWED RefusalReason = 15
+	// The request does not say completely what it asks for.
+	RefusalReason_REFUSAL_REASON_MALFORMED_REQUEST RefusalReason = 16
 )
 
 // Enum value maps for RefusalReason.
@@ -69,6 +79,11 @@ var (
 		9:  "REFUSAL_REASON_GROUP_FULL",
 		10: "REFUSAL_REASON_EXTRA_TRANSACTIONS",
 		11: "REFUSAL_REASON_NO_QUORUM",
+		12: "REFUSAL_REASON_ADDRESS_TAKEN",
+		13: "REFUSAL_REASON_HAS_QUORUM",
+		14: "REFUSAL_REASON_FROZEN",
+		15: "REFUSAL_REASON_NOT_ALLOWED",
+		16: "REFUSAL_REASON_MALFORMED_REQUEST",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":            0,
@@ -83,6 +98,11 @@ var (
 		"REFUSAL_REASON_GROUP_FULL":             9,
 		"REFUSAL_REASON_EXTRA_TRANSACTIONS":     10,
 		"REFUSAL_REASON_NO_QUORUM":              11,
+		"REFUSAL_REASON_ADDRESS_TAKEN":          12,
+		"REFUSAL_REASON_HAS_QUORUM":             13,
+		"REFUSAL_REASON_FROZEN":                 14,
+		"REFUSAL_REASON_NOT_ALLOWED":            15,
+		"REFUSAL_REASON_MALFORMED_REQUEST":      16,
 	}
 )
 
@@ -111,6 +131,54 @@ func (x RefusalReason) Number() protoreflect.EnumNumber {
 // Deprecated: Use RefusalReason.Descriptor instead.
 func (RefusalReason) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+}
+
+// ChangeKind says what a ChangeRequest asks for.
+type ChangeKind int32
+
+const (
+	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
+	// Take a member out of the view.
+	ChangeKind_CHANGE_KIND_REMOVE ChangeKind = 1
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_KIND_UNSPECIFIED",
+		1: "CHANGE_KIND_REMOVE",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_KIND_UNSPECIFIED": 0,
+		"CHANGE_KIND_REMOVE":      1,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_peer_v1_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_concordat_peer_v1_peer_proto_enumTypes[1]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{1}
 }
 
 // Identity says who speaks, and in the name of which group.
@@ -220,8 +288,15 @@ type Refusal struct {
 	Reason RefusalReason          `protobuf:"varint,1,opt,name=reason,proto3,enum=concordat.peer.v1.RefusalReason" json:"reason,omitempty"`
 	// What differs, and the remedy, as a sentence for a log.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// Who refuses.
-	Refuser       *Identity `protobuf:"bytes,3,opt,name=refuser,proto3" json:"refuser,omitempty"`
+	// Who refuses. Its incarnation tells one that was left out that there is
+	// another one.
+	Refuser *Identity `protobuf:"bytes,3,opt,name=refuser,proto3" json:"refuser,omitempty"`
+	// For EXTRA_TRANSACTIONS: what the speaker has and the group does not, a GTID
+	// set as text. Empty when that is longer than 64 KiB.
+	Extra string `protobuf:"bytes,4,opt,name=extra,proto3" json:"extra,omitempty"`
+	// For EXTRA_TRANSACTIONS: the log index up to which the speaker and the group
+	// agree, 0 when that is not known.
+	CommonIndex   uint64 `protobuf:"varint,5,opt,name=common_index,json=commonIndex,proto3" json:"common_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +350,20 @@ func (x *Refusal) GetRefuser() *Identity {
 		return x.Refuser
 	}
 	return nil
+}
+
+func (x *Refusal) GetExtra() string {
+	if x != nil {
+		return x.Extra
+	}
+	return ""
+}
+
+func (x *Refusal) GetCommonIndex() uint64 {
+	if x != nil {
+		return x.CommonIndex
+	}
+	return 0
 }
 
 // Hello opens a stream.
@@ -486,7 +575,13 @@ type JoinRequest struct {
 	// The highest communication protocol version the member speaks.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Weight of the member in elections.
-	Weight        uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	Weight uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Raft id of the member whose place the new one takes, 0 for nobody's.
+	Replaces uint64 `protobuf:"varint,4,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	// What a member that comes back holds. Absent for one that holds nothing.
+	Claim *Claim `protobuf:"bytes,5,opt,name=claim,proto3" json:"claim,omitempty"`
+	// Only say whether the join would be accepted; change nothing.
+	DryRun        bool `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,6 +637,162 @@ func (x *JoinRequest) GetWeight() uint32 {
 	return 0
 }
 
+func (x *JoinRequest) GetReplaces() uint64 {
+	if x != nil {
+		return x.Replaces
+	}
+	return 0
+}
+
+func (x *JoinRequest) GetClaim() *Claim {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// Claim says what a member holds that wants to join with its data.
+type Claim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Incarnation that the data are of, a UUID of 16 bytes.
+	Incarnation []byte `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Index and term of the last log entry applied, both 0 for none.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Term  uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	// The last runs of terms in its log, oldest first, at most 64.
+	Terms []*TermRun `protobuf:"bytes,4,rep,name=terms,proto3" json:"terms,omitempty"`
+	// The transactions executed, a GTID set in its binary form. Empty for none.
+	Executed      []byte `protobuf:"bytes,5,opt,name=executed,proto3" json:"executed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claim) Reset() {
+	*x = Claim{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claim) ProtoMessage() {}
+
+func (x *Claim) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claim.ProtoReflect.Descriptor instead.
+func (*Claim) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Claim) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *Claim) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Claim) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Claim) GetTerms() []*TermRun {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *Claim) GetExecuted() []byte {
+	if x != nil {
+		return x.Executed
+	}
+	return nil
+}
+
+// TermRun says that the entries of a log from an index on, up to the next run,
+// are of one term.
+type TermRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TermRun) Reset() {
+	*x = TermRun{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TermRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TermRun) ProtoMessage() {}
+
+func (x *TermRun) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TermRun.ProtoReflect.Descriptor instead.
+func (*TermRun) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TermRun) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *TermRun) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
 // JoinResponse answers a JoinRequest: accepted, or sent on to the leader, or
 // refused.
 type JoinResponse struct {
@@ -567,7 +818,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +830,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +843,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JoinResponse) GetAccepted() bool {
@@ -648,7 +899,7 @@ type CloneRequest struct {
 
 func (x *CloneRequest) Reset() {
 	*x = CloneRequest{}
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +911,7 @@ func (x *CloneRequest) String() string {
 func (*CloneRequest) ProtoMessage() {}
 
 func (x *CloneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +924,7 @@ func (x *CloneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneRequest.ProtoReflect.Descriptor instead.
 func (*CloneRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CloneRequest) GetIdentity() *Identity {
@@ -697,7 +948,7 @@ type CloneChunk struct {
 
 func (x *CloneChunk) Reset() {
 	*x = CloneChunk{}
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +960,7 @@ func (x *CloneChunk) String() string {
 func (*CloneChunk) ProtoMessage() {}
 
 func (x *CloneChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +973,7 @@ func (x *CloneChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneChunk.ProtoReflect.Descriptor instead.
 func (*CloneChunk) Descriptor() ([]byte, []int) {
-	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CloneChunk) GetData() []byte {
@@ -746,6 +997,640 @@ func (x *CloneChunk) GetLast() bool {
 	return false
 }
 
+// ChangeRequest asks for a change of the membership.
+type ChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks. It has to be of this group and incarnation.
+	Identity *Identity  `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	Kind     ChangeKind `protobuf:"varint,2,opt,name=kind,proto3,enum=concordat.peer.v1.ChangeKind" json:"kind,omitempty"`
+	// Whom it is about: the raft id, or when that is 0 the member's UUID of 16
+	// bytes. Never both.
+	RaftId uint64 `protobuf:"varint,3,opt,name=raft_id,json=raftId,proto3" json:"raft_id,omitempty"`
+	Member []byte `protobuf:"bytes,4,opt,name=member,proto3" json:"member,omitempty"`
+	// Why, for people; at most 512 bytes. It becomes part of the log.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Do it even though the member still answers.
+	Force         bool `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRequest) Reset() {
+	*x = ChangeRequest{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRequest) ProtoMessage() {}
+
+func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChangeRequest) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *ChangeRequest) GetKind() ChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *ChangeRequest) GetRaftId() uint64 {
+	if x != nil {
+		return x.RaftId
+	}
+	return 0
+}
+
+func (x *ChangeRequest) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ChangeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// ChangeResponse answers a ChangeRequest that was not refused: done, or sent on
+// to the leader.
+type ChangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The view has changed as asked.
+	Done bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// Where to ask instead, when the asked member does not lead. Empty when it
+	// knows of no leader: ask again later.
+	LeaderAddress string `protobuf:"bytes,2,opt,name=leader_address,json=leaderAddress,proto3" json:"leader_address,omitempty"`
+	// The members of the group as the answering one knows them.
+	Members       []*Identity `protobuf:"bytes,3,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeResponse) Reset() {
+	*x = ChangeResponse{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeResponse) ProtoMessage() {}
+
+func (x *ChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeResponse.ProtoReflect.Descriptor instead.
+func (*ChangeResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ChangeResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ChangeResponse) GetLeaderAddress() string {
+	if x != nil {
+		return x.LeaderAddress
+	}
+	return ""
+}
+
+func (x *ChangeResponse) GetMembers() []*Identity {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// SurveyRequest asks what a member knows and holds.
+type SurveyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks. It has to be of this group, of whatever incarnation.
+	Identity      *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyRequest) Reset() {
+	*x = SurveyRequest{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyRequest) ProtoMessage() {}
+
+func (x *SurveyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyRequest.ProtoReflect.Descriptor instead.
+func (*SurveyRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SurveyRequest) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+// SurveyResponse answers a SurveyRequest.
+type SurveyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the member knows and holds, in a form of its own.
+	Survey        []byte `protobuf:"bytes,1,opt,name=survey,proto3" json:"survey,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SurveyResponse) Reset() {
+	*x = SurveyResponse{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SurveyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SurveyResponse) ProtoMessage() {}
+
+func (x *SurveyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SurveyResponse.ProtoReflect.Descriptor instead.
+func (*SurveyResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SurveyResponse) GetSurvey() []byte {
+	if x != nil {
+		return x.Survey
+	}
+	return nil
+}
+
+// OrderRequest tells a member to take a step.
+type OrderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who orders. It has to be of this group, of whatever incarnation.
+	Identity *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The step, in a form of its own.
+	Order         []byte `protobuf:"bytes,2,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderRequest) Reset() {
+	*x = OrderRequest{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderRequest) ProtoMessage() {}
+
+func (x *OrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderRequest.ProtoReflect.Descriptor instead.
+func (*OrderRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OrderRequest) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *OrderRequest) GetOrder() []byte {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+// OrderResponse answers an OrderRequest.
+type OrderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What came of the step, in a form of its own.
+	Answer        []byte `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderResponse) Reset() {
+	*x = OrderResponse{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderResponse) ProtoMessage() {}
+
+func (x *OrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderResponse.ProtoReflect.Descriptor instead.
+func (*OrderResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OrderResponse) GetAnswer() []byte {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+// EntriesRequest asks for a range of the member's log.
+type EntriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks. It has to be of this group, of whatever incarnation.
+	Identity *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The first and the last log index wanted, 1 <= first <= last.
+	First uint64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	Last  uint64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	// The plan under which they are asked for, 1 to 64 bytes.
+	PlanId        []byte `protobuf:"bytes,4,opt,name=plan_id,json=planId,proto3" json:"plan_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntriesRequest) Reset() {
+	*x = EntriesRequest{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntriesRequest) ProtoMessage() {}
+
+func (x *EntriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntriesRequest.ProtoReflect.Descriptor instead.
+func (*EntriesRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *EntriesRequest) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *EntriesRequest) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *EntriesRequest) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *EntriesRequest) GetPlanId() []byte {
+	if x != nil {
+		return x.PlanId
+	}
+	return nil
+}
+
+// EntriesChunk is a piece of a range of a log.
+type EntriesChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries with consecutive indexes, each a marshalled raftpb.Entry. The first
+	// one follows on the chunk before.
+	Entries [][]byte `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// CRC-32C (Castagnoli) of the entries, each preceded by its length as 8
+	// bytes, least significant first.
+	Crc32C        uint32 `protobuf:"fixed32,2,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntriesChunk) Reset() {
+	*x = EntriesChunk{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntriesChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntriesChunk) ProtoMessage() {}
+
+func (x *EntriesChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntriesChunk.ProtoReflect.Descriptor instead.
+func (*EntriesChunk) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EntriesChunk) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *EntriesChunk) GetCrc32C() uint32 {
+	if x != nil {
+		return x.Crc32C
+	}
+	return 0
+}
+
+// LineageRequest asks where a member's incarnation came from.
+type LineageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks. It has to be of this group, of whatever incarnation.
+	Identity      *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LineageRequest) Reset() {
+	*x = LineageRequest{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LineageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LineageRequest) ProtoMessage() {}
+
+func (x *LineageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LineageRequest.ProtoReflect.Descriptor instead.
+func (*LineageRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LineageRequest) GetIdentity() *Identity {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+// LineageResponse answers a LineageRequest.
+type LineageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's incarnation, a UUID of 16 bytes.
+	Incarnation []byte `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The incarnations that it came from, oldest first; at most 64.
+	Forks         []*Fork `protobuf:"bytes,2,rep,name=forks,proto3" json:"forks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LineageResponse) Reset() {
+	*x = LineageResponse{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LineageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LineageResponse) ProtoMessage() {}
+
+func (x *LineageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LineageResponse.ProtoReflect.Descriptor instead.
+func (*LineageResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LineageResponse) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *LineageResponse) GetForks() []*Fork {
+	if x != nil {
+		return x.Forks
+	}
+	return nil
+}
+
+// Fork is an incarnation that ended when the membership was forced.
+type Fork struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The incarnation that ended, a UUID of 16 bytes.
+	Incarnation []byte `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The last log index of it that the next one took over.
+	Index         uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fork) Reset() {
+	*x = Fork{}
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fork) ProtoMessage() {}
+
+func (x *Fork) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_peer_v1_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fork.ProtoReflect.Descriptor instead.
+func (*Fork) Descriptor() ([]byte, []int) {
+	return file_concordat_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Fork) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *Fork) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_concordat_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_concordat_peer_v1_peer_proto_rawDesc = "" +
@@ -758,11 +1643,13 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x06member\x18\x04 \x01(\fR\x06member\x12\x17\n" +
 	"\araft_id\x18\x05 \x01(\x04R\x06raftId\x12\x18\n" +
 	"\asession\x18\x06 \x01(\x04R\asession\x12\x18\n" +
-	"\aaddress\x18\a \x01(\tR\aaddress\"\x8e\x01\n" +
+	"\aaddress\x18\a \x01(\tR\aaddress\"\xc7\x01\n" +
 	"\aRefusal\x128\n" +
 	"\x06reason\x18\x01 \x01(\x0e2 .concordat.peer.v1.RefusalReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x125\n" +
-	"\arefuser\x18\x03 \x01(\v2\x1b.concordat.peer.v1.IdentityR\arefuser\"f\n" +
+	"\arefuser\x18\x03 \x01(\v2\x1b.concordat.peer.v1.IdentityR\arefuser\x12\x14\n" +
+	"\x05extra\x18\x04 \x01(\tR\x05extra\x12!\n" +
+	"\fcommon_index\x18\x05 \x01(\x04R\vcommonIndex\"f\n" +
 	"\x05Hello\x127\n" +
 	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12$\n" +
 	"\x0etarget_raft_id\x18\x02 \x01(\x04R\ftargetRaftId\"B\n" +
@@ -772,11 +1659,23 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.concordat.peer.v1.HelloR\x05hello\x12\x1a\n" +
 	"\bmessages\x18\x02 \x03(\fR\bmessages\"G\n" +
 	"\x0fConnectResponse\x124\n" +
-	"\awelcome\x18\x01 \x01(\v2\x1a.concordat.peer.v1.WelcomeR\awelcome\"x\n" +
+	"\awelcome\x18\x01 \x01(\v2\x1a.concordat.peer.v1.WelcomeR\awelcome\"\xdd\x01\n" +
 	"\vJoinRequest\x127\n" +
 	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xf8\x01\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1a\n" +
+	"\breplaces\x18\x04 \x01(\x04R\breplaces\x12.\n" +
+	"\x05claim\x18\x05 \x01(\v2\x18.concordat.peer.v1.ClaimR\x05claim\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\xa1\x01\n" +
+	"\x05Claim\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x120\n" +
+	"\x05terms\x18\x04 \x03(\v2\x1a.concordat.peer.v1.TermRunR\x05terms\x12\x1a\n" +
+	"\bexecuted\x18\x05 \x01(\fR\bexecuted\"3\n" +
+	"\aTermRun\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\"\xf8\x01\n" +
 	"\fJoinResponse\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12%\n" +
@@ -790,7 +1689,43 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"CloneChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
 	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last*\xb1\x03\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"\xda\x01\n" +
+	"\rChangeRequest\x127\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x121\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1d.concordat.peer.v1.ChangeKindR\x04kind\x12\x17\n" +
+	"\araft_id\x18\x03 \x01(\x04R\x06raftId\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\fR\x06member\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05force\x18\x06 \x01(\bR\x05force\"\x82\x01\n" +
+	"\x0eChangeResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x12%\n" +
+	"\x0eleader_address\x18\x02 \x01(\tR\rleaderAddress\x125\n" +
+	"\amembers\x18\x03 \x03(\v2\x1b.concordat.peer.v1.IdentityR\amembers\"H\n" +
+	"\rSurveyRequest\x127\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\"(\n" +
+	"\x0eSurveyResponse\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\fR\x06survey\"]\n" +
+	"\fOrderRequest\x127\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12\x14\n" +
+	"\x05order\x18\x02 \x01(\fR\x05order\"'\n" +
+	"\rOrderResponse\x12\x16\n" +
+	"\x06answer\x18\x01 \x01(\fR\x06answer\"\x8c\x01\n" +
+	"\x0eEntriesRequest\x127\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last\x12\x17\n" +
+	"\aplan_id\x18\x04 \x01(\fR\x06planId\"@\n" +
+	"\fEntriesChunk\x12\x18\n" +
+	"\aentries\x18\x01 \x03(\fR\aentries\x12\x16\n" +
+	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\"I\n" +
+	"\x0eLineageRequest\x127\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\"b\n" +
+	"\x0fLineageResponse\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12-\n" +
+	"\x05forks\x18\x02 \x03(\v2\x17.concordat.peer.v1.ForkR\x05forks\">\n" +
+	"\x04Fork\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index*\xd3\x04\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_WRONG_GROUP\x10\x01\x12$\n" +
@@ -804,11 +1739,25 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x19REFUSAL_REASON_GROUP_FULL\x10\t\x12%\n" +
 	"!REFUSAL_REASON_EXTRA_TRANSACTIONS\x10\n" +
 	"\x12\x1c\n" +
-	"\x18REFUSAL_REASON_NO_QUORUM\x10\v2\xf0\x01\n" +
+	"\x18REFUSAL_REASON_NO_QUORUM\x10\v\x12 \n" +
+	"\x1cREFUSAL_REASON_ADDRESS_TAKEN\x10\f\x12\x1d\n" +
+	"\x19REFUSAL_REASON_HAS_QUORUM\x10\r\x12\x19\n" +
+	"\x15REFUSAL_REASON_FROZEN\x10\x0e\x12\x1e\n" +
+	"\x1aREFUSAL_REASON_NOT_ALLOWED\x10\x0f\x12$\n" +
+	" REFUSAL_REASON_MALFORMED_REQUEST\x10\x10*A\n" +
+	"\n" +
+	"ChangeKind\x12\x1b\n" +
+	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CHANGE_KIND_REMOVE\x10\x012\xfd\x04\n" +
 	"\x04Peer\x12T\n" +
 	"\aConnect\x12!.concordat.peer.v1.ConnectRequest\x1a\".concordat.peer.v1.ConnectResponse(\x010\x01\x12G\n" +
 	"\x04Join\x12\x1e.concordat.peer.v1.JoinRequest\x1a\x1f.concordat.peer.v1.JoinResponse\x12I\n" +
-	"\x05Clone\x12\x1f.concordat.peer.v1.CloneRequest\x1a\x1d.concordat.peer.v1.CloneChunk0\x01BAZ?github.com/concordatdb/concordat/proto/concordat/peer/v1;peerpbb\x06proto3"
+	"\x05Clone\x12\x1f.concordat.peer.v1.CloneRequest\x1a\x1d.concordat.peer.v1.CloneChunk0\x01\x12M\n" +
+	"\x06Change\x12 .concordat.peer.v1.ChangeRequest\x1a!.concordat.peer.v1.ChangeResponse\x12M\n" +
+	"\x06Survey\x12 .concordat.peer.v1.SurveyRequest\x1a!.concordat.peer.v1.SurveyResponse\x12J\n" +
+	"\x05Order\x12\x1f.concordat.peer.v1.OrderRequest\x1a .concordat.peer.v1.OrderResponse\x12O\n" +
+	"\aEntries\x12!.concordat.peer.v1.EntriesRequest\x1a\x1f.concordat.peer.v1.EntriesChunk0\x01\x12P\n" +
+	"\aLineage\x12!.concordat.peer.v1.LineageRequest\x1a\".concordat.peer.v1.LineageResponseBAZ?github.com/concordatdb/concordat/proto/concordat/peer/v1;peerpbb\x06proto3"
 
 var (
 	file_concordat_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -822,43 +1771,77 @@ func file_concordat_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_concordat_peer_v1_peer_proto_rawDescData
 }
 
-var file_concordat_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_concordat_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_concordat_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_concordat_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_concordat_peer_v1_peer_proto_goTypes = []any{
 	(RefusalReason)(0),      // 0: concordat.peer.v1.RefusalReason
-	(*Identity)(nil),        // 1: concordat.peer.v1.Identity
-	(*Refusal)(nil),         // 2: concordat.peer.v1.Refusal
-	(*Hello)(nil),           // 3: concordat.peer.v1.Hello
-	(*Welcome)(nil),         // 4: concordat.peer.v1.Welcome
-	(*ConnectRequest)(nil),  // 5: concordat.peer.v1.ConnectRequest
-	(*ConnectResponse)(nil), // 6: concordat.peer.v1.ConnectResponse
-	(*JoinRequest)(nil),     // 7: concordat.peer.v1.JoinRequest
-	(*JoinResponse)(nil),    // 8: concordat.peer.v1.JoinResponse
-	(*CloneRequest)(nil),    // 9: concordat.peer.v1.CloneRequest
-	(*CloneChunk)(nil),      // 10: concordat.peer.v1.CloneChunk
+	(ChangeKind)(0),         // 1: concordat.peer.v1.ChangeKind
+	(*Identity)(nil),        // 2: concordat.peer.v1.Identity
+	(*Refusal)(nil),         // 3: concordat.peer.v1.Refusal
+	(*Hello)(nil),           // 4: concordat.peer.v1.Hello
+	(*Welcome)(nil),         // 5: concordat.peer.v1.Welcome
+	(*ConnectRequest)(nil),  // 6: concordat.peer.v1.ConnectRequest
+	(*ConnectResponse)(nil), // 7: concordat.peer.v1.ConnectResponse
+	(*JoinRequest)(nil),     // 8: concordat.peer.v1.JoinRequest
+	(*Claim)(nil),           // 9: concordat.peer.v1.Claim
+	(*TermRun)(nil),         // 10: concordat.peer.v1.TermRun
+	(*JoinResponse)(nil),    // 11: concordat.peer.v1.JoinResponse
+	(*CloneRequest)(nil),    // 12: concordat.peer.v1.CloneRequest
+	(*CloneChunk)(nil),      // 13: concordat.peer.v1.CloneChunk
+	(*ChangeRequest)(nil),   // 14: concordat.peer.v1.ChangeRequest
+	(*ChangeResponse)(nil),  // 15: concordat.peer.v1.ChangeResponse
+	(*SurveyRequest)(nil),   // 16: concordat.peer.v1.SurveyRequest
+	(*SurveyResponse)(nil),  // 17: concordat.peer.v1.SurveyResponse
+	(*OrderRequest)(nil),    // 18: concordat.peer.v1.OrderRequest
+	(*OrderResponse)(nil),   // 19: concordat.peer.v1.OrderResponse
+	(*EntriesRequest)(nil),  // 20: concordat.peer.v1.EntriesRequest
+	(*EntriesChunk)(nil),    // 21: concordat.peer.v1.EntriesChunk
+	(*LineageRequest)(nil),  // 22: concordat.peer.v1.LineageRequest
+	(*LineageResponse)(nil), // 23: concordat.peer.v1.LineageResponse
+	(*Fork)(nil),            // 24: concordat.peer.v1.Fork
 }
 var file_concordat_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: concordat.peer.v1.Refusal.reason:type_name -> concordat.peer.v1.RefusalReason
-	1,  // 1: concordat.peer.v1.Refusal.refuser:type_name -> concordat.peer.v1.Identity
-	1,  // 2: concordat.peer.v1.Hello.identity:type_name -> concordat.peer.v1.Identity
-	1,  // 3: concordat.peer.v1.Welcome.identity:type_name -> concordat.peer.v1.Identity
-	3,  // 4: concordat.peer.v1.ConnectRequest.hello:type_name -> concordat.peer.v1.Hello
-	4,  // 5: concordat.peer.v1.ConnectResponse.welcome:type_name -> concordat.peer.v1.Welcome
-	1,  // 6: concordat.peer.v1.JoinRequest.identity:type_name -> concordat.peer.v1.Identity
-	0,  // 7: concordat.peer.v1.JoinResponse.reason:type_name -> concordat.peer.v1.RefusalReason
-	1,  // 8: concordat.peer.v1.JoinResponse.members:type_name -> concordat.peer.v1.Identity
-	1,  // 9: concordat.peer.v1.CloneRequest.identity:type_name -> concordat.peer.v1.Identity
-	5,  // 10: concordat.peer.v1.Peer.Connect:input_type -> concordat.peer.v1.ConnectRequest
-	7,  // 11: concordat.peer.v1.Peer.Join:input_type -> concordat.peer.v1.JoinRequest
-	9,  // 12: concordat.peer.v1.Peer.Clone:input_type -> concordat.peer.v1.CloneRequest
-	6,  // 13: concordat.peer.v1.Peer.Connect:output_type -> concordat.peer.v1.ConnectResponse
-	8,  // 14: concordat.peer.v1.Peer.Join:output_type -> concordat.peer.v1.JoinResponse
-	10, // 15: concordat.peer.v1.Peer.Clone:output_type -> concordat.peer.v1.CloneChunk
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	2,  // 1: concordat.peer.v1.Refusal.refuser:type_name -> concordat.peer.v1.Identity
+	2,  // 2: concordat.peer.v1.Hello.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 3: concordat.peer.v1.Welcome.identity:type_name -> concordat.peer.v1.Identity
+	4,  // 4: concordat.peer.v1.ConnectRequest.hello:type_name -> concordat.peer.v1.Hello
+	5,  // 5: concordat.peer.v1.ConnectResponse.welcome:type_name -> concordat.peer.v1.Welcome
+	2,  // 6: concordat.peer.v1.JoinRequest.identity:type_name -> concordat.peer.v1.Identity
+	9,  // 7: concordat.peer.v1.JoinRequest.claim:type_name -> concordat.peer.v1.Claim
+	10, // 8: concordat.peer.v1.Claim.terms:type_name -> concordat.peer.v1.TermRun
+	0,  // 9: concordat.peer.v1.JoinResponse.reason:type_name -> concordat.peer.v1.RefusalReason
+	2,  // 10: concordat.peer.v1.JoinResponse.members:type_name -> concordat.peer.v1.Identity
+	2,  // 11: concordat.peer.v1.CloneRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 12: concordat.peer.v1.ChangeRequest.identity:type_name -> concordat.peer.v1.Identity
+	1,  // 13: concordat.peer.v1.ChangeRequest.kind:type_name -> concordat.peer.v1.ChangeKind
+	2,  // 14: concordat.peer.v1.ChangeResponse.members:type_name -> concordat.peer.v1.Identity
+	2,  // 15: concordat.peer.v1.SurveyRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 16: concordat.peer.v1.OrderRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 17: concordat.peer.v1.EntriesRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 18: concordat.peer.v1.LineageRequest.identity:type_name -> concordat.peer.v1.Identity
+	24, // 19: concordat.peer.v1.LineageResponse.forks:type_name -> concordat.peer.v1.Fork
+	6,  // 20: concordat.peer.v1.Peer.Connect:input_type -> concordat.peer.v1.ConnectRequest
+	8,  // 21: concordat.peer.v1.Peer.Join:input_type -> concordat.peer.v1.JoinRequest
+	12, // 22: concordat.peer.v1.Peer.Clone:input_type -> concordat.peer.v1.CloneRequest
+	14, // 23: concordat.peer.v1.Peer.Change:input_type -> concordat.peer.v1.ChangeRequest
+	16, // 24: concordat.peer.v1.Peer.Survey:input_type -> concordat.peer.v1.SurveyRequest
+	18, // 25: concordat.peer.v1.Peer.Order:input_type -> concordat.peer.v1.OrderRequest
+	20, // 26: concordat.peer.v1.Peer.Entries:input_type -> concordat.peer.v1.EntriesRequest
+	22, // 27: concordat.peer.v1.Peer.Lineage:input_type -> concordat.peer.v1.LineageRequest
+	7,  // 28: concordat.peer.v1.Peer.Connect:output_type -> concordat.peer.v1.ConnectResponse
+	11, // 29: concordat.peer.v1.Peer.Join:output_type -> concordat.peer.v1.JoinResponse
+	13, // 30: concordat.peer.v1.Peer.Clone:output_type -> concordat.peer.v1.CloneChunk
+	15, // 31: concordat.peer.v1.Peer.Change:output_type -> concordat.peer.v1.ChangeResponse
+	17, // 32: concordat.peer.v1.Peer.Survey:output_type -> concordat.peer.v1.SurveyResponse
+	19, // 33: concordat.peer.v1.Peer.Order:output_type -> concordat.peer.v1.OrderResponse
+	21, // 34: concordat.peer.v1.Peer.Entries:output_type -> concordat.peer.v1.EntriesChunk
+	23, // 35: concordat.peer.v1.Peer.Lineage:output_type -> concordat.peer.v1.LineageResponse
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_concordat_peer_v1_peer_proto_init() }
@@ -871,8 +1854,8 @@ func file_concordat_peer_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_peer_v1_peer_proto_rawDesc), len(file_concordat_peer_v1_peer_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

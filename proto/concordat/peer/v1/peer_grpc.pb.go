@@ -25,6 +25,11 @@ const (
 	Peer_Connect_FullMethodName = "/concordat.peer.v1.Peer/Connect"
 	Peer_Join_FullMethodName    = "/concordat.peer.v1.Peer/Join"
 	Peer_Clone_FullMethodName   = "/concordat.peer.v1.Peer/Clone"
+	Peer_Change_FullMethodName  = "/concordat.peer.v1.Peer/Change"
+	Peer_Survey_FullMethodName  = "/concordat.peer.v1.Peer/Survey"
+	Peer_Order_FullMethodName   = "/concordat.peer.v1.Peer/Order"
+	Peer_Entries_FullMethodName = "/concordat.peer.v1.Peer/Entries"
+	Peer_Lineage_FullMethodName = "/concordat.peer.v1.Peer/Lineage"
 )
 
 // PeerClient is the client API for Peer service.
@@ -48,6 +53,24 @@ type PeerClient interface {
 	// Clone streams the state of the asked member to one that cannot catch up
 	// from the log.
 	Clone(ctx context.Context, in *CloneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CloneChunk], error)
+	// Change asks for a change of the membership that is not the asker's own
+	// coming. Only the member that leads can make it; another one answers with
+	// the leader's address. Who asks has to be of this incarnation: one that was
+	// left out decides nothing here.
+	Change(ctx context.Context, in *ChangeRequest, opts ...grpc.CallOption) (*ChangeResponse, error)
+	// Survey asks what the member knows of the group and holds of its log, before
+	// the membership is forced. The asker may be of another incarnation.
+	Survey(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyResponse, error)
+	// Order has the member take one step of forcing the membership. The asker may
+	// be of another incarnation: the order itself says for which one it is.
+	Order(ctx context.Context, in *OrderRequest, opts ...grpc.CallOption) (*OrderResponse, error)
+	// Entries streams entries of the member's log to one that is aligned with it
+	// while the membership is forced. The asker may be of another incarnation:
+	// the plan says who may ask.
+	Entries(ctx context.Context, in *EntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EntriesChunk], error)
+	// Lineage asks from which incarnations the member's came. The asker may be of
+	// another one, and learns here whether it was left out.
+	Lineage(ctx context.Context, in *LineageRequest, opts ...grpc.CallOption) (*LineageResponse, error)
 }
 
 type peerClient struct {
@@ -100,6 +123,65 @@ func (c *peerClient) Clone(ctx context.Context, in *CloneRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_CloneClient = grpc.ServerStreamingClient[CloneChunk]
 
+func (c *peerClient) Change(ctx context.Context, in *ChangeRequest, opts ...grpc.CallOption) (*ChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeResponse)
+	err := c.cc.Invoke(ctx, Peer_Change_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Survey(ctx context.Context, in *SurveyRequest, opts ...grpc.CallOption) (*SurveyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SurveyResponse)
+	err := c.cc.Invoke(ctx, Peer_Survey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Order(ctx context.Context, in *OrderRequest, opts ...grpc.CallOption) (*OrderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrderResponse)
+	err := c.cc.Invoke(ctx, Peer_Order_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Entries(ctx context.Context, in *EntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EntriesChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Peer_ServiceDesc.Streams[2], Peer_Entries_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EntriesRequest, EntriesChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_EntriesClient = grpc.ServerStreamingClient[EntriesChunk]
+
+func (c *peerClient) Lineage(ctx context.Context, in *LineageRequest, opts ...grpc.CallOption) (*LineageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LineageResponse)
+	err := c.cc.Invoke(ctx, Peer_Lineage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -121,6 +203,24 @@ type PeerServer interface {
 	// Clone streams the state of the asked member to one that cannot catch up
 	// from the log.
 	Clone(*CloneRequest, grpc.ServerStreamingServer[CloneChunk]) error
+	// Change asks for a change of the membership that is not the asker's own
+	// coming. Only the member that leads can make it; another one answers with
+	// the leader's address. Who asks has to be of this incarnation: one that was
+	// left out decides nothing here.
+	Change(context.Context, *ChangeRequest) (*ChangeResponse, error)
+	// Survey asks what the member knows of the group and holds of its log, before
+	// the membership is forced. The asker may be of another incarnation.
+	Survey(context.Context, *SurveyRequest) (*SurveyResponse, error)
+	// Order has the member take one step of forcing the membership. The asker may
+	// be of another incarnation: the order itself says for which one it is.
+	Order(context.Context, *OrderRequest) (*OrderResponse, error)
+	// Entries streams entries of the member's log to one that is aligned with it
+	// while the membership is forced. The asker may be of another incarnation:
+	// the plan says who may ask.
+	Entries(*EntriesRequest, grpc.ServerStreamingServer[EntriesChunk]) error
+	// Lineage asks from which incarnations the member's came. The asker may be of
+	// another one, and learns here whether it was left out.
+	Lineage(context.Context, *LineageRequest) (*LineageResponse, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -139,6 +239,21 @@ func (UnimplementedPeerServer) Join(context.Context, *JoinRequest) (*JoinRespons
 }
 func (UnimplementedPeerServer) Clone(*CloneRequest, grpc.ServerStreamingServer[CloneChunk]) error {
 	return status.Error(codes.Unimplemented, "method Clone not implemented")
+}
+func (UnimplementedPeerServer) Change(context.Context, *ChangeRequest) (*ChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Change not implemented")
+}
+func (UnimplementedPeerServer) Survey(context.Context, *SurveyRequest) (*SurveyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Survey not implemented")
+}
+func (UnimplementedPeerServer) Order(context.Context, *OrderRequest) (*OrderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Order not implemented")
+}
+func (UnimplementedPeerServer) Entries(*EntriesRequest, grpc.ServerStreamingServer[EntriesChunk]) error {
+	return status.Error(codes.Unimplemented, "method Entries not implemented")
+}
+func (UnimplementedPeerServer) Lineage(context.Context, *LineageRequest) (*LineageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Lineage not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -197,6 +312,89 @@ func _Peer_Clone_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_CloneServer = grpc.ServerStreamingServer[CloneChunk]
 
+func _Peer_Change_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Change(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Change_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Change(ctx, req.(*ChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Survey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SurveyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Survey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Survey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Survey(ctx, req.(*SurveyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Order_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OrderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Order(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Order_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Order(ctx, req.(*OrderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Entries_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EntriesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServer).Entries(m, &grpc.GenericServerStream[EntriesRequest, EntriesChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_EntriesServer = grpc.ServerStreamingServer[EntriesChunk]
+
+func _Peer_Lineage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LineageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Lineage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Lineage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Lineage(ctx, req.(*LineageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -207,6 +405,22 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _Peer_Join_Handler,
+		},
+		{
+			MethodName: "Change",
+			Handler:    _Peer_Change_Handler,
+		},
+		{
+			MethodName: "Survey",
+			Handler:    _Peer_Survey_Handler,
+		},
+		{
+			MethodName: "Order",
+			Handler:    _Peer_Order_Handler,
+		},
+		{
+			MethodName: "Lineage",
+			Handler:    _Peer_Lineage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -219,6 +433,11 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Clone",
 			Handler:       _Peer_Clone_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Entries",
+			Handler:       _Peer_Entries_Handler,
 			ServerStreams: true,
 		},
 	},
