@@ -73,34 +73,51 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	if err != nil {
 		return nil
 	}
-	if change.Kind == Bootstrapped && !g.id.names(view) {
-		g.fail(fmt.Errorf("%w: it began in incarnation %s, this member is of %s; remove its directory and join it anew",
+	if change.Kind == Forced && g.id.outlived(g.view.Incarnation) {
+		g.fail(fmt.Errorf("%w: it goes on in incarnation %s, this member is of %s; remove its directory and join it anew",
 			ErrOtherGroup, view.Incarnation, g.id.Incarnation))
 		return nil
 	}
-	// raft is told what the view says, not what the entry says: were the two
-	// ever to disagree, the member would vote by another list than it shows.
-	g.raft.ApplyConfChange(view.Cause.confChange())
+	gone := g.view.gone(view)
+	g.configure(view)
 	g.view = view
 	g.fifo.align(view)
 	g.changeAt = 0
-	if change.Kind == Left {
-		id := change.Member.RaftID
+	g.departed.remove(view)
+	for _, id := range gone {
 		g.departed.add(id)
-		g.left = e.GetIndex()
-		g.settle(g.left)
 		delete(g.reports, id)
 		delete(g.stalled, id)
 		delete(g.leavers, id)
 	}
+	if len(gone) > 0 {
+		g.left = e.GetIndex()
+		g.settle(g.left)
+	}
 	return &view
+}
+
+// configure tells raft what the next view says, not what the entry says: were
+// the two ever to disagree, the member would vote by another list than it shows.
+// raft is told of one node at a time, for several at once would make it hold
+// votes of its own about the change. That is safe for all kinds: in one entry
+// of the log at most one voter differs, but for a Forced view, which nobody
+// votes on.
+func (g *Group) configure(next View) {
+	has := g.view.confState()
+	for _, step := range g.view.steps(next) {
+		has = g.raft.ApplyConfChange(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{step}})
+	}
+	if !next.agrees(has) {
+		panic(fmt.Sprintf("gcs: raft has the configuration %v, %s stands for %v", has, next, next.confState()))
+	}
 }
 
 // applied is the view that c makes of the present one. A raft id that left
 // does not come back: what is still on its way from and to it would be taken
 // for the new member's, and nobody listens to it.
 func (g *Group) applied(c Change, index uint64) (View, error) {
-	if c.Kind == Joined && g.departed.has(c.Member.RaftID) {
+	if (c.Kind == Joined || c.Kind == Replaced) && g.departed.has(c.Member.RaftID) {
 		return View{}, &RefusedChangeError{Change: c, Reason: "its raft id has left the group; draw a new one"}
 	}
 	return g.view.Apply(c, index)

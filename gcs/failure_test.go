@@ -96,41 +96,51 @@ func TestAcknowledgementBeyondTheLog(t *testing.T) {
 	}
 }
 
-// A log that began as another group's is not served, nor a checkpoint of one.
-func TestLogOfAnotherGroup(t *testing.T) {
+// forced is the entry by which a test forces a membership.
+func forced(t *testing.T, term, index uint64, members ...Member) *raftpb.Entry {
+	t.Helper()
+	e, err := ForcedEntry(term, index, force(members...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// A log that goes on after the incarnation that the identity names is not
+// served. One that begins before it is, and so is one that has yet to get there.
+func TestLogOfAnotherIncarnation(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	w := newWorld(t)
 	w.form(1)
 	m := w.member(1)
 	w.load(m, 1)
-	w.saveCheckpoint(m)
-	config := func(incarnation gtid.UUID, c Checkpoint) Config {
+	end := uint64(len(m.log.entries))
+	m.log.write(LogWrite{
+		HardState: &raftpb.HardState{Term: new(uint64(9)), Commit: new(end + 1)},
+		Entries:   []*raftpb.Entry{forced(t, 9, end+1, online(1))},
+		Sync:      true,
+	})
+	run := func(incarnation gtid.UUID, c Checkpoint, commit uint64) (*Group, error) {
 		id := m.identity()
 		id.Session, id.Incarnation = id.Session+1, incarnation
-		return Config{Identity: id, Log: &m.log, HardState: m.log.hard, Checkpoint: c, ElectionTicks: 10, Limits: DefaultLimits()}
-	}
-	run := func(cfg Config) (g *Group, messages int) {
-		g, err := New(cfg)
+		hard := HardState{Term: 9, Commit: commit}
+		g, err := New(Config{Identity: id, Log: &m.log, HardState: hard, Checkpoint: c, ElectionTicks: 10, Limits: DefaultLimits()})
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		g.Flush()
-		for d, ok := g.NextDelivery(); ok; d, ok = g.NextDelivery() {
-			messages += len(d.Messages)
+		for _, ok := g.NextDelivery(); ok; _, ok = g.NextDelivery() {
 		}
-		return g, messages
+		return g, g.Failure()
 	}
-	if _, err := New(config(uuid(7), m.checkpoint)); !errors.Is(err, ErrOtherGroup) {
-		t.Errorf("a checkpoint of another group: %v", err)
+	if g, err := run(uuid(200), Checkpoint{}, end+1); !errors.Is(err, ErrOtherGroup) || g.View().ID != 1 {
+		t.Errorf("the group went on without the member: %v in %s", err, g.View())
 	}
-	g, messages := run(config(uuid(7), Checkpoint{}))
-	if !errors.Is(g.Failure(), ErrOtherGroup) || g.View().ID != 0 || messages != 0 {
-		t.Errorf("%d messages in %s, the failure is %v", messages, g.View(), g.Failure())
-	}
-	for _, incarnation := range []gtid.UUID{uuid(200), {}} {
-		for _, c := range []Checkpoint{{}, m.checkpoint} {
-			if g, _ := run(config(incarnation, c)); g.Failure() != nil || g.View().ID != 1 {
-				t.Errorf("its own log from %d: in %s, the failure is %v", c.Index, g.View(), g.Failure())
+	for _, incarnation := range []gtid.UUID{uuid(201), uuid(202), {}} {
+		for _, commit := range []uint64{end, end + 1} {
+			g, err := run(incarnation, Checkpoint{}, commit)
+			if want := 1 + commit - end; err != nil || g.View().ID != want {
+				t.Errorf("incarnation %s: %v in %s, want view %d", incarnation, err, g.View(), want)
 			}
 		}
 	}

@@ -15,16 +15,19 @@ var ErrLogCorrupt = errors.New("gcs: log is corrupt")
 // Identity says whose log this is. It is written before the first entry.
 type Identity struct {
 	Group       gtid.UUID // name of the group
-	Incarnation gtid.UUID // incarnation of the group
+	Incarnation gtid.UUID // present incarnation of the group, zero until the member learns it
 	Member      gtid.UUID // the lasting identity of the member
 	RaftID      uint64    // drawn anew for each join, never used twice
 	Session     uint64    // runs of this member on this log, 1 for the first
 }
 
-// names reports whether a view is of the incarnation that id names. An identity
-// without one, of a member that has yet to learn it, names any.
-func (id Identity) names(v View) bool {
-	return id.Incarnation.IsZero() || id.Incarnation == v.Incarnation
+// outlived reports whether a log that goes on after an incarnation is not this
+// member's: a group that forced its membership has its members' identities name
+// the new incarnation before they deliver it. The log may well begin in an
+// earlier incarnation than the identity names, and for one that is being
+// brought the identity's may not have begun yet.
+func (id Identity) outlived(ended gtid.UUID) bool {
+	return !id.Incarnation.IsZero() && id.Incarnation == ended
 }
 
 // LogReader is the side of the log that the member's state machine reads.

@@ -18,8 +18,8 @@ var ErrLogBehind = errors.New("gcs: log ends before the engine's position")
 // keep, and with its vote the group could lose them, too.
 var ErrLogLost = errors.New("gcs: log lost what it acknowledged")
 
-// ErrOtherGroup marks a log whose group is not the one that the member's
-// identity names: another one, or another incarnation of it.
+// ErrOtherGroup marks a log that goes on after the incarnation of the group that
+// the member's identity names: its membership was forced without this member.
 var ErrOtherGroup = errors.New("gcs: log is of another group")
 
 // ErrState marks a checkpoint that is not one of this format.
@@ -40,6 +40,15 @@ func (d *departed) add(id uint64) {
 	if len(d.ids) > departedMembers {
 		d.ids = slices.Delete(d.ids, 0, len(d.ids)-departedMembers)
 	}
+}
+
+// remove forgets those whom a view has again. Only a Forced one can: it lists
+// whoever is left.
+func (d *departed) remove(v View) {
+	d.ids = slices.DeleteFunc(d.ids, func(id uint64) bool {
+		_, back := v.find(id)
+		return back
+	})
 }
 
 func (d *departed) has(id uint64) bool { return slices.Contains(d.ids, id) }
@@ -66,10 +75,6 @@ func (g *Group) restore(c Checkpoint) error {
 	}
 	if g.view.Index > c.Index {
 		return fmt.Errorf("%w: it is of %d, its view began at %d", ErrState, c.Index, g.view.Index)
-	}
-	if !g.id.names(g.view) {
-		return fmt.Errorf("%w: its checkpoint at %d is of incarnation %s, this member of %s; give the member its own directory",
-			ErrOtherGroup, c.Index, g.view.Incarnation, g.id.Incarnation)
 	}
 	return nil
 }

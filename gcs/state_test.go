@@ -36,7 +36,7 @@ func (l emptyLog) Entries(uint64, uint64, uint64) ([]*raftpb.Entry, error) {
 func start(state []byte) (*Group, error) {
 	log := emptyLog{index: 100, term: 3}
 	return New(Config{
-		Identity:      Identity{Group: uuid(100), Incarnation: uuid(200), Member: uuid(1), RaftID: 1, Session: 1},
+		Identity:      Identity{Group: uuid(100), Member: uuid(1), RaftID: 1, Session: 1},
 		Log:           log,
 		HardState:     HardState{Term: 3, Commit: 100},
 		Checkpoint:    Checkpoint{Index: log.index, Term: log.term, Data: state},

@@ -116,133 +116,11 @@ func (v View) confState() *raftpb.ConfState {
 	return cs
 }
 
-// ChangeKind is what happens to a member when a view begins. The values are
-// part of the log format.
-type ChangeKind byte
-
-// The kinds of change.
-const (
-	// Bootstrapped: the member founded the group, alone and ONLINE.
-	Bootstrapped ChangeKind = 1
-	// Joined: the member entered, RECOVERING.
-	Joined ChangeKind = 2
-	// Promoted: the member had caught up and is ONLINE from here on.
-	Promoted ChangeKind = 3
-	// Left: the member went in order.
-	Left ChangeKind = 4
-)
-
-// String returns the kind as a word for people.
-func (k ChangeKind) String() string {
-	switch k {
-	case Bootstrapped:
-		return "bootstrapped"
-	case Joined:
-		return "joined"
-	case Promoted:
-		return "promoted"
-	case Left:
-		return "left"
-	}
-	return fmt.Sprintf("ChangeKind(%d)", byte(k))
-}
-
-// Change is one change of membership.
-type Change struct {
-	Kind        ChangeKind
-	Member      Member    // for Promoted and Left only UUID and RaftID count
-	Incarnation gtid.UUID // for Bootstrapped: of the group
-}
-
-// RefusedChangeError says why a membership change would not be valid.
-type RefusedChangeError struct {
-	Change Change
-	Reason string
-}
-
-// Error names the member, the change and the reason.
-func (e *RefusedChangeError) Error() string {
-	return fmt.Sprintf("gcs: member %s cannot have %s: %s", e.Change.Member.UUID, e.Change.Kind, e.Reason)
-}
-
-// Apply returns the view that c makes of v at a log index. It depends on
-// nothing else, so every member accepts and refuses the same changes. The
-// error is a *RefusedChangeError.
-func (v View) Apply(c Change, index uint64) (View, error) {
-	if reason := v.objection(c); reason != "" {
-		return v, &RefusedChangeError{Change: c, Reason: reason}
-	}
-	next := View{ID: v.ID + 1, Index: index, Incarnation: v.Incarnation, Members: slices.Clone(v.Members)}
-	i, _ := v.find(c.Member.RaftID)
-	switch c.Kind {
-	case Bootstrapped:
-		next.Incarnation = c.Incarnation
-		c.Member.State = Online
-		next.Members = []Member{c.Member}
-	case Joined:
-		c.Member.State = Recovering
-		next.Members = slices.Insert(next.Members, i, c.Member)
-	case Promoted:
-		next.Members[i].State = Online
-		c.Member = next.Members[i]
-	case Left:
-		c.Member = next.Members[i]
-		next.Members = slices.Delete(next.Members, i, i+1)
-	}
-	next.Cause = c
-	return next, nil
-}
-
-// objection says what forbids c, "" when nothing does.
-func (v View) objection(c Change) string {
-	m, known := v.Member(c.Member.RaftID)
-	known = known && m.UUID == c.Member.UUID
-	switch c.Kind {
-	case Bootstrapped:
-		if v.ID != 0 {
-			return "the group exists already"
-		}
-		return c.Member.incomplete()
-	case Joined:
-		return v.objectionToJoin(c.Member)
-	case Promoted:
-		if !known || m.State != Recovering {
-			return "it is not RECOVERING in this view"
-		}
-	case Left:
-		if !known {
-			return "it is not in this view"
-		}
-		if m.State == Online && v.online() == 1 {
-			return "it is the last ONLINE member; stop it instead"
-		}
-	default:
-		return "the kind of change is unknown"
-	}
-	return ""
-}
-
-func (v View) objectionToJoin(m Member) string {
-	if len(v.Members) == 0 {
-		return "there is no group yet; bootstrap it first"
-	}
-	if len(v.Members) >= MaxMembers {
-		return fmt.Sprintf("the group has %d members, the most there can be", len(v.Members))
-	}
-	if reason := m.incomplete(); reason != "" {
-		return reason
-	}
-	for _, other := range v.Members {
-		switch {
-		case other.RaftID == m.RaftID:
-			return "its raft id is in the view already"
-		case other.UUID == m.UUID:
-			return fmt.Sprintf("its UUID is in the view already, at %s; remove that member first", other.Address)
-		case other.Address == m.Address:
-			return fmt.Sprintf("its address is that of member %s; remove that member or choose another address", other.UUID)
-		}
-	}
-	return ""
+// agrees reports whether raft's configuration is the one that v stands for.
+func (v View) agrees(has *raftpb.ConfState) bool {
+	want := v.confState()
+	return slices.Equal(has.GetVoters(), want.GetVoters()) && slices.Equal(has.GetLearners(), want.GetLearners()) &&
+		len(has.GetVotersOutgoing())+len(has.GetLearnersNext()) == 0
 }
 
 // incomplete says what keeps m from being a member of any group.
@@ -261,43 +139,40 @@ func (m Member) incomplete() string {
 // flaw says why no sequence of changes can have made v, "" when one can. raft
 // trusts the configuration that it starts with, so it is asked before that.
 func (v View) flaw() string {
-	if v.ID == 0 || v.online() == 0 {
+	if v.ID == 0 {
 		return "the view has no ONLINE member"
 	}
-	for i, m := range v.Members {
+	return flawOf(v.Members)
+}
+
+// flawOf says why members cannot be those of a view, "" when they can.
+func flawOf(members []Member) string {
+	if (View{Members: members}).online() == 0 {
+		return "the view has no ONLINE member"
+	}
+	for i, m := range members {
 		if reason := m.incomplete(); reason != "" {
 			return fmt.Sprintf("member %s: %s", m.UUID, reason)
 		}
 		if m.State != Recovering && m.State != Online {
 			return fmt.Sprintf("member %s is in the unknown state %d", m.UUID, byte(m.State))
 		}
-		if i > 0 && v.Members[i-1].RaftID >= m.RaftID {
+		if i > 0 && members[i-1].RaftID >= m.RaftID {
 			return fmt.Sprintf("member %s is out of order", m.UUID)
+		}
+		for _, other := range members[:i] {
+			if other.UUID == m.UUID || other.Address == m.Address {
+				return fmt.Sprintf("members %d and %d have the same UUID or address", other.RaftID, m.RaftID)
+			}
 		}
 	}
 	return ""
 }
 
-// confChange is the raft change that makes c happen. c rides in its context.
-func (c Change) confChange() *raftpb.ConfChangeV2 {
-	typ := raftpb.ConfChangeAddNode
-	switch c.Kind {
-	case Bootstrapped, Promoted:
-	case Joined:
-		typ = raftpb.ConfChangeAddLearnerNode
-	case Left:
-		typ = raftpb.ConfChangeRemoveNode
-	}
-	return &raftpb.ConfChangeV2{
-		Changes: []*raftpb.ConfChangeSingle{{Type: typ.Enum(), NodeId: new(c.Member.RaftID)}},
-		Context: appendChange(nil, c),
-	}
-}
-
 // String returns the view on one line.
 func (v View) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "view %d at %d (%s %s):", v.ID, v.Index, v.Cause.Member.UUID, v.Cause.Kind)
+	fmt.Fprintf(&b, "view %d at %d (%s):", v.ID, v.Index, v.Cause)
 	for _, m := range v.Members {
 		fmt.Fprintf(&b, " %s=%s", m.UUID, m.State)
 	}
@@ -305,7 +180,6 @@ func (v View) String() string {
 }
 
 //	member := uuid(16) uvarint raftID, version, weight, state  uvarint len  address
-//	change := kind(1) incarnation(16) member
 //	view   := uvarint id, index  incarnation(16) change  uvarint count  member*
 
 func appendMember(b []byte, m Member) []byte {
@@ -314,27 +188,19 @@ func appendMember(b []byte, m Member) []byte {
 	return append(b, m.Address...)
 }
 
-func appendChange(b []byte, c Change) []byte {
-	b = append(b, byte(c.Kind))
-	b = append(b, c.Incarnation[:]...)
-	return appendMember(b, c.Member)
+func appendMembers(b []byte, ms []Member) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ms)))
+	for _, m := range ms {
+		b = appendMember(b, m)
+	}
+	return b
 }
 
 func appendView(b []byte, v View) []byte {
 	b = appendUvarints(b, v.ID, v.Index)
 	b = append(b, v.Incarnation[:]...)
 	b = appendChange(b, v.Cause)
-	b = binary.AppendUvarint(b, uint64(len(v.Members)))
-	for _, m := range v.Members {
-		b = appendMember(b, m)
-	}
-	return b
-}
-
-func decodeChange(b []byte) (Change, error) {
-	d := decoder{rest: b}
-	c := d.change()
-	return c, d.finish(ErrView)
+	return appendMembers(b, v.Members)
 }
 
 func (d *decoder) member() Member {
@@ -346,16 +212,14 @@ func (d *decoder) member() Member {
 	return m
 }
 
-func (d *decoder) change() Change {
-	c := Change{Kind: ChangeKind(d.byte()), Incarnation: d.uuid()}
-	c.Member = d.member()
-	return c
+func (d *decoder) members() []Member {
+	var ms []Member
+	for range d.uvarintMax(MaxMembers) {
+		ms = append(ms, d.member())
+	}
+	return ms
 }
 
 func (d *decoder) view() View {
-	v := View{ID: d.uvarint(), Index: d.uvarint(), Incarnation: d.uuid(), Cause: d.change()}
-	for range d.uvarintMax(MaxMembers) {
-		v.Members = append(v.Members, d.member())
-	}
-	return v
+	return View{ID: d.uvarint(), Index: d.uvarint(), Incarnation: d.uuid(), Cause: d.change(), Members: d.members()}
 }

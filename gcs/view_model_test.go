@@ -1,11 +1,13 @@
 package gcs
 
 import (
+	"cmp"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3/confchange"
 	"go.etcd.io/raft/v3/tracker"
 	"pgregory.net/rapid"
@@ -26,12 +28,26 @@ func drawMember(t *rapid.T) Member {
 }
 
 func drawChange(t *rapid.T) Change {
-	kinds := []ChangeKind{Joined, Joined, Joined, Promoted, Promoted, Left, Bootstrapped}
-	return Change{
-		Kind:        rapid.SampledFrom(kinds).Draw(t, "kind"),
-		Member:      drawMember(t),
-		Incarnation: uuid(200),
+	kinds := []ChangeKind{
+		Joined, Joined, Joined, Joined, Promoted, Promoted, Promoted,
+		Left, Expelled, Removed, Replaced, Forced, Bootstrapped,
 	}
+	c := Change{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Incarnation: uuid(200)}
+	c.Reason = rapid.SampledFrom([]string{"", "because", strings.Repeat("w", MaxReason)}).Draw(t, "reason")
+	if c.Kind == Forced {
+		c.Incarnation = uuid(rapid.Uint64Range(201, 205).Draw(t, "incarnation"))
+		for range rapid.IntRange(1, MaxMembers).Draw(t, "members") {
+			c.Members = append(c.Members, drawMember(t))
+		}
+		slices.SortFunc(c.Members, func(a, b Member) int { return cmp.Compare(a.RaftID, b.RaftID) })
+		c.Members = slices.CompactFunc(c.Members, func(a, b Member) bool { return a.RaftID == b.RaftID })
+		return c
+	}
+	c.Member = drawMember(t)
+	if c.Kind == Replaced {
+		c.Replaces = rapid.Uint64Range(0, MaxMembers+3).Draw(t, "replaces")
+	}
+	return c
 }
 
 // drawView draws a view that changes could have made.
@@ -53,17 +69,19 @@ func newConfiguration() *configuration {
 	return &configuration{confchange.Changer{Tracker: tracker.MakeProgressTracker(1, 0), LastIndex: 1}}
 }
 
-func (c *configuration) apply(t *rapid.T, change Change) {
-	cfg, progress, err := c.changer.Simple(change.confChange().GetChanges()...)
-	if err != nil {
-		t.Fatalf("raft refuses what the view accepts: %s of %d: %v", change.Kind, change.Member.RaftID, err)
+func (c *configuration) apply(t *rapid.T, v, next View) {
+	for _, step := range v.steps(next) {
+		cfg, progress, err := c.changer.Simple(step)
+		if err != nil {
+			t.Fatalf("raft refuses what the view accepts: %s of %s: %v", step, next, err)
+		}
+		c.changer.Tracker.Config, c.changer.Tracker.Progress = cfg, progress
 	}
-	c.changer.Tracker.Config, c.changer.Tracker.Progress = cfg, progress
 }
 
 func (c *configuration) check(t *rapid.T, v View) {
 	got, want := v.confState(), c.changer.Tracker.ConfState()
-	if !slices.Equal(got.GetVoters(), want.GetVoters()) || !slices.Equal(got.GetLearners(), want.GetLearners()) {
+	if !slices.Equal(got.GetVoters(), want.GetVoters()) || !slices.Equal(got.GetLearners(), want.GetLearners()) || !v.agrees(want) {
 		t.Fatalf("%s stands for %v, raft has %v", standing(v), got, want)
 	}
 	if len(want.GetVotersOutgoing())+len(want.GetLearnersNext()) != 0 {
@@ -85,12 +103,30 @@ func TestViewFollowsRaft(t *testing.T) {
 				}
 				continue
 			}
-			raft.apply(t, next.Cause)
+			raft.apply(t, v, next)
+			checkVoters(t, v, next)
 			raft.check(t, next)
 			checkMembers(t, next)
 			v = next
 		}
 	})
+}
+
+// checkVoters counts who votes in one of two views only. Were it more than one
+// in a view that the group votes on, two majorities could know nothing of each
+// other.
+func checkVoters(t *rapid.T, v, next View) {
+	differ := 0
+	for _, pair := range [][2]View{{v, next}, {next, v}} {
+		for _, m := range pair[0].Members {
+			if other, _ := pair[1].Member(m.RaftID); m.State == Online && other.State != Online {
+				differ++
+			}
+		}
+	}
+	if differ > 1 && next.Cause.Kind != Forced {
+		t.Fatalf("%d voters differ between %s and %s", differ, v, next)
+	}
 }
 
 func checkMembers(t *rapid.T, v View) {
@@ -121,7 +157,7 @@ func TestViewRoundTrip(t *testing.T) {
 		if err := d.finish(ErrView); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 		for n := range b {
@@ -142,7 +178,7 @@ func TestChangeRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 		for n := range b {

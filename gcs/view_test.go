@@ -44,6 +44,16 @@ func bootstrap(m Member) Change {
 func join(m Member) Change    { return Change{Kind: Joined, Member: m} }
 func promote(m Member) Change { return Change{Kind: Promoted, Member: m} }
 func leave(m Member) Change   { return Change{Kind: Left, Member: m} }
+func expel(m Member) Change   { return Change{Kind: Expelled, Member: m} }
+func remove(m Member) Change  { return Change{Kind: Removed, Member: m} }
+
+func replace(old uint64, m Member) Change {
+	return Change{Kind: Replaced, Member: m, Replaces: old}
+}
+
+func force(members ...Member) Change {
+	return Change{Kind: Forced, Incarnation: uuid(201), Members: members}
+}
 
 // standing is who is what in a view: "1=ONLINE 2=RECOVERING".
 func standing(v View) string {
@@ -129,6 +139,47 @@ func applyCases() []applyCase {
 		{name: "leave unknown", view: pair, change: leave(online(3)), refused: "not in this view"},
 		{name: "leave no group", change: leave(online(1)), refused: "not in this view"},
 
+		{name: "expel", view: pair, change: expel(Member{RaftID: 2, UUID: uuid(2)}), want: "4=ONLINE"},
+		{name: "expel while RECOVERING", view: learning, change: expel(recovering(4)), want: "2=ONLINE"},
+		{name: "expel the last ONLINE", view: learning, change: expel(online(2)), refused: "last ONLINE"},
+		{name: "expel unknown", view: pair, change: expel(online(3)), refused: "not in this view"},
+		{name: "remove", view: pair, change: remove(Member{RaftID: 4, UUID: uuid(4)}), want: "2=ONLINE"},
+		{name: "remove the last ONLINE", view: learning, change: remove(online(2)), refused: "last ONLINE"},
+		{name: "remove unknown", view: pair, change: remove(online(3)), refused: "not in this view"},
+
+		{name: "replace", view: pair, change: replace(2, recovering(5)), want: "4=ONLINE 5=RECOVERING"},
+		{name: "replace in front", view: pair, change: replace(4, online(1)), want: "1=RECOVERING 2=ONLINE"},
+		{name: "replace itself", view: pair, change: replace(4, with(recovering(4), id(9))), want: "2=ONLINE 9=RECOVERING"},
+		{name: "replace in a full group", view: full(), change: replace(1, with(recovering(1), id(20))), want: standing(group(full().Members[1:]...)) + " 20=RECOVERING"},
+		{name: "replace one RECOVERING", view: learning, change: replace(4, recovering(5)), want: "2=ONLINE 5=RECOVERING"},
+		{name: "replace the last ONLINE", view: learning, change: replace(2, recovering(5)), refused: "is the last ONLINE member"},
+		{name: "replace unknown", view: pair, change: replace(3, recovering(5)), refused: "the member 3 that it is to replace is not"},
+		{name: "replace under the same raft id", view: pair, change: replace(4, recovering(4)), refused: "draw a new one"},
+		{name: "replace one, being another", view: pair, change: replace(4, with(recovering(2), id(9))), refused: "its UUID is in the view already, at m2:7400"},
+		{name: "replace without address", view: pair, change: replace(4, with(recovering(3), func(m *Member) { m.Address = "" })), refused: "lacks"},
+
+		{name: "force one", view: full(), change: force(online(3)), want: "3=ONLINE"},
+		{name: "force a learner ONLINE", view: learning, change: force(online(4)), want: "4=ONLINE"},
+		{name: "force strangers", view: pair, change: force(online(1), recovering(2), online(7)), want: "1=ONLINE 2=RECOVERING 7=ONLINE"},
+		{name: "force what is", view: pair, change: force(pair.Members...), want: "2=ONLINE 4=ONLINE"},
+		{name: "force no group", change: force(online(1)), refused: "no group"},
+		{name: "force nobody", view: pair, change: force(), refused: "no ONLINE member"},
+		{name: "force nobody ONLINE", view: pair, change: force(recovering(2)), refused: "no ONLINE member"},
+		{name: "force out of order", view: pair, change: force(online(4), online(2)), refused: "out of order"},
+		{name: "force twice the same", view: pair, change: force(online(2), with(online(4), func(m *Member) { m.UUID = uuid(2) })), refused: "same UUID or address"},
+		{name: "force without address", view: pair, change: force(with(online(2), func(m *Member) { m.Address = "" })), refused: "lacks"},
+		{name: "force an odd state", view: pair, change: force(online(1), with(online(2), func(m *Member) { m.State = 9 })), refused: "unknown state 9"},
+		{name: "force too many", view: pair, change: force(append(full().Members, online(20))...), refused: "10 members"},
+		{name: "force the same incarnation", view: pair, change: Change{Kind: Forced, Incarnation: uuid(200), Members: pair.Members}, refused: "incarnation of its own"},
+		{name: "force no incarnation", view: pair, change: Change{Kind: Forced, Members: pair.Members}, refused: "incarnation of its own"},
+		{name: "force somebody", view: pair, change: Change{Kind: Forced, Incarnation: uuid(201), Member: online(2), Members: pair.Members}, refused: "no single member"},
+
+		{name: "the longest reason", view: pair, change: Change{Kind: Removed, Member: online(2), Reason: strings.Repeat("r", MaxReason)}, want: "4=ONLINE"},
+		{name: "an endless reason", view: pair, change: Change{Kind: Removed, Member: online(2), Reason: strings.Repeat("r", MaxReason+1)}, refused: "longer than 512 bytes"},
+		{name: "a reason in another tongue", view: pair, change: Change{Kind: Removed, Member: online(2), Reason: "\xff"}, refused: "not UTF-8"},
+		{name: "join and replace", view: pair, change: Change{Kind: Joined, Member: recovering(5), Replaces: 4}, refused: "only a member that enters"},
+		{name: "remove and list", view: pair, change: Change{Kind: Removed, Member: online(2), Members: pair.Members}, refused: "only a forced view"},
+
 		{name: "nothing", view: pair, change: Change{Member: recovering(2)}, refused: "unknown"},
 		{name: "a later kind", view: pair, change: Change{Kind: 99, Member: recovering(2)}, refused: "unknown"},
 	}
@@ -158,7 +209,11 @@ func TestApply(t *testing.T) {
 			if got := standing(next); got != c.want {
 				t.Errorf("members are %s, want %s", got, c.want)
 			}
-			if next.ID != c.view.ID+1 || next.Index != 41 || next.Incarnation != uuid(200) {
+			incarnation := uuid(200)
+			if c.change.Kind == Forced {
+				incarnation = c.change.Incarnation
+			}
+			if next.ID != c.view.ID+1 || next.Index != 41 || next.Incarnation != incarnation {
 				t.Errorf("next view is %d at %d of incarnation %s", next.ID, next.Index, next.Incarnation)
 			}
 			if next.Cause.Kind != c.change.Kind || next.Cause.Member.UUID != c.change.Member.UUID {
@@ -177,7 +232,10 @@ func TestApplyCompletesCause(t *testing.T) {
 	}{
 		{promote(named), online(4)},
 		{leave(named), recovering(4)},
+		{expel(named), recovering(4)},
+		{remove(named), recovering(4)},
 		{join(online(5)), recovering(5)},
+		{replace(4, online(5)), recovering(5)},
 	} {
 		v, err := group(online(2), recovering(4)).Apply(c.change, 41)
 		if err != nil {
@@ -193,7 +251,7 @@ func TestApplyCompletesCause(t *testing.T) {
 func TestApplyRefusesAnotherUUID(t *testing.T) {
 	v := group(online(2), recovering(4))
 	other := Member{RaftID: 4, UUID: uuid(9)}
-	for _, c := range []Change{promote(other), leave(other)} {
+	for _, c := range []Change{promote(other), leave(other), expel(other), remove(other)} {
 		if next, err := v.Apply(c, 41); err == nil {
 			t.Errorf("%s of another UUID made %s", c.Kind, next)
 		}
