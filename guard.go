@@ -51,7 +51,7 @@ func (e guardedEngine) NewExport() (x applier.Export, err error) {
 	if x, err = e.Engine.NewExport(); err != nil {
 		return nil, err
 	}
-	return guardedExport{x}, nil
+	return guardedExport{Export: x, size: x.Size()}, nil
 }
 
 func (e guardedEngine) Import(ctx context.Context, r io.Reader) (at applier.Position, err error) {
@@ -65,12 +65,17 @@ func (e guardedEngine) Close() (err error) {
 }
 
 // guardedExport does the same for the copying, which goes on in a goroutine of
-// the transport.
-type guardedExport struct{ applier.Export }
+// the transport. Size has no way to report an error, so it was asked before.
+type guardedExport struct {
+	applier.Export
+	size int64
+}
 
-func (x guardedExport) WriteTo(ctx context.Context, w io.Writer) (err error) {
+func (x guardedExport) Size() int64 { return x.size }
+
+func (x guardedExport) WriteTo(ctx context.Context, w io.Writer, from int64) (err error) {
 	defer panicked("WriteTo", &err)
-	return x.Export.WriteTo(ctx, w)
+	return x.Export.WriteTo(ctx, w, from)
 }
 
 func (x guardedExport) Close() (err error) {

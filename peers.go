@@ -177,7 +177,7 @@ func (h *peerHandler) Clone(ctx context.Context, _ *peerpb.CloneRequest, w io.Wr
 	if err := writeCheckpoint(w, x.checkpoint); err != nil {
 		return err
 	}
-	return x.export.WriteTo(ctx, w)
+	return x.export.WriteTo(ctx, w, 0)
 }
 
 func notOnline(why string) error {

@@ -168,13 +168,31 @@ type Snapshot interface {
 	Close() error
 }
 
-// Export is a pinned state on its way to another member.
+// Export is a pinned state on its way to another member: a stream of bytes that
+// is the same from one call to the next, so that copying can go on where a
+// broken link ended it. Its methods, other than Close, are for one goroutine at
+// a time.
 type Export interface {
 	// Position is what the export contains, exactly.
 	Position() Position
-	// WriteTo writes the state with checksums, in the form that Import of
-	// the same engine type reads.
-	WriteTo(ctx context.Context, w io.Writer) error
-	// Close releases what is pinned. It is harmless to call it again.
+	// Size returns the length of the stream in bytes, exactly. It is quick.
+	Size() int64
+	// WriteTo writes the stream from byte from on, with checksums, in the form
+	// that Import of the same engine type reads. It reads no more of what lies
+	// before from than a bounded piece. An Import must notice when bytes of the
+	// stream are lost, repeated, out of place, changed, or taken from another
+	// export. An error when from is negative or greater than Size.
+	WriteTo(ctx context.Context, w io.Writer, from int64) error
+	// Close releases what is pinned, also while WriteTo runs, which then ends
+	// with [ErrClosed]. It is harmless to call it again.
 	Close() error
+}
+
+// CheckFrom returns an error unless an export of size bytes can be written from
+// byte from on. Every WriteTo calls it first.
+func CheckFrom(from, size int64) error {
+	if from < 0 || from > size {
+		return fmt.Errorf("applier: export of %d bytes cannot be written from byte %d on", size, from)
+	}
+	return nil
 }

@@ -100,7 +100,7 @@ func (r *run) export(x replica.Export) {
 		return
 	}
 	var b bytes.Buffer
-	if err := export.WriteTo(context.Background(), &b); err != nil {
+	if err := export.WriteTo(context.Background(), &b, 0); err != nil {
 		w.violate("engine", "%s: %v", r.member.name, err)
 		return
 	}

@@ -32,7 +32,7 @@ func (s *suite) closed(t *testing.T) {
 		"Import":    func() error { _, err := e.Import(ctx, bytes.NewReader(nil)); return err },
 		"Get":       func() error { _, _, err := snap.Get(accounts, []byte("a")); return err },
 		"Scan":      func() error { _, err := scan(snap, accounts, nil, nil, false); return err },
-		"WriteTo":   func() error { return x.WriteTo(ctx, io.Discard) },
+		"WriteTo":   func() error { return x.WriteTo(ctx, io.Discard, 0) },
 		"Close":     e.Close,
 	} {
 		if err := call(); !errors.Is(err, applier.ErrClosed) {

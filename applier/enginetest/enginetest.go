@@ -72,6 +72,8 @@ func Run(t *testing.T, opts Options) {
 		{"CloseInsideScan", (*suite).closeInsideScan},
 		{"Transfer", (*suite).transfer},
 		{"TransferDamaged", (*suite).transferDamaged},
+		{"TransferResumed", (*suite).transferResumed},
+		{"TransferMixed", (*suite).transferMixed},
 		{"TransferCancelled", (*suite).transferCancelled},
 		{"ImportEndsSnapshots", (*suite).importEndsSnapshots},
 		{"Model", (*suite).model},

@@ -21,7 +21,7 @@ func exportOf(ctx context.Context, t rapid.TB, e applier.Engine) []byte {
 		t.Fatalf("new export: %v", err)
 	}
 	var out bytes.Buffer
-	if err := x.WriteTo(ctx, &out); err != nil {
+	if err := x.WriteTo(ctx, &out, 0); err != nil {
 		t.Fatalf("write export: %v", err)
 	}
 	closeIt(t, x)
@@ -58,7 +58,7 @@ func (s *suite) transfer(t *testing.T) {
 		if writes++; writes%8 == 1 {
 			m.apply(t, donor, tx{put(accounts, "a", fmt.Sprint(writes)), del(accounts, "b")})
 		}
-	}})
+	}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func (s *suite) transferCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.WriteTo(ctx, io.Discard); !errors.Is(err, context.Canceled) {
+	if err := x.WriteTo(ctx, io.Discard, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("write cancelled: %v", err)
 	}
 	closeIt(t, x)

@@ -76,7 +76,7 @@ func TestOpenOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	if err := x.WriteTo(t.Context(), &stream); err != nil {
+	if err := x.WriteTo(t.Context(), &stream, 0); err != nil {
 		t.Fatal(err)
 	}
 	mustApply(t, e, batchOf(2, "k", "w"))
@@ -244,7 +244,7 @@ func TestImportCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	if err := x.WriteTo(t.Context(), &stream); err != nil {
+	if err := x.WriteTo(t.Context(), &stream, 0); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, donor)
@@ -316,7 +316,7 @@ func TestImportCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	if err := x.WriteTo(t.Context(), &stream); err != nil {
+	if err := x.WriteTo(t.Context(), &stream, 0); err != nil {
 		t.Fatal(err)
 	}
 	opts := testOptions()

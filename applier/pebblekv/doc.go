@@ -45,17 +45,21 @@
 //
 // # Export stream
 //
-// A sequence of chunks. Each carries the CRC-32C of the whole stream up to its
-// own end, without the checksums themselves, so that a chunk lost, repeated or
-// out of place is noticed as surely as a flipped bit.
+// A sequence of chunks. The checksum of each covers also where in the stream it
+// begins and the salt, drawn for each export, so that a chunk lost, repeated,
+// out of place or from another export is noticed as surely as a flipped bit.
+// Nothing depends on the contents of what lies before, and all data chunks of a
+// file but the last are of the same length: the stream can be written from any
+// byte on.
 //
-//	stream := magic(8) record-chunk (file-chunk data-chunk*)* end-chunk
-//	chunk  := kind(1) length(4) payload(length) crc32c(4)
+//	stream := magic(8) salt(8) record-chunk (file-chunk data-chunk*)* end-chunk
+//	chunk  := kind(1) length(4) payload(length) sum(4)
 //
 //	magic  := "CCDTKV" version(2)
+//	sum    := crc32c(magic salt offset-of-chunk(8) kind length payload)
 //	'P'    record: the position record of the exported state
 //	'F'    file: the name of the file whose contents follow
-//	'D'    data: the next bytes of that file, at most 1 MiB
+//	'D'    data: the next 1 MiB of that file, or what is left of it
 //	'E'    end: number of files(8) bytes of data(8)
 //
 // All integers are big-endian.

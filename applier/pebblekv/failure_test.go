@@ -281,7 +281,7 @@ func TestExportFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.WriteTo(t.Context(), brokenWriter{}); !errors.Is(err, io.ErrClosedPipe) {
+	if err := x.WriteTo(t.Context(), brokenWriter{}, 0); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("write to a broken pipe: %v", err)
 	}
 	if err := e.Apply(batchOf(2, "k", "w")); err != nil {

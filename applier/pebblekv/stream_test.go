@@ -14,7 +14,7 @@ import (
 func streamOf(t testing.TB, chunks ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := newChunkWriter(&out)
+	w, err := newChunkWriter(&out, salt{1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +68,8 @@ func TestImporter(t *testing.T) {
 		{"no end", streamOf(t, record, "Fa", "Dx"), io.ErrUnexpectedEOF},
 		{"no magic", []byte("CCDT"), io.ErrUnexpectedEOF},
 		{"other magic", []byte("GIF89a..........."), ErrCorrupt},
+		{"older version", append([]byte("CCDTKV\x00\x01"), streamOf(t)[8:]...), ErrFormat},
+		{"no salt", streamOf(t)[:12], io.ErrUnexpectedEOF},
 		{"newer version", append([]byte("CCDTKV\x01\x00"), streamOf(t)[8:]...), ErrFormat},
 		{"huge chunk", append(streamOf(t), 'P', 0xff, 0xff, 0xff, 0xff), ErrCorrupt},
 	} {
@@ -82,7 +84,7 @@ func TestImporterOrder(t *testing.T) {
 	record := "P" + string(appendRecord(nil, &state{}))
 	head := len(streamOf(t, record, "Fa"))
 	stream := streamOf(t, record, "Fa", "D1", "D2", "E"+string(endPayload(1, 2)))
-	const chunk = chunkHeader + 1 + 4
+	const chunk = chunkFrame + 1
 	swapped := bytes.Clone(stream)
 	copy(swapped[head:], stream[head+chunk:head+2*chunk])
 	copy(swapped[head+chunk:], stream[head:head+chunk])

@@ -33,6 +33,7 @@ type engineExport struct {
 	state  *engineState
 	opened *life
 	closed bool
+	bytes  []byte // the stream, once somebody wanted it
 }
 
 // NewExport implements [applier.Engine].
@@ -46,18 +47,31 @@ func (e *Engine) NewExport() (applier.Export, error) {
 // Position implements [applier.Export].
 func (x *engineExport) Position() applier.Position { return x.state.position }
 
+// Size implements [applier.Export].
+func (x *engineExport) Size() int64 { return int64(len(x.stream())) }
+
 // WriteTo implements [applier.Export].
-func (x *engineExport) WriteTo(ctx context.Context, w io.Writer) error {
+func (x *engineExport) WriteTo(ctx context.Context, w io.Writer, from int64) error {
+	if err := applier.CheckFrom(from, x.Size()); err != nil {
+		return err
+	}
 	if x.closed {
 		return applier.ErrClosed
 	}
 	if err := errors.Join(x.opened.ended, ctx.Err()); err != nil {
 		return err
 	}
-	position, err := x.state.position.AppendBinary(nil)
-	if err != nil {
-		return err
+	_, err := w.Write(x.stream()[from:])
+	return err
+}
+
+// stream returns the export as bytes, which it makes when they are first asked
+// for.
+func (x *engineExport) stream() []byte {
+	if x.bytes != nil {
+		return x.bytes
 	}
+	position, _ := x.state.position.AppendBinary(nil) // its error is always nil
 	body := append(binary.BigEndian.AppendUint32(nil, uint32(len(position))), position...)
 	x.state.pairs.Scan(func(p pair) bool {
 		m := applier.Mutation{Op: applier.OpPut, Table: p.table, Key: p.key, Value: p.value}
@@ -66,8 +80,8 @@ func (x *engineExport) WriteTo(ctx context.Context, w io.Writer) error {
 	})
 	frame := binary.BigEndian.AppendUint64([]byte(engineExportMagic), uint64(len(body)))
 	frame = append(frame, body...)
-	_, err = w.Write(binary.BigEndian.AppendUint32(frame, crc32.Checksum(body, castagnoli)))
-	return err
+	x.bytes = binary.BigEndian.AppendUint32(frame, crc32.Checksum(body, castagnoli))
+	return x.bytes
 }
 
 // Close implements [applier.Export].

@@ -113,7 +113,7 @@ func FuzzEngineExport(f *testing.F) {
 		f.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := x.WriteTo(f.Context(), &out); err != nil {
+	if err := x.WriteTo(f.Context(), &out, 0); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(out.Bytes())
