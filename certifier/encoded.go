@@ -3,8 +3,9 @@ package certifier
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"iter"
+
+	"github.com/concordatdb/concordat/internal/wire"
 )
 
 // Encoded is a write set as it stands in the log. The zero value is empty.
@@ -20,28 +21,28 @@ type Encoded struct {
 // DecodeWriteSet takes a write set off the front of b. It aliases b, and takes
 // only what [WriteSet.AppendBinary] could have written.
 func DecodeWriteSet(b []byte) (e Encoded, rest []byte, err error) {
-	d := &decoder{rest: b, kind: ErrWriteSet}
+	d := newDecoder(b, ErrWriteSet)
 	total := uint64(0)
 	for k := range e.counts {
-		n := d.uvarint()
+		n := d.Uvarint()
 		if n > MaxItems || total+n > MaxItems {
-			d.fail("more than %d items", MaxItems)
+			d.Fail("more than %d items", MaxItems)
 			break
 		}
 		total += n
 		e.counts[k] = int(n)
 	}
-	spaces, ranges := d.uvarint(), d.uvarint()
+	spaces, ranges := d.Uvarint(), d.Uvarint()
 	placed := uint64(e.counts[Write] + e.counts[Delta])
 	if spaces > placed+ranges || ranges > MaxRanges {
-		d.fail("%d key spaces and %d ranges for %d written keys", spaces, ranges, placed)
+		d.Fail("%d key spaces and %d ranges for %d written keys", spaces, ranges, placed)
 	}
-	if d.err != nil {
-		return Encoded{}, nil, d.err
+	if d.Err != nil {
+		return Encoded{}, nil, d.Err
 	}
 	e.nrange = int(ranges)
-	e.items = d.bytes(int(total) * itemLen)
-	e.spaces = d.bytes(int(spaces) * itemLen)
+	e.items = d.Bytes(int(total) * itemLen)
+	e.spaces = d.Bytes(int(spaces) * itemLen)
 	used := uint64(0)
 	e.places = d.section(func() {
 		for range placed {
@@ -53,23 +54,30 @@ func DecodeWriteSet(b []byte) (e Encoded, rest []byte, err error) {
 			used = d.scanned(used)
 		}
 	})
-	if d.err == nil && used != spaces {
-		d.fail("%d key spaces of which %d are used", spaces, used)
+	if d.Err == nil && used != spaces {
+		d.Fail("%d key spaces of which %d are used", spaces, used)
 	}
-	if d.err != nil {
-		return Encoded{}, nil, d.err
+	if d.Err != nil {
+		return Encoded{}, nil, d.Err
 	}
-	return e, d.rest, nil
+	return e, d.Rest, nil
+}
+
+// decoder takes write sets and states apart.
+type decoder struct{ wire.Decoder }
+
+func newDecoder(b []byte, kind error) *decoder {
+	return &decoder{wire.Decoder{Rest: b, Kind: kind}}
 }
 
 // section returns the bytes that read takes.
 func (d *decoder) section(read func()) []byte {
-	before := d.rest
+	before := d.Rest
 	read()
-	if d.err != nil {
+	if d.Err != nil {
 		return nil
 	}
-	n := len(before) - len(d.rest)
+	n := len(before) - len(d.Rest)
 	return before[:n:n]
 }
 
@@ -77,7 +85,7 @@ func (d *decoder) section(read func()) []byte {
 // are numbered as they come up, so that a write set has one encoding.
 func (d *decoder) useSpace(number, used uint64) uint64 {
 	if number > used {
-		d.fail("key space %d where %d can be the next", number, used)
+		d.Fail("key space %d where %d can be the next", number, used)
 	}
 	if number == used {
 		return used + 1
@@ -86,32 +94,32 @@ func (d *decoder) useSpace(number, used uint64) uint64 {
 }
 
 func (d *decoder) place(used uint64) uint64 {
-	head := d.uvarint()
-	size := d.bytes(1)
-	if d.err != nil {
+	head := d.Uvarint()
+	size := d.Bytes(1)
+	if d.Err != nil {
 		return used
 	}
 	if n := int(size[0]); n > MaxPlace || (head&1 == 1 && n != MaxPlace) {
-		d.fail("written key of %d bytes, cut %d, the limit is %d", n, head&1, MaxPlace)
+		d.Fail("written key of %d bytes, cut %d, the limit is %d", n, head&1, MaxPlace)
 	}
-	d.bytes(int(size[0]))
+	d.Bytes(int(size[0]))
 	return d.useSpace(head>>1, used)
 }
 
 func (d *decoder) scanned(used uint64) uint64 {
-	used = d.useSpace(d.uvarint(), used)
+	used = d.useSpace(d.Uvarint(), used)
 	for range 2 {
-		switch has := d.bytes(1); {
-		case d.err != nil:
+		switch has := d.Bytes(1); {
+		case d.Err != nil:
 			return used
 		case has[0] == 1:
-			n := d.uvarint()
-			if n > uint64(len(d.rest)) {
-				d.fail("bound of %d bytes, %d left", n, len(d.rest))
+			n := d.Uvarint()
+			if n > uint64(len(d.Rest)) {
+				d.Fail("bound of %d bytes, %d left", n, len(d.Rest))
 			}
-			d.bytes(int(min(n, uint64(len(d.rest)))))
+			d.Bytes(int(min(n, uint64(len(d.Rest)))))
 		case has[0] != 0:
-			d.fail("bound of kind %d", has[0])
+			d.Fail("bound of kind %d", has[0])
 		}
 	}
 	return used
@@ -247,39 +255,4 @@ func (r *Scanned) Covers(p Place) bool {
 		}
 	}
 	return !r.Bounded[1] || bytes.Compare(p.Key, r.To) < 0
-}
-
-// decoder takes fields off the front of rest; after the first error all
-// fields are zero.
-type decoder struct {
-	rest []byte
-	kind error // what the first error wraps
-	err  error
-}
-
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", d.kind, fmt.Sprintf(format, args...))
-	}
-	d.rest = nil
-}
-
-func (d *decoder) bytes(n int) []byte {
-	if n > len(d.rest) {
-		d.fail("%d bytes wanted, %d left", n, len(d.rest))
-		return nil
-	}
-	b := d.rest[:n:n]
-	d.rest = d.rest[n:]
-	return b
-}
-
-func (d *decoder) uvarint() uint64 {
-	x, n := binary.Uvarint(d.rest)
-	if n <= 0 || n > 1 && d.rest[n-1] == 0 {
-		d.fail("number cut off, or not in its shortest form")
-		return 0
-	}
-	d.rest = d.rest[n:]
-	return x
 }

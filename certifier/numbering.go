@@ -240,51 +240,51 @@ const reservationLen = len(gtid.UUID{}) + 1 + 1
 // restoreNumbering takes the state of a numbering off d. The result counts only
 // if d has no error. The block size is the one that was saved.
 func restoreNumbering(d *decoder, uuid gtid.UUID, tag gtid.Tag) *numbering {
-	n := &numbering{uuid: uuid, tag: tag, block: d.uvarint()}
+	n := &numbering{uuid: uuid, tag: tag, block: d.Uvarint()}
 	if n.block != blockSize(n.block) {
-		d.fail("block size %d, it can be from 1 to %d", n.block, gtid.MaxNumber)
+		d.Fail("block size %d, it can be from 1 to %d", n.block, gtid.MaxNumber)
 	}
-	if d.err != nil || n.block == 1 {
+	if d.Err != nil || n.block == 1 {
 		return n
 	}
-	if n.counter = d.uvarint(); d.err != nil || n.counter == 0 {
+	if n.counter = d.Uvarint(); d.Err != nil || n.counter == 0 {
 		return n
 	}
-	n.base = d.set()
-	count := d.uvarint()
-	if count > uint64(len(d.rest)/reservationLen) {
-		d.fail("%d blocks in %d bytes", count, len(d.rest))
+	n.base = d.Set()
+	count := d.Uvarint()
+	if count > uint64(len(d.Rest)/reservationLen) {
+		d.Fail("%d blocks in %d bytes", count, len(d.Rest))
 	}
 	if n.counter-1 > n.block || count > n.counter-1 || count == 0 && n.counter > 1 {
-		d.fail("%d blocks of at most %d numbers after %d", count, n.block, n.counter-1)
+		d.Fail("%d blocks of at most %d numbers after %d", count, n.block, n.counter-1)
 	}
-	if d.err != nil {
+	if d.Err != nil {
 		return n
 	}
 	n.blocks = make([]reservation, 0, count)
-	for ; count > 0 && d.err == nil; count-- {
+	for ; count > 0 && d.Err == nil; count-- {
 		n.restoreReservation(d)
 	}
 	if !disjoint(n.blocks) {
-		d.fail("blocks that share numbers")
+		d.Fail("blocks that share numbers")
 	}
 	if !n.base.SubsetOf(n.ahead()) {
-		d.fail("%v where the blocks end at %d", n.base, n.unreserved()-1)
+		d.Fail("%v where the blocks end at %d", n.base, n.unreserved()-1)
 	}
 	return n
 }
 
 func (n *numbering) restoreReservation(d *decoder) {
 	var r reservation
-	copy(r.member[:], d.bytes(len(r.member)))
-	r.first = d.uvarint()
-	more := d.uvarint()
+	copy(r.member[:], d.Bytes(len(r.member)))
+	r.first = d.Uvarint()
+	more := d.Uvarint()
 	if r.first < 1 || r.first > gtid.MaxNumber || more >= n.block || more > gtid.MaxNumber-r.first {
-		d.fail("block of %d numbers from %d on", more, r.first)
+		d.Fail("block of %d numbers from %d on", more, r.first)
 		return
 	}
 	if k := len(n.blocks); k > 0 && n.blocks[k-1].member.Compare(r.member) >= 0 {
-		d.fail("block of %v where it cannot be", r.member)
+		d.Fail("block of %v where it cannot be", r.member)
 		return
 	}
 	r.last = r.first + more

@@ -55,9 +55,9 @@ func (l *ledger) reload(t interface{ Fatalf(string, ...any) }) {
 }
 
 func decodeNumbering(b []byte, tag gtid.Tag) (n *numbering, rest []byte, err error) {
-	d := &decoder{rest: b, kind: ErrState}
+	d := newDecoder(b, ErrState)
 	n = restoreNumbering(d, numberedUUID, tag)
-	return n, d.rest, d.err
+	return n, d.Rest, d.Err
 }
 
 // play carries out a script and checks the numbers in it:

@@ -27,27 +27,27 @@ const (
 // wraps ErrState; of those that happen to look like one it makes a certifier
 // that keeps its invariants.
 func Restore(b []byte, s Settings) (*Certifier, error) {
-	d := &decoder{rest: b, kind: ErrState}
-	if format := d.bytes(1); len(format) == 1 && format[0] != stateFormat {
+	d := newDecoder(b, ErrState)
+	if format := d.Bytes(1); len(format) == 1 && format[0] != stateFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
 	}
 	c := New(gtid.UUID{}, s)
-	copy(c.group[:], d.bytes(len(c.group)))
-	c.low = d.set()
-	c.unplaced = d.uvarint()
+	copy(c.group[:], d.Bytes(len(c.group)))
+	c.low = d.Set()
+	c.unplaced = d.Uvarint()
 	r := restorer{Certifier: c, d: d}
 	for _, step := range [...]func(){
 		r.milestonesAhead, r.restoreRecords, r.restoreLinks, r.restoreItems, r.restorePlaces, r.restoreNumberings,
 	} {
-		if d.err == nil {
+		if d.Err == nil {
 			step()
 		}
 	}
-	if d.err == nil && len(d.rest) != 0 {
-		d.fail("%d bytes too many", len(d.rest))
+	if d.Err == nil && len(d.Rest) != 0 {
+		d.Fail("%d bytes too many", len(d.Rest))
 	}
-	if d.err != nil {
-		return nil, d.err
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	return c, nil
 }
@@ -62,9 +62,9 @@ type restorer struct {
 
 // count takes the number of what takes at least size bytes each.
 func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.rest)/size) {
-		d.fail("%d parts in %d bytes", n, len(d.rest))
+	n := d.Uvarint()
+	if n > uint64(len(d.Rest)/size) {
+		d.Fail("%d parts in %d bytes", n, len(d.Rest))
 		return 0
 	}
 	return int(n)
@@ -72,9 +72,9 @@ func (d *decoder) count(size int) int {
 
 // extent takes what follows an extent.
 func (d *decoder) extent(before extent) extent {
-	e := extent{d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()}
+	e := extent{d.Uvarint(), d.Uvarint(), d.Uvarint(), d.Uvarint()}
 	if max(e.sequence, e.weight, e.bytes, e.links) > maxSequence || e.weight < e.sequence || e.links > e.weight-e.sequence {
-		d.fail("%d transactions of weight %d with %d links", e.sequence, e.weight, e.links)
+		d.Fail("%d transactions of weight %d with %d links", e.sequence, e.weight, e.links)
 		return before
 	}
 	return extent{before.sequence + e.sequence, before.weight + e.weight, before.bytes + e.bytes, before.links + e.links}
@@ -83,26 +83,26 @@ func (d *decoder) extent(before extent) extent {
 func (r *restorer) milestonesAhead() {
 	mark := r.low.Count()
 	if mark > maxSequence || r.unplaced > maxSequence {
-		r.d.fail("%d transactions before the mark, written keys missing for %d after it", mark, r.unplaced)
+		r.d.Fail("%d transactions before the mark, written keys missing for %d after it", mark, r.unplaced)
 		return
 	}
 	r.setMark(extent{sequence: mark})
 	r.unplaced += mark
 	last := milestone{extent: r.mark}
 	for range r.d.count(milestoneLen) {
-		m := milestone{index: last.index + r.d.uvarint()}
+		m := milestone{index: last.index + r.d.Uvarint()}
 		m.extent = r.d.extent(last.extent)
 		if m.index <= last.index || m.extent.sequence == last.extent.sequence ||
 			m.extent.weight-last.extent.weight < milestoneEvery || m.extent.sequence > maxSequence {
-			r.d.fail("milestone at index %d and sequence %d where it cannot be", m.index, m.extent.sequence)
+			r.d.Fail("milestone at index %d and sequence %d where it cannot be", m.index, m.extent.sequence)
 			return
 		}
 		r.ahead = append(r.ahead, m)
 		last = m
 	}
 	r.end = r.d.extent(last.extent)
-	if n := r.end.sequence - mark; n > uint64(len(r.d.rest)/recordLen) || r.unplaced > r.end.sequence {
-		r.d.fail("%d transactions after the mark in %d bytes, written keys missing up to %d", n, len(r.d.rest), r.unplaced)
+	if n := r.end.sequence - mark; n > uint64(len(r.d.Rest)/recordLen) || r.unplaced > r.end.sequence {
+		r.d.Fail("%d transactions after the mark in %d bytes, written keys missing up to %d", n, len(r.d.Rest), r.unplaced)
 	}
 }
 
@@ -112,16 +112,16 @@ func (r *restorer) restoreRecords() {
 	r.straight.begin(r.mark.sequence, r.low)
 	var uuids []gtid.UUID
 	number := uint64(0)
-	for r.now.sequence < r.end.sequence && r.d.err == nil {
-		head := r.d.uvarint()
+	for r.now.sequence < r.end.sequence && r.d.Err == nil {
+		head := r.d.Uvarint()
 		origin := head >> headBits
 		if origin == uint64(len(uuids)) {
 			uuid := gtid.UUID{}
-			copy(uuid[:], r.d.bytes(len(uuid)))
+			copy(uuid[:], r.d.Bytes(len(uuid)))
 			uuids = append(uuids, uuid)
 		}
 		if origin >= uint64(len(uuids)) {
-			r.d.fail("origin %d, %d have come up", origin, len(uuids))
+			r.d.Fail("origin %d, %d have come up", origin, len(uuids))
 			return
 		}
 		r.restoreRecord(head, uuids[origin], &number)
@@ -137,32 +137,32 @@ func (r *restorer) restoreRecords() {
 func (r *restorer) restoreRecord(head uint64, origin gtid.UUID, number *uint64) {
 	id := gtid.GTID{UUID: r.group}
 	if head&headNamed != 0 {
-		if id = r.d.gtid(); id.UUID == r.group && id.Tag == "" {
-			r.d.fail("%v is called by its whole name", id)
+		if id = r.d.GTID(); id.UUID == r.group && id.Tag == "" {
+			r.d.Fail("%v is called by its whole name", id)
 		}
 	} else {
-		*number += uint64(r.d.varint()) + 1
+		*number += uint64(r.d.Varint()) + 1
 		id.Number = *number
 	}
 	v := seen{exact: true}
 	if head&headIrregular != 0 {
-		s := r.d.set()
+		s := r.d.Set()
 		v = r.see(s)
 		if v.exact && r.low.SubsetOf(s) {
-			r.d.fail("%v saw E(%d), which is said differently", id, v.prefix)
+			r.d.Fail("%v saw E(%d), which is said differently", id, v.prefix)
 		}
 		v.exact = false // s may be older than the mark
 	} else {
-		back := r.d.uvarint()
+		back := r.d.Uvarint()
 		if back > r.now.sequence-r.mark.sequence {
-			r.d.fail("%v saw less than what lies before the mark", id)
+			r.d.Fail("%v saw less than what lies before the mark", id)
 		}
 		v.prefix = r.now.sequence - back
 	}
 	if !id.Valid() || r.executed.Contains(id) {
-		r.d.fail("record of %v where it cannot be", id)
+		r.d.Fail("record of %v where it cannot be", id)
 	}
-	if r.d.err != nil {
+	if r.d.Err != nil {
 		return
 	}
 	r.now.sequence++
@@ -175,18 +175,18 @@ func (r *restorer) restoreRecord(head uint64, origin gtid.UUID, number *uint64) 
 }
 
 func (r *restorer) restoreLinks() {
-	if r.now.links > uint64(len(r.d.rest)/linkLen) {
-		r.d.fail("%d links in %d bytes", r.now.links, len(r.d.rest))
+	if r.now.links > uint64(len(r.d.Rest)/linkLen) {
+		r.d.Fail("%d links in %d bytes", r.now.links, len(r.d.Rest))
 	}
 	seq := r.mark.sequence
 	before, next := r.mark, r.nextMilestone(0)
-	for n, i := uint64(1), 0; n <= r.now.links && r.d.err == nil; n++ {
+	for n, i := uint64(1), 0; n <= r.now.links && r.d.Err == nil; n++ {
 		for ; n > next.links; i++ {
 			before, next = next, r.nextMilestone(i+1)
 		}
-		more, head := r.d.uvarint(), r.d.uvarint()
+		more, head := r.d.Uvarint(), r.d.Uvarint()
 		if seq += more; more > maxSequence || seq <= before.sequence || seq > next.sequence {
-			r.d.fail("link %d at sequence %d, milestones at %d and %d", n, seq, before.sequence, next.sequence)
+			r.d.Fail("link %d at sequence %d, milestones at %d and %d", n, seq, before.sequence, next.sequence)
 			return
 		}
 		l := link{stamp: stampOf(seq, Delta+Kind(head&1))}
@@ -211,20 +211,20 @@ func (r *restorer) nextMilestone(i int) extent {
 // continueRun makes l, the n-th link, the next of the run of an earlier one.
 func (r *restorer) continueRun(l *link, n, back uint64) {
 	if back >= n {
-		r.d.fail("link %d follows one %d before", n, back)
+		r.d.Fail("link %d follows one %d before", n, back)
 		return
 	}
 	l.prev = n - back
 	prev := r.link(l.prev)
 	l.base = prev.base
 	if prev.stamp&3 != l.stamp&3 || prev.stamp >= l.stamp {
-		r.d.fail("link %d follows link %d, which is not of its run", n, l.prev)
+		r.d.Fail("link %d follows link %d, which is not of its run", n, l.prev)
 	}
 }
 
 // restoreBase takes what was before a run that l, the n-th link, begins.
 func (r *restorer) restoreBase(l *link, n uint64) {
-	head := r.d.uvarint()
+	head := r.d.Uvarint()
 	back := head >> 1
 	seq := l.stamp >> 2
 	switch {
@@ -236,40 +236,40 @@ func (r *restorer) restoreBase(l *link, n uint64) {
 		_, kind := splitStamp(base.stamp)
 		l.base = stampOf(n-back, kind)
 		if base.stamp&3 == l.stamp&3 || base.stamp>>2 >= seq {
-			r.d.fail("a run begins with link %d on top of link %d", n, n-back)
+			r.d.Fail("a run begins with link %d on top of link %d", n, n-back)
 		}
 	default:
-		r.d.fail("what was before link %d is %d back", n, back)
+		r.d.Fail("what was before link %d is %d back", n, back)
 	}
 }
 
 func (r *restorer) restoreItems() {
-	head := r.d.bytes(8)
-	if r.d.err != nil {
+	head := r.d.Bytes(8)
+	if r.d.Err != nil {
 		return
 	}
 	n := binary.LittleEndian.Uint64(head)
-	if n > uint64(len(r.d.rest)/itemStateLen) || n > r.now.weight {
-		r.d.fail("%d items in %d bytes of a history of %d", n, len(r.d.rest), r.now.weight)
+	if n > uint64(len(r.d.Rest)/itemStateLen) || n > r.now.weight {
+		r.d.Fail("%d items in %d bytes of a history of %d", n, len(r.d.Rest), r.now.weight)
 		return
 	}
 	f := r.table.fill(int(n))
 	key := uint64(0)
 	for i := range n {
-		more, stamp := r.d.uvarint(), r.d.uvarint()
+		more, stamp := r.d.Uvarint(), r.d.Uvarint()
 		if more > math.MaxUint64-key || more == 0 && i > 0 {
-			r.d.fail("items in the wrong order")
+			r.d.Fail("items in the wrong order")
 		}
 		key += more
 		number, kind := splitStamp(stamp)
 		switch {
-		case r.d.err != nil:
+		case r.d.Err != nil:
 			return
 		case kind == Write && number-1 < r.now.sequence-r.mark.sequence:
 			stamp = stampOf(r.mark.sequence+number, Write)
 		case kind != Write && number-1 < r.now.links && r.link(number).stamp&3 == uint64(kind):
 		default:
-			r.d.fail("%v of an item at %d where it cannot be", kind, number)
+			r.d.Fail("%v of an item at %d where it cannot be", kind, number)
 			return
 		}
 		f.add(key, stamp)
@@ -280,13 +280,13 @@ func (r *restorer) restoreItems() {
 func (r *restorer) restorePlaces() {
 	n := r.d.count(placeLen)
 	if n > max(0, r.settings.RangeWrites) {
-		r.d.fail("%d written keys, the settings say %d", n, r.settings.RangeWrites)
+		r.d.Fail("%d written keys, the settings say %d", n, r.settings.RangeWrites)
 	}
 	last := max(r.unplaced, r.mark.sequence+1)
 	seq := r.mark.sequence
-	for ; n > 0 && r.d.err == nil; n-- {
-		more, head := r.d.uvarint(), r.d.bytes(1+itemLen+1)
-		if r.d.err != nil {
+	for ; n > 0 && r.d.Err == nil; n-- {
+		more, head := r.d.Uvarint(), r.d.Bytes(1+itemLen+1)
+		if r.d.Err != nil {
 			return
 		}
 		p := placed{
@@ -296,11 +296,11 @@ func (r *restorer) restorePlaces() {
 		seq += more
 		if p.kind > Delta || p.size > MaxPlace || p.cut && p.size != MaxPlace ||
 			more > maxSequence || seq < last || seq > r.now.sequence {
-			r.d.fail("written key at sequence %d where it cannot be", seq)
+			r.d.Fail("written key at sequence %d where it cannot be", seq)
 			return
 		}
 		p.sequence = seq
-		copy(p.key[:], r.d.bytes(int(p.size)))
+		copy(p.key[:], r.d.Bytes(int(p.size)))
 		r.places.Push(p)
 	}
 }
@@ -308,47 +308,16 @@ func (r *restorer) restorePlaces() {
 func (r *restorer) restoreNumberings() {
 	block := blockSize(r.settings.BlockSize)
 	for i := range r.d.count(numberingLen) {
-		size := r.d.bytes(1)
-		if r.d.err != nil {
+		size := r.d.Bytes(1)
+		if r.d.Err != nil {
 			return
 		}
-		tag := gtid.Tag(r.d.bytes(int(size[0])))
+		tag := gtid.Tag(r.d.Bytes(int(size[0])))
 		n := restoreNumbering(r.d, r.group, tag)
 		if !tag.Valid() || i > 0 && r.numberings[i-1].tag >= tag || n.block != block || block == 1 {
-			r.d.fail("numbering %d under tag %q in blocks of %d, the settings say %d", i, string(tag), n.block, block)
+			r.d.Fail("numbering %d under tag %q in blocks of %d, the settings say %d", i, string(tag), n.block, block)
 			return
 		}
 		r.numberings = append(r.numberings, n)
 	}
-}
-
-func (d *decoder) varint() int64 {
-	x := d.uvarint()
-	return int64(x>>1) ^ -int64(x&1)
-}
-
-func (d *decoder) set() gtid.Set {
-	if d.err != nil {
-		return gtid.Set{}
-	}
-	s, rest, err := gtid.DecodeSet(d.rest)
-	if err != nil {
-		d.fail("%v", err)
-		return gtid.Set{}
-	}
-	d.rest = rest
-	return s
-}
-
-func (d *decoder) gtid() gtid.GTID {
-	if d.err != nil {
-		return gtid.GTID{}
-	}
-	g, rest, err := gtid.DecodeGTID(d.rest)
-	if err != nil {
-		d.fail("%v", err)
-		return gtid.GTID{}
-	}
-	d.rest = rest
-	return g
 }

@@ -42,8 +42,9 @@ var core = []string{"gtid", "certifier", "election", "flowcontrol", "applier", "
 var house = []room{
 	{dir: "gtid", pure: true},
 	{dir: "internal/queue", pure: true},
-	{dir: "internal/outcome", pure: true, ours: []string{"gtid", "internal/queue"}},
-	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{murmur3}},
+	{dir: "internal/wire", pure: true, ours: []string{"gtid"}},
+	{dir: "internal/outcome", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}},
+	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}, others: []string{murmur3}},
 	{dir: "election", pure: true, ours: []string{"gtid"}},
 	{dir: "flowcontrol", pure: true, ours: []string{"gtid"}},
 	{dir: "applier", ours: []string{"gtid"}, others: []string{murmur3}},

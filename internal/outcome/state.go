@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/wire"
 )
 
 // ErrState marks bytes that are not a window's state of this format.
@@ -104,42 +105,40 @@ func appendGTID(b []byte, g gtid.GTID) []byte {
 // ErrState; of those that happen to look like one it makes a window that keeps
 // its invariants.
 func Restore(b []byte, seed uint64) (*Window, error) {
-	d := &decoder{rest: b}
-	if format := d.bytes(1); len(format) == 1 && format[0] != stateFormat {
+	d := &decoder{Decoder: wire.Decoder{Rest: b, Kind: ErrState}}
+	if format := d.Bytes(1); len(format) == 1 && format[0] != stateFormat {
 		return nil, fmt.Errorf("%w: format %d is not known to this version", ErrState, format[0])
 	}
-	limit, from, count := d.uvarint(), d.uvarint(), d.uvarint()
+	limit, from, count := d.Uvarint(), d.Uvarint(), d.Uvarint()
 	if limit > MaxLimit || count > limit {
-		d.fail("%d transactions, limit %d, where %d is the highest", count, limit, MaxLimit)
+		d.Fail("%d transactions, limit %d, where %d is the highest", count, limit, MaxLimit)
 	}
-	if count > uint64(len(d.rest)/entryLen) {
-		d.fail("%d transactions in %d bytes", count, len(d.rest))
+	if count > uint64(len(d.Rest)/entryLen) {
+		d.Fail("%d transactions in %d bytes", count, len(d.Rest))
 	}
-	if d.err != nil {
-		return nil, d.err
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	w := New(int(limit), seed)
 	w.from, d.index = from, from
-	for ; count > 0 && d.err == nil; count-- {
+	for ; count > 0 && d.Err == nil; count-- {
 		d.entry(w)
 	}
-	if len(d.rest) != 0 {
-		d.fail("%d bytes too many", len(d.rest))
+	if len(d.Rest) != 0 {
+		d.Fail("%d bytes too many", len(d.Rest))
 	}
 	if w.next > w.first && w.at(w.next-1).kind == superseded {
-		d.fail("the newest transaction is superseded")
+		d.Fail("the newest transaction is superseded")
 	}
-	if d.err != nil {
-		return nil, d.err
+	if d.Err != nil {
+		return nil, d.Err
 	}
 	return w, nil
 }
 
-// decoder takes fields off the front of rest; after the first error all
-// fields are zero.
+// decoder takes a state apart.
 type decoder struct {
-	rest  []byte
-	err   error
+	wire.Decoder
 	names []gtid.GTID // the sources that came up, each with its last GTID
 	known map[source]bool
 	index uint64
@@ -147,16 +146,16 @@ type decoder struct {
 
 // entry reads an entry and adds it to the window.
 func (d *decoder) entry(w *Window) {
-	head, add := d.uvarint(), d.uvarint()
+	head, add := d.Uvarint(), d.Uvarint()
 	k, number := kind(head&(1<<kindBits-1)), head>>kindBits
 	if (k == committed || k == lost) != (number != 0) {
-		d.fail("source %d of a transaction of kind %d", number, k)
+		d.Fail("source %d of a transaction of kind %d", number, k)
 	}
 	d.index += add
 	if d.index < add || d.index == 0 {
-		d.fail("index %d where it cannot be", d.index)
+		d.Fail("index %d where it cannot be", d.index)
 	}
-	if d.err != nil {
+	if d.Err != nil {
 		return
 	}
 	if k == superseded {
@@ -164,7 +163,7 @@ func (d *decoder) entry(w *Window) {
 		return
 	}
 	var id ID
-	copy(id[:], d.bytes(len(id)))
+	copy(id[:], d.Bytes(len(id)))
 	f := Fate{Index: d.index, Committed: k == committed}
 	switch k {
 	case committed:
@@ -174,15 +173,15 @@ func (d *decoder) entry(w *Window) {
 	case refused, superseded:
 	}
 	if k != committed {
-		if reason := d.bytes(1); len(reason) == 1 {
+		if reason := d.Bytes(1); len(reason) == 1 {
 			f.Reason = reason[0]
 		}
 	}
-	if d.err != nil {
+	if d.Err != nil {
 		return
 	}
 	if _, ok := w.Find(id); ok {
-		d.fail("transaction %v has two fates", id)
+		d.Fail("transaction %v has two fates", id)
 		return
 	}
 	w.push(id, w.hash(id), f)
@@ -193,34 +192,23 @@ func (d *decoder) gtid(number uint64) gtid.GTID {
 	if number > uint64(len(d.names)) {
 		return d.newSource(number)
 	}
-	add, n := binary.Varint(d.rest)
-	if !shortest(d.rest, n) {
-		d.fail("number cut off, or not in its shortest form")
-		return gtid.GTID{}
-	}
-	d.rest = d.rest[n:]
 	g := &d.names[number-1]
-	g.Number += uint64(add)
+	g.Number += uint64(d.Varint())
 	if !g.Valid() {
-		d.fail("GTID %v is not valid", g)
+		d.Fail("GTID %v is not valid", g)
 	}
 	return *g
 }
 
 func (d *decoder) newSource(number uint64) gtid.GTID {
 	if number != uint64(len(d.names))+1 {
-		d.fail("source %d where %d can be the next", number, len(d.names)+1)
+		d.Fail("source %d where %d can be the next", number, len(d.names)+1)
 		return gtid.GTID{}
 	}
-	g, rest, err := gtid.DecodeGTID(d.rest)
-	if err != nil {
-		d.fail("%v", err)
-		return gtid.GTID{}
-	}
-	d.rest = rest
+	g := d.GTID()
 	name := source{g.UUID, g.Tag}
 	if !g.Valid() || d.known[name] {
-		d.fail("GTID %v where a new source should come up", g)
+		d.Fail("GTID %v where a new source should come up", g)
 		return gtid.GTID{}
 	}
 	if d.known == nil {
@@ -230,34 +218,3 @@ func (d *decoder) newSource(number uint64) gtid.GTID {
 	d.names = append(d.names, g)
 	return g
 }
-
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf("%w: %s", ErrState, fmt.Sprintf(format, args...))
-	}
-	d.rest = nil
-}
-
-func (d *decoder) bytes(n int) []byte {
-	if n > len(d.rest) {
-		d.fail("%d bytes wanted, %d left", n, len(d.rest))
-		return nil
-	}
-	b := d.rest[:n:n]
-	d.rest = d.rest[n:]
-	return b
-}
-
-func (d *decoder) uvarint() uint64 {
-	x, n := binary.Uvarint(d.rest)
-	if !shortest(d.rest, n) {
-		d.fail("number cut off, or not in its shortest form")
-		return 0
-	}
-	d.rest = d.rest[n:]
-	return x
-}
-
-// shortest reports whether the first n bytes of b are a varint that was read,
-// and no longer than it has to be.
-func shortest(b []byte, n int) bool { return n == 1 || n > 1 && b[n-1] != 0 }
