@@ -62,6 +62,12 @@ const (
 	RefusalReason_REFUSAL_REASON_NOT_ALLOWED RefusalReason = 15
 	// The request does not say completely what it asks for.
 	RefusalReason_REFUSAL_REASON_MALFORMED_REQUEST RefusalReason = 16
+	// The asked member gives as many copies of its state as it may; another one
+	// might have a place.
+	RefusalReason_REFUSAL_REASON_BUSY RefusalReason = 17
+	// The asked member does not keep the copy that the speaker wants the rest of:
+	// begin a new one, here or with another member.
+	RefusalReason_REFUSAL_REASON_COPY_GONE RefusalReason = 18
 )
 
 // Enum value maps for RefusalReason.
@@ -84,6 +90,8 @@ var (
 		14: "REFUSAL_REASON_FROZEN",
 		15: "REFUSAL_REASON_NOT_ALLOWED",
 		16: "REFUSAL_REASON_MALFORMED_REQUEST",
+		17: "REFUSAL_REASON_BUSY",
+		18: "REFUSAL_REASON_COPY_GONE",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":            0,
@@ -103,6 +111,8 @@ var (
 		"REFUSAL_REASON_FROZEN":                 14,
 		"REFUSAL_REASON_NOT_ALLOWED":            15,
 		"REFUSAL_REASON_MALFORMED_REQUEST":      16,
+		"REFUSAL_REASON_BUSY":                   17,
+		"REFUSAL_REASON_COPY_GONE":              18,
 	}
 )
 
@@ -892,7 +902,16 @@ func (x *JoinResponse) GetMembers() []*Identity {
 type CloneRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who asks. It has to be of this group and incarnation.
-	Identity      *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	Identity *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
+	// Names the copy, so that it can be asked for again when the link broke: a
+	// number that the asking member draws for each new copy.
+	Copy uint64 `protobuf:"varint,2,opt,name=copy,proto3" json:"copy,omitempty"`
+	// Where the answer has to begin in the byte stream of the copy. Above 0 it
+	// has to be a copy that the asked member keeps; it keeps one for a while after
+	// the link broke.
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// How many bytes per second the asking member wants at most; 0: any number.
+	Rate          uint64 `protobuf:"varint,4,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -934,6 +953,27 @@ func (x *CloneRequest) GetIdentity() *Identity {
 	return nil
 }
 
+func (x *CloneRequest) GetCopy() uint64 {
+	if x != nil {
+		return x.Copy
+	}
+	return 0
+}
+
+func (x *CloneRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *CloneRequest) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
 // CloneChunk is a piece of a byte stream.
 type CloneChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -941,7 +981,9 @@ type CloneChunk struct {
 	// CRC-32C (Castagnoli) of data.
 	Crc32C uint32 `protobuf:"fixed32,2,opt,name=crc32c,proto3" json:"crc32c,omitempty"`
 	// Nothing follows. A stream that ends without it was cut off.
-	Last          bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	Last bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	// Where data begins in the byte stream of the copy.
+	Offset        uint64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -995,6 +1037,13 @@ func (x *CloneChunk) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *CloneChunk) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
 }
 
 // ChangeRequest asks for a change of the membership.
@@ -1682,14 +1731,18 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eleader_address\x18\x03 \x01(\tR\rleaderAddress\x128\n" +
 	"\x06reason\x18\x04 \x01(\x0e2 .concordat.peer.v1.RefusalReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x125\n" +
-	"\amembers\x18\x06 \x03(\v2\x1b.concordat.peer.v1.IdentityR\amembers\"G\n" +
+	"\amembers\x18\x06 \x03(\v2\x1b.concordat.peer.v1.IdentityR\amembers\"\x87\x01\n" +
 	"\fCloneRequest\x127\n" +
-	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\"L\n" +
+	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12\x12\n" +
+	"\x04copy\x18\x02 \x01(\x04R\x04copy\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\x04R\x04rate\"d\n" +
 	"\n" +
 	"CloneChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
 	"\x06crc32c\x18\x02 \x01(\aR\x06crc32c\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"\xda\x01\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\"\xda\x01\n" +
 	"\rChangeRequest\x127\n" +
 	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.concordat.peer.v1.ChangeKindR\x04kind\x12\x17\n" +
@@ -1725,7 +1778,7 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x05forks\x18\x02 \x03(\v2\x17.concordat.peer.v1.ForkR\x05forks\">\n" +
 	"\x04Fork\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index*\xd3\x04\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index*\x8a\x05\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_WRONG_GROUP\x10\x01\x12$\n" +
@@ -1744,7 +1797,9 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x19REFUSAL_REASON_HAS_QUORUM\x10\r\x12\x19\n" +
 	"\x15REFUSAL_REASON_FROZEN\x10\x0e\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_NOT_ALLOWED\x10\x0f\x12$\n" +
-	" REFUSAL_REASON_MALFORMED_REQUEST\x10\x10*A\n" +
+	" REFUSAL_REASON_MALFORMED_REQUEST\x10\x10\x12\x17\n" +
+	"\x13REFUSAL_REASON_BUSY\x10\x11\x12\x1c\n" +
+	"\x18REFUSAL_REASON_COPY_GONE\x10\x12*A\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
