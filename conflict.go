@@ -34,8 +34,10 @@ type ConflictReport = contention.Report
 // ConflictError says what a transaction lost to. It matches [ErrConflict].
 type ConflictError struct {
 	// Table and Key are what both touched, as the caller wrote them. Key is nil
-	// when a scanned range was hit, which From and To then bound, and when the
-	// row is one that the caller gave to [Tx.Rows].
+	// when a scanned range was hit, which From and To then bound. Both are zero
+	// when the row is one that the caller gave to [Tx.Rows], and when this
+	// transaction has read and the winner does not say what it changed: a
+	// payload without rows, say, may have changed anything.
 	Table    Table
 	Key      []byte
 	Range    bool
@@ -62,6 +64,9 @@ func (e *ConflictError) Error() string {
 	switch {
 	case e.Table == Table{}:
 		what = "a row of the program's own"
+		if !e.Range && e.Incoming == certifier.Read && e.Earlier == certifier.Write {
+			what += ", or the winner does not say what it changed"
+		}
 	case e.Range:
 		what = fmt.Sprintf("%s %s", e.Table, rangeText(e.From, e.To))
 	}

@@ -202,8 +202,13 @@ func TestConflictErrorText(t *testing.T) {
 			[]string{`keys before "b"`},
 		},
 		{concordat.ConflictError{Table: accounts, Range: true, Incoming: certifier.Read}, []string{"bank.accounts all keys"}},
-		{concordat.ConflictError{Range: true, Incoming: certifier.Read}, []string{"a row of the program's own"}},
-		{concordat.ConflictError{Incoming: certifier.Write}, []string{"a row of the program's own"}},
+		{concordat.ConflictError{Range: true, Incoming: certifier.Read}, []string{"on a row of the program's own: this"}},
+		{concordat.ConflictError{Incoming: certifier.Write}, []string{"on a row of the program's own: this"}},
+		{concordat.ConflictError{Incoming: certifier.Read, Earlier: certifier.Delta}, []string{"on a row of the program's own: this"}},
+		{
+			concordat.ConflictError{Incoming: certifier.Read, Earlier: certifier.Write},
+			[]string{"on a row of the program's own, or the winner does not say what it changed: this transaction read it"},
+		},
 	} {
 		c.err.Winner, c.err.Member = won, gtid.UUID{2}
 		for _, text := range append(c.texts, won.String(), gtid.UUID{2}.String(), "which it had not seen", "run it again once that one is visible") {

@@ -177,8 +177,12 @@ func TestPayloadWithoutRows(t *testing.T) {
 	mustWrite(t, barrier.SetPayload([]byte("anything")))
 	won := mustCommit(t, barrier)
 	_, err := reader.Commit(testContext(t))
-	if c := mustLose(t, err, concordat.RefusedByGroup); c.Winner != won || c.Incoming != certifier.Read || c.Range || c.Key != nil {
+	c := mustLose(t, err, concordat.RefusedByGroup)
+	if c.Winner != won || c.Incoming != certifier.Read || c.Range || c.Key != nil || c.Table != (concordat.Table{}) {
 		t.Errorf("lost by %+v, want to %s", c, won)
+	}
+	if !strings.Contains(err.Error(), "the winner does not say what it changed") {
+		t.Errorf("the error says %v", err)
 	}
 	mustCommit(t, writer)
 	mustAgree(t, g.nodes...)
