@@ -126,7 +126,7 @@ func (n *Node) learnIncarnation(r *peerpb.JoinResponse) {
 	var incarnation gtid.UUID
 	if copy(incarnation[:], r.GetIncarnation()) == len(incarnation) && !incarnation.IsZero() {
 		n.id.Incarnation = incarnation
-		n.transport.SetIncarnation(incarnation)
+		n.transport.SetIdentity(n.id)
 	}
 }
 

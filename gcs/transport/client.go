@@ -28,14 +28,23 @@ func (t *Transport) Identity() *peerpb.Identity { return t.identity().proto() }
 // group. c is as in [Config.TLS]. The error of a refusal wraps a *RefusedError.
 // A member that does not lead answers with the address of the one that does.
 func Join(ctx context.Context, addr string, req *peerpb.JoinRequest, c *tls.Config) (*peerpb.JoinResponse, error) {
-	conn, err := grpc.NewClient("passthrough:///"+addr, clientOptions(c)...)
+	response, err := call(addr, c, func(peer peerpb.PeerClient) (*peerpb.JoinResponse, error) { return peer.Join(ctx, req) })
 	if err != nil {
 		return nil, fmt.Errorf("transport: join at %s: %w", addr, err)
 	}
-	defer conn.Close()
-	response, err := peerpb.NewPeerClient(conn).Join(ctx, req)
+	return response, nil
+}
+
+// call makes one call at addr, on a connection of its own.
+func call[T any](addr string, c *tls.Config, f func(peerpb.PeerClient) (T, error)) (response T, err error) {
+	var d dialing
+	conn, err := grpc.NewClient("passthrough:///"+addr, append(clientOptions(c), d.option())...)
 	if err != nil {
-		return nil, fmt.Errorf("transport: join at %s: %w", addr, fromStatus(err))
+		return response, err
+	}
+	defer conn.Close()
+	if response, err = f(peerpb.NewPeerClient(conn)); err != nil {
+		return response, d.explain(err)
 	}
 	return response, nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/concordatdb/concordat/gcs"
@@ -46,8 +47,8 @@ const maxConnectionIdle = time.Minute
 
 // Handler takes what comes from the network. Its methods are called from
 // several goroutines at a time; what is said of the order for each holds among
-// the calls for one peer. None may call [Transport.Close] or
-// [Transport.SetIncarnation], which wait for them.
+// the calls for one peer. None may call, or wait for, [Transport.Close] or
+// [Transport.SetIdentity], which wait for them.
 type Handler interface {
 	// Receive takes messages from the peer with raft id from, in order and one
 	// call at a time. The slice and everything in it belong to the handler. As
@@ -66,10 +67,20 @@ type Handler interface {
 	// reaches the asking member as such.
 	Clone(ctx context.Context, req *peerpb.CloneRequest, w io.Writer) error
 
-	// PeerUp says that a stream to the peer is open. PeerDown says that it
-	// broke, or that another attempt to open one came to nothing, and why:
-	// messages sent before may be lost. The reason wraps a *RefusedError when
-	// the peer did not want to talk to this member, or this member not to it.
+	// PeerUp says that a stream to the peer is open: it answers, and takes this
+	// member for one of its group. PeerDown says that it broke, or that another
+	// attempt to open one came to nothing, and why: messages sent before may be
+	// lost. What the reason tells of the peer:
+	//
+	//   - it wraps a *RefusedError: the peer lives, and did not want to talk to
+	//     this member, or this member not to it;
+	//   - [Refused] of it is true: its machine lives and nobody listens at its
+	//     address, so its process is gone, or not there yet;
+	//   - anything else, as a timeout or a stream that broke, tells nothing: the
+	//     process, the machine or the network may be at fault. Of a process that
+	//     ended, the first PeerDown tells of the broken stream, and the next
+	//     one, after Config.MinBackoff or so, that the address refuses.
+	//
 	// They come in order, one call at a time, and end when SetPeers drops the
 	// peer. Both must return soon: they hold up the messages to that peer.
 	PeerUp(raftID uint64)
@@ -92,6 +103,15 @@ type Config struct {
 	// ClientAuth = tls.RequireAndVerifyClientCert. [TLSFiles.Load] makes one.
 	// A certificate admits its holder as some member, not as a certain one.
 	TLS *tls.Config
+	// Allow lists from where members may connect; empty means from anywhere. A
+	// connection from another address is closed before anything is said on it.
+	// An IPv4 address counts as such, also on a socket for both families.
+	//
+	// Unlike group_replication_ip_allowlist of MySQL, which always allows the
+	// loopback addresses because a member connects to itself there, nothing is
+	// allowed that is not in the list: a member of Concordat never dials itself.
+	// Members on one machine need its address, or loopback, in the list.
+	Allow []netip.Prefix
 	// Handler takes what comes in.
 	Handler Handler
 	// Logger is told of peers that come, go and are refused. Nil is silent.
@@ -155,6 +175,11 @@ func (c Config) Validate() error {
 	need(c.MaxLearnedPeers > 0, "MaxLearnedPeers must be positive")
 	need(c.HandshakeTimeout > 0, "HandshakeTimeout must be positive")
 	need(0 < c.MinBackoff && c.MinBackoff <= c.MaxBackoff, "MinBackoff must be positive and at most MaxBackoff")
+	for _, p := range c.Allow {
+		if err := checkAllow(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	need(c.TLS == nil || c.TLS.ClientAuth == tls.RequireAndVerifyClientCert,
 		"TLS.ClientAuth is not RequireAndVerifyClientCert; without it anybody may speak as a member")
 	return errors.Join(errs...)

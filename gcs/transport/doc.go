@@ -21,7 +21,11 @@
 //   - A message reaches the handler only from a member of the same group, the
 //     same incarnation and the same protocol version, that looked for this
 //     raft id. Anybody else is refused with a [RefusedError] that both sides
-//     log and that the dialer's handler gets.
+//     log and that the dialer's handler gets. A UUID, too, is one member's:
+//     two streams at a time never go by the same one.
+//   - A member may become another one, see [Transport.SetIdentity]: nothing that
+//     was said to the earlier one reaches it.
+//   - Nobody outside Config.Allow is listened to, or told anything.
 //   - Nothing that comes from the network makes it panic or take memory beyond
 //     the limits of [Config].
 //

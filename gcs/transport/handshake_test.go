@@ -88,7 +88,7 @@ func TestJoinerWithoutIncarnationRefusesUntilTold(t *testing.T) {
 	joiner := start(t, 2, func(c *Config) { c.Identity.Incarnation = gtid.UUID{} })
 	leader.dials(joiner)
 	leader.refused(t, 2, peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION)
-	joiner.SetIncarnation(testIncarnation)
+	joiner.setIncarnation(testIncarnation)
 	leader.untilUp(t, 2, 1)
 	joiner.untilUp(t, 1, 1)
 }

@@ -229,6 +229,13 @@ func (n node) dials(peers ...node) {
 	n.SetPeers(addresses)
 }
 
+// setIncarnation gives the node an identity that differs in that only.
+func (n node) setIncarnation(incarnation gtid.UUID) {
+	id := n.identity().Identity
+	id.Incarnation = incarnation
+	n.SetIdentity(id)
+}
+
 // frame is a message that tells its number.
 func frame(i, size int) *gcs.Message {
 	b := make([]byte, max(size, 8))

@@ -19,11 +19,11 @@ import (
 
 // Why a stream ends that nothing is wrong with.
 var (
-	errRemoved     = errors.New("transport: the peer is no longer a member")
-	errRedial      = errors.New("transport: the address of the peer or the incarnation changed")
-	errIncarnation = errors.New("transport: the incarnation of the member changed")
-	errSuperseded  = errors.New("transport: the peer opened a newer stream")
-	errSilent      = errors.New("transport: no answer in time")
+	errRemoved    = errors.New("transport: the peer is no longer a member")
+	errRedial     = errors.New("transport: the address of the peer or the identity of this member changed")
+	errIdentity   = errors.New("transport: the identity of the member changed")
+	errSuperseded = errors.New("transport: the peer opened a newer stream")
+	errSilent     = errors.New("transport: no answer in time")
 )
 
 // peer is the sending side towards one member: a queue, and one goroutine that
@@ -42,6 +42,7 @@ type peer struct {
 	mu         sync.Mutex
 	address    string
 	breakCause context.CancelCauseFunc // ends the present stream
+	over       chan struct{}           // closed when that has ended
 }
 
 func newPeer(t *Transport, id uint64, address string) *peer {
@@ -68,15 +69,19 @@ func (p *peer) setAddress(address string) {
 }
 
 // redial ends the present stream, if any, and dials without delay. Nothing that
-// was pushed before goes out afterwards.
-func (p *peer) redial() {
+// was pushed before goes out afterwards, and nothing that is pushed afterwards
+// on that stream. It returns what is closed once the stream is no more, nil if
+// there never was one.
+func (p *peer) redial() <-chan struct{} {
 	p.mu.Lock()
 	if p.breakCause != nil {
 		p.breakCause(errRedial)
 	}
+	over := p.over
 	p.mu.Unlock()
 	p.queue.drop()
 	p.hurry()
+	return over
 }
 
 // hurry cuts short the pause before the next attempt to connect.
@@ -154,21 +159,24 @@ func (p *peer) addr() string {
 // connect opens a stream, feeds it until it breaks, and returns why it did and
 // whether the peer had welcomed this member. It leaves nothing running.
 func (p *peer) connect() (up bool, _ error) {
+	over := make(chan struct{})
+	defer close(over)
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
 	p.mu.Lock()
-	p.breakCause = cancel
+	p.breakCause, p.over = cancel, over
 	address := p.address
 	p.mu.Unlock()
 
-	conn, err := grpc.NewClient("passthrough:///"+address, p.t.dialOptions()...)
+	var d dialing
+	conn, err := grpc.NewClient("passthrough:///"+address, append(p.t.dialOptions(), d.option())...)
 	if err != nil {
 		return false, fmt.Errorf("transport: dial %s: %w", address, err)
 	}
 	defer conn.Close()
 	stream, err := p.greet(ctx, cancel, conn)
 	if err != nil {
-		return false, ofPeer(ctx, address, err)
+		return false, ofPeer(ctx, address, d.explain(err))
 	}
 
 	var watch sync.WaitGroup

@@ -49,13 +49,15 @@ func (q *queue) push(m *gcs.Message) bool {
 }
 
 // take waits for messages and returns all there are, in order. spare, emptied,
-// becomes the memory of the queue. It returns nil once ctx has ended.
+// becomes the memory of the queue. It returns nil once ctx has ended, and
+// nothing that was pushed after that.
 func (q *queue) take(ctx context.Context, spare []gcs.Message) []gcs.Message {
 	for {
+		q.mu.Lock()
 		if ctx.Err() != nil {
+			q.mu.Unlock()
 			return nil
 		}
-		q.mu.Lock()
 		msgs := q.msgs
 		if len(msgs) > 0 {
 			q.msgs = spare[:0]

@@ -138,6 +138,11 @@ func (s self) checkHello(hello *peerpb.Hello) *RefusedError {
 			"member at %q goes by raft id %d, which is that of the member at %q; is one a copy of the other's data?",
 			id.GetAddress(), s.RaftID, s.address)
 	}
+	if bytes.Equal(id.GetMember(), s.Member[:]) {
+		return refuse(peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN,
+			"raft id %d at %q goes by the UUID of raft id %d at %q, %s; give one of them a UUID of its own",
+			id.GetRaftId(), id.GetAddress(), s.RaftID, s.address, s.Member)
+	}
 	return nil
 }
 

@@ -25,6 +25,7 @@ type serverStream = grpc.BidiStreamingServer[peerpb.ConnectRequest, peerpb.Conne
 // inbound is a stream that a peer has opened.
 type inbound struct {
 	member  gtid.UUID
+	address string
 	session uint64
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when nothing of the stream reaches the handler any more
@@ -62,7 +63,7 @@ func (t *Transport) statusOf(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()
-	case errors.Is(err, ErrClosed), errors.Is(err, errIncarnation), errors.Is(err, errSuperseded):
+	case errors.Is(err, ErrClosed), errors.Is(err, errIdentity), errors.Is(err, errSuperseded):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, errSilent):
 		return status.Error(codes.DeadlineExceeded, err.Error())
@@ -131,6 +132,7 @@ func (t *Transport) meet(cancel context.CancelCauseFunc, stream serverStream) (*
 	}
 	id := request.hello.GetIdentity()
 	in := &inbound{
+		address: id.GetAddress(),
 		session: id.GetSession(),
 		cancel:  cancel,
 		done:    make(chan struct{}),
@@ -174,11 +176,16 @@ func (t *Transport) admitLocked(hello *peerpb.Hello, in *inbound) (previous *inb
 	}
 	id := hello.GetIdentity()
 	previous = t.inbound[id.GetRaftId()]
-	if previous != nil && previous.member != in.member {
+	switch {
+	case previous == nil:
+		var r *RefusedError
+		if previous, r = t.supersede(id, in.member); r != nil {
+			return nil, r
+		}
+	case previous.member != in.member:
 		return nil, refuse(peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN,
 			"raft id %d is that of member %s; is member %s a copy of its data?", id.GetRaftId(), previous.member, in.member)
-	}
-	if previous != nil && previous.session > in.session {
+	case previous.session > in.session:
 		return nil, refuse(peerpb.RefusalReason_REFUSAL_REASON_OLD_SESSION,
 			"run %d of member %s was heard already, this is %d; stop the older process", previous.session, in.member, in.session)
 	}
@@ -193,6 +200,26 @@ func (t *Transport) admitLocked(hello *peerpb.Hello, in *inbound) (previous *inb
 	p.hurry() // whoever dials can be dialed
 	t.inbound[id.GetRaftId()] = in
 	return previous, nil
+}
+
+// supersede looks for a stream of the same member under another raft id than
+// that of id; there is at most one. If it came from the same address, the
+// member has come back as a new one, and the stream is no longer the present
+// one of anybody. Otherwise two processes go by one UUID. The caller holds t.mu.
+func (t *Transport) supersede(id *peerpb.Identity, member gtid.UUID) (*inbound, *RefusedError) {
+	for raftID, in := range t.inbound {
+		if in.member != member {
+			continue
+		}
+		if in.address != id.GetAddress() {
+			return nil, refuse(peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN,
+				"member %s is raft id %d at %q, and raft id %d at %q claims to be it; give one of them a UUID of its own",
+				member, raftID, in.address, id.GetRaftId(), id.GetAddress())
+		}
+		t.leave(raftID)
+		return in, nil
+	}
+	return nil, nil
 }
 
 // addPeerLearned makes the speaker of a Hello a peer. The caller holds t.mu.
@@ -218,13 +245,18 @@ func (t *Transport) learnedPeers() int {
 func (t *Transport) forget(id uint64, in *inbound) {
 	t.mu.Lock()
 	if t.inbound[id] == in {
-		delete(t.inbound, id)
-		if p := t.peers[id]; p != nil && p.learned {
-			t.removePeer(p)
-		}
+		t.leave(id)
 	}
 	t.mu.Unlock()
 	close(in.done)
+}
+
+// leave makes the present stream of a peer nobody's. The caller holds t.mu.
+func (t *Transport) leave(id uint64) {
+	delete(t.inbound, id)
+	if p := t.peers[id]; p != nil && p.learned {
+		t.removePeer(p)
+	}
 }
 
 // Join passes the request on to the handler.

@@ -2,9 +2,8 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -13,7 +12,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/concordatdb/concordat/gcs"
-	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
@@ -38,9 +36,23 @@ type Transport struct {
 
 	mu      sync.RWMutex
 	self    self
+	tenure  *tenure // of self
 	closed  bool
 	peers   map[uint64]*peer    // by raft id
 	inbound map[uint64]*inbound // the newest stream from each peer
+}
+
+// tenure is the time during which the member has one identity.
+type tenure struct {
+	ctx    context.Context // ends with the tenure
+	cancel context.CancelCauseFunc
+	calls  sync.WaitGroup // those that were let in for the sake of that identity
+}
+
+func newTenure(ctx context.Context) *tenure {
+	e := &tenure{}
+	e.ctx, e.cancel = context.WithCancelCause(ctx)
+	return e
 }
 
 // New starts a transport: it serves on cfg.Listener at once, and dials nobody
@@ -63,10 +75,12 @@ func New(cfg Config) (*Transport, error) {
 		inbound: make(map[uint64]*inbound),
 	}
 	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	t.tenure = newTenure(t.ctx)
 	t.server = grpc.NewServer(t.serverOptions()...)
 	peerpb.RegisterPeerServer(t.server, service{t: t})
+	listener := newAllowList(cfg.Listener, cfg.Allow, cfg.Logger)
 	t.wg.Go(func() {
-		if err := t.server.Serve(cfg.Listener); err != nil && t.ctx.Err() == nil {
+		if err := t.server.Serve(listener); err != nil && t.ctx.Err() == nil {
 			t.log.Error("members can no longer connect to this one", attrAddress, cfg.Address, attrReason, err)
 		}
 	})
@@ -177,32 +191,54 @@ func (t *Transport) removePeer(p *peer) {
 	p.cancel(errRemoved)
 }
 
-// SetIncarnation tells the transport the incarnation that its member belongs to
-// from now on. It ends all streams, and returns when nothing that a peer said
-// under the earlier incarnation can reach the handler any more, and nothing
-// that was queued under it can leave. It must not be called by the handler.
-func (t *Transport) SetIncarnation(incarnation gtid.UUID) {
-	for _, in := range t.changeIncarnation(incarnation) {
-		<-in.done
+// SetIdentity tells the transport who its member is from now on: another
+// incarnation, another run, or a new raft id. It ends all streams, and returns
+// when nothing that a peer said to the earlier identity in the belief to speak
+// to it can reach the handler any more, by [Handler.Receive] or
+// [Handler.Change], and nothing that was queued under it can leave, nor
+// anything queued later under it. A PeerDown of a stream that it ended may come
+// afterwards. The group never changes. It must not be called by the handler.
+func (t *Transport) SetIdentity(id gcs.Identity) {
+	t.mu.RLock()
+	now := t.self.Identity
+	t.mu.RUnlock()
+	if id.Group != now.Group || id.Member.IsZero() || id.RaftID == 0 {
+		panic(fmt.Sprintf("transport: identity %+v cannot follow on %+v", id, now))
+	}
+	ending, earlier := t.changeIdentity(id)
+	for _, over := range ending {
+		<-over
+	}
+	if earlier != nil {
+		earlier.calls.Wait()
 	}
 }
 
-// changeIncarnation returns the streams that have to end.
-func (t *Transport) changeIncarnation(incarnation gtid.UUID) []*inbound {
+// changeIdentity returns what ends for the sake of the new identity: streams,
+// each of which closes its channel then, and the earlier tenure.
+func (t *Transport) changeIdentity(id gcs.Identity) (ending []<-chan struct{}, earlier *tenure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.self.Incarnation == incarnation {
-		return nil
+	if t.self.Identity == id {
+		return nil, nil
 	}
-	t.self.Incarnation = incarnation
-	ending := slices.Collect(maps.Values(t.inbound))
-	for _, in := range ending {
-		in.cancel(errIncarnation)
+	t.self.Identity = id
+	earlier = t.tenure
+	earlier.cancel(errIdentity)
+	t.tenure = newTenure(t.ctx)
+	for _, in := range t.inbound {
+		in.cancel(errIdentity)
+		ending = append(ending, in.done)
+	}
+	if p := t.peers[id.RaftID]; p != nil { // nobody talks to himself
+		t.removePeer(p)
 	}
 	for _, p := range t.peers {
-		p.redial()
+		if over := p.redial(); over != nil {
+			ending = append(ending, over)
+		}
 	}
-	return ending
+	return ending, earlier
 }
 
 // identity returns who this member is at the moment.

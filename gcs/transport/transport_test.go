@@ -271,10 +271,10 @@ func TestSetIncarnation(t *testing.T) {
 	a.untilUp(t, 2, 1)
 	b.untilUp(t, 1, 1)
 	next := gtid.UUID{0: 0x1c, 15: 2}
-	a.SetIncarnation(next)
+	a.setIncarnation(next)
 	a.refused(t, 2, peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION)
 	b.refused(t, 1, peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION)
-	b.SetIncarnation(next)
+	b.setIncarnation(next)
 	a.untilUp(t, 2, 2)
 	b.untilUp(t, 1, 2)
 	a.Send(2, frame(4, 0))
@@ -288,7 +288,7 @@ func TestSetIncarnationWaitsForTheHandler(t *testing.T) {
 	a.dials(b)
 	a.untilUp(t, 2, 1)
 	a.Send(2, frame(1, 0))
-	b.SetIncarnation(gtid.UUID{0: 0x1c, 15: 2})
+	b.setIncarnation(gtid.UUID{0: 0x1c, 15: 2})
 	if len(b.messages(1)) != 0 {
 		t.Error("a message of the old incarnation was taken")
 	}
@@ -300,7 +300,7 @@ func TestSetIncarnationEmptiesQueues(t *testing.T) {
 	a := start(t, 1, func(c *Config) { c.HandshakeTimeout = time.Hour })
 	a.SetPeers(map[uint64]string{2: deaf(t)})
 	a.Send(2, frame(1, 0))
-	a.SetIncarnation(gtid.UUID{0: 0x1c, 15: 2})
+	a.setIncarnation(gtid.UUID{0: 0x1c, 15: 2})
 	if q := a.peers[2].queue; !q.empty() {
 		t.Error("a message of the old incarnation is still queued")
 	}
