@@ -56,6 +56,10 @@ func (d *decoder) uvarint() uint64 {
 		d.fail("number cut off")
 		return 0
 	}
+	if n > 1 && d.rest[n-1] == 0 {
+		d.fail("number longer than it need be")
+		return 0
+	}
 	d.rest = d.rest[n:]
 	return x
 }

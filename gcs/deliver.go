@@ -21,6 +21,7 @@ func (g *Group) NextDelivery() (d Delivery, ok bool) {
 		panic(fmt.Sprintf("gcs: entry %d delivered after %d", e.GetIndex(), g.delivered))
 	}
 	g.delivered = e.GetIndex()
+	g.past.terms = noteTerm(g.past.terms, e.GetTerm(), e.GetIndex())
 	d = g.deliver(e)
 	if g.cursor == len(m.GetEntries()) {
 		// A membership change has been applied to raft by now, as it must be
@@ -81,6 +82,7 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	gone := g.view.gone(view)
 	g.configure(view)
 	g.view = view
+	g.past.add(view)
 	g.fifo.align(view)
 	g.changeAt = 0
 	g.departed.remove(view)

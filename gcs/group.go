@@ -72,6 +72,7 @@ type Group struct {
 	view      View
 	fifo      fifo
 	departed  departed
+	past      past
 	delivered uint64 // index of the last entry taken by NextDelivery
 	left      uint64 // index of the last entry by which a member left
 	settled   uint64 // up to where the disk says that the log is committed

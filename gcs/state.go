@@ -26,7 +26,7 @@ var ErrOtherGroup = errors.New("gcs: log is of another group")
 var ErrState = errors.New("gcs: malformed state")
 
 // stateFormat is the first byte of a serialised state.
-const stateFormat = 1
+const stateFormat = 2
 
 // departedMembers bounds how many of those that left are remembered.
 const departedMembers = 64
@@ -56,14 +56,21 @@ func (d *departed) has(id uint64) bool { return slices.Contains(d.ids, id) }
 // AppendState appends what the group communication knows from the log up to
 // the last delivery.
 //
-//	state := 1 view fifo  uvarint count  uvarint departed*
-//	fifo  := uvarint count  (uvarint id, session, next)*
+//	state   := 2 earlier view fifo  uvarint count  uvarint departed*  terms
+//	earlier := uvarint count  record*   the history, but for the view's own record
+//	fifo    := uvarint count  (uvarint id, session, next)*
 func (g *Group) AppendState(b []byte) []byte {
 	b = append(b, stateFormat)
+	earlier := g.past.views[:max(len(g.past.views), 1)-1]
+	b = appendUvarints(b, uint64(len(earlier)))
+	for _, r := range earlier {
+		b = appendRecord(b, r)
+	}
 	b = appendView(b, g.view)
 	b = g.fifo.append(b)
 	b = appendUvarints(b, uint64(len(g.departed.ids)))
-	return appendUvarints(b, g.departed.ids...)
+	b = appendUvarints(b, g.departed.ids...)
+	return appendTerms(b, g.past.terms)
 }
 
 func (g *Group) restore(c Checkpoint) error {
@@ -73,8 +80,15 @@ func (g *Group) restore(c Checkpoint) error {
 	if err := g.decodeState(c.Data); err != nil {
 		return err
 	}
-	if g.view.Index > c.Index {
-		return fmt.Errorf("%w: it is of %d, its view began at %d", ErrState, c.Index, g.view.Index)
+	last := g.past.terms[len(g.past.terms)-1]
+	switch {
+	case g.view.Index > c.Index || last.First > c.Index:
+		return fmt.Errorf("%w: it is of %d, its view began at %d and its term at %d", ErrState, c.Index, g.view.Index, last.First)
+	case last.Term != c.Term:
+		return fmt.Errorf("%w: it is of term %d, its entry at %d of term %d", ErrState, last.Term, c.Index, c.Term)
+	case g.past.outlived(g.id):
+		return fmt.Errorf("%w: its checkpoint at %d is of incarnation %s, this member of the earlier %s; remove its directory and join it anew",
+			ErrOtherGroup, c.Index, g.view.Incarnation, g.id.Incarnation)
 	}
 	return nil
 }
@@ -86,22 +100,42 @@ func (g *Group) decodeState(b []byte) error {
 	if format := d.byte(); d.bad == "" && format != stateFormat {
 		return fmt.Errorf("%w: format %d is not known to this version", ErrState, format)
 	}
+	for range d.uvarintMax(viewRecords - 1) {
+		g.past.views = append(g.past.views, d.record())
+	}
 	g.view = d.view()
+	g.past.views = append(g.past.views, g.view.record())
 	g.fifo = d.fifo()
 	for range d.uvarintMax(departedMembers) {
 		g.departed.ids = append(g.departed.ids, d.uvarint())
 	}
+	g.past.terms = d.terms()
 	if err := d.finish(ErrState); err != nil {
 		return err
 	}
-	if reason := g.view.flaw(); reason != "" {
+	if reason := g.flaw(); reason != "" {
 		return fmt.Errorf("%w: %s", ErrState, reason)
+	}
+	return nil
+}
+
+// flaw says why no log can have led to this state, "" when one can.
+func (g *Group) flaw() string {
+	for _, reason := range []string{g.view.flaw(), flawOfHistory(g.past.views), flawOfTerms(g.past.terms)} {
+		if reason != "" {
+			return reason
+		}
 	}
 	same := slices.EqualFunc(g.fifo.origins, g.view.Members, func(o origin, m Member) bool { return o.id == m.RaftID })
 	if !same {
-		return fmt.Errorf("%w: its origins are not the members of its view", ErrState)
+		return "its origins are not the members of its view"
 	}
-	return nil
+	for i, id := range g.departed.ids {
+		if _, there := g.view.find(id); there || slices.Contains(g.departed.ids[:i], id) {
+			return fmt.Sprintf("member %d departed and is there, or departed twice", id)
+		}
+	}
+	return ""
 }
 
 // StateView returns the view in a state that AppendState made. An empty state

@@ -7,9 +7,12 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"pgregory.net/rapid"
+
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // emptyLog is a log that was cut at its end.
@@ -34,20 +37,49 @@ func (l emptyLog) Entries(uint64, uint64, uint64) ([]*raftpb.Entry, error) {
 
 // start makes member 1 from a state at index 100 of an otherwise empty log.
 func start(state []byte) (*Group, error) {
-	log := emptyLog{index: 100, term: 3}
+	return startAt(emptyLog{index: 100, term: 3}, state, Identity{})
+}
+
+// startAt makes a member from a state at the end of an otherwise empty log.
+func startAt(log emptyLog, state []byte, id Identity) (*Group, error) {
+	id.Group, id.Member, id.RaftID, id.Session = uuid(100), uuid(1), 1, 1
 	return New(Config{
-		Identity:      Identity{Group: uuid(100), Member: uuid(1), RaftID: 1, Session: 1},
+		Identity:      id,
 		Log:           log,
-		HardState:     HardState{Term: 3, Commit: 100},
+		HardState:     HardState{Term: log.term, Commit: log.index},
 		Checkpoint:    Checkpoint{Index: log.index, Term: log.term, Data: state},
 		ElectionTicks: 10,
 		Limits:        DefaultLimits(),
 	})
 }
 
-// state is the serialised state of some members.
+// stateOf is a state of some members, with a history that could be theirs.
+func stateOf(v View, origins []origin, left ...uint64) *Group {
+	if v.Cause.Kind == 0 {
+		v.Cause.Kind = Promoted
+	}
+	g := &Group{view: v, fifo: fifo{origins: origins}, departed: departed{ids: left}}
+	for id := uint64(1); id < v.ID; id++ {
+		kind := Joined
+		if id == 1 {
+			kind = Bootstrapped
+		}
+		g.past.add(View{ID: id, Index: id, Incarnation: v.Incarnation, Cause: Change{Kind: kind}})
+	}
+	g.past.add(v)
+	g.past.terms = []TermRun{{1, 1}, {3, 50}}
+	return g
+}
+
+// state is stateOf, serialised.
 func state(v View, origins []origin, left ...uint64) []byte {
-	g := Group{view: v, fifo: fifo{origins: origins}, departed: departed{ids: left}}
+	return stateOf(v, origins, left...).AppendState(nil)
+}
+
+// flawed is the state of two members, changed.
+func flawed(change func(*Group)) []byte {
+	g := stateOf(group(online(1), online(2)), origins(1, 2))
+	change(g)
 	return g.AppendState(nil)
 }
 
@@ -60,34 +92,53 @@ func origins(ids ...uint64) []origin {
 	return os
 }
 
+// drawState draws a state and where in the log it is.
+func drawState(t *rapid.T) (*Group, emptyLog) {
+	g := drawGroup(t)
+	g.fifo.align(g.view)
+	for i := range g.fifo.origins {
+		o := &g.fifo.origins[i]
+		o.session, o.next = rapid.Uint64().Draw(t, "session"), rapid.Uint64().Draw(t, "next")
+	}
+	for _, id := range rapid.SliceOfNDistinct(rapid.Uint64Min(100), 0, 2*departedMembers, rapid.ID).Draw(t, "left") {
+		g.departed.add(id)
+	}
+	var log emptyLog
+	for range rapid.IntRange(1, 2*termRuns).Draw(t, "terms") {
+		log.term += rapid.Uint64Range(1, 1<<30).Draw(t, "term")
+		g.past.terms = noteTerm(g.past.terms, log.term, log.index+1)
+		log.index += rapid.Uint64Range(1, 1<<30).Draw(t, "length")
+	}
+	log.index = max(log.index, g.view.Index)
+	return g, log
+}
+
 func TestStateRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		written := Group{view: drawView(t)}
-		written.view.Index = rapid.Uint64Range(1, 100).Draw(t, "index of the view")
-		written.fifo.align(written.view)
-		for i := range written.fifo.origins {
-			o := &written.fifo.origins[i]
-			o.session, o.next = rapid.Uint64().Draw(t, "session"), rapid.Uint64().Draw(t, "next")
-		}
-		for _, id := range rapid.SliceOfN(rapid.Uint64(), 0, 2*departedMembers).Draw(t, "left") {
-			written.departed.add(id)
-		}
+		written, log := drawState(t)
 		b := written.AppendState(nil)
-		read, err := start(b)
+		read, err := startAt(log, b, Identity{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := read.AppendState(nil); !bytes.Equal(got, b) {
 			t.Fatalf("written %x\nread    %x", b, got)
 		}
-		if read.Delivered() != 100 || read.View().String() != written.view.String() {
+		if read.Delivered() != log.index || read.View().String() != written.view.String() {
 			t.Fatalf("at %d with %s, want %s", read.Delivered(), read.View(), written.view)
+		}
+		if diff := cmp.Diff(written.History(), read.History()); diff != "" {
+			t.Fatalf("history (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(written.Terms(), read.Terms()); diff != "" {
+			t.Fatalf("terms (-want +got):\n%s", diff)
 		}
 		if v, err := StateView(b); err != nil || v.String() != written.view.String() {
 			t.Fatalf("StateView is %s, want %s, error %v", v, written.view, err)
 		}
-		for n := range b {
-			if _, err := start(b[:n]); !errors.Is(err, ErrState) {
+		for range 20 {
+			n := rapid.IntRange(0, len(b)-1).Draw(t, "cut off at")
+			if _, err := startAt(log, b[:n], Identity{}); !errors.Is(err, ErrState) {
 				t.Fatalf("the first %d of %d bytes: %v", n, len(b), err)
 			}
 		}
@@ -101,12 +152,36 @@ func TestRestoreRefuses(t *testing.T) {
 	odd := online(2)
 	odd.State = 7
 	for name, b := range map[string][]byte{
-		"a later format":         append([]byte{2}, state(pair, origins(1, 2))[1:]...),
+		"a later format":         append([]byte{3}, state(pair, origins(1, 2))[1:]...),
 		"a byte too many":        append(state(pair, origins(1, 2)), 0),
+		"an earlier format":      append([]byte{1}, state(pair, origins(1, 2))[1:]...),
 		"no group":               state(View{}, nil),
 		"nobody":                 state(group(), nil),
 		"nobody ONLINE":          state(group(recovering(1)), origins(1)),
-		"a view of the future":   state(View{ID: 2, Index: 101, Members: pair.Members}, origins(1, 2)),
+		"a view of the future":   flawed(func(g *Group) { g.view.Index = 101 }),
+		"the same address":       state(group(online(1), with(online(2), func(m *Member) { m.Address = "m1:7400" })), origins(1, 2)),
+		"one that departed":      state(pair, origins(1, 2), 2),
+		"departed twice":         state(pair, origins(1, 2), 3, 3),
+		"no history":             flawed(func(g *Group) { g.past.views = nil }),
+		"a history cut off":      flawed(func(g *Group) { g.past.views = g.past.views[1:] }),
+		"a gap in the history":   flawed(func(g *Group) { g.past.views[3].ID++ }),
+		"history out of order":   flawed(func(g *Group) { g.past.views[3].Index = g.past.views[2].Index }),
+		"founded twice":          flawed(func(g *Group) { g.past.views[3].Cause.Kind = Bootstrapped }),
+		"never founded":          flawed(func(g *Group) { g.past.views[0].Cause.Kind = Joined }),
+		"an unknown cause":       flawed(func(g *Group) { g.past.views[3].Cause.Kind = Forced + 1 }),
+		"a cause of two kinds":   flawed(func(g *Group) { g.past.views[3].Cause.Replaces = 1 }),
+		"an incarnation by join": flawed(func(g *Group) { g.past.views[3].Incarnation = uuid(201) }),
+		"forced into the same":   flawed(func(g *Group) { g.past.views[3].Cause.Kind = Forced }),
+		"too long a history":     flawed(func(g *Group) { g.past.views = make([]ViewRecord, viewRecords+1) }),
+		"no terms":               flawed(func(g *Group) { g.past.terms = nil }),
+		"the first term missing": flawed(func(g *Group) { g.past.terms = g.past.terms[1:] }),
+		"term 0":                 flawed(func(g *Group) { g.past.terms[0].Term = 0 }),
+		"another term":           flawed(func(g *Group) { g.past.terms[1].Term = 4 }),
+		"a term of the future":   flawed(func(g *Group) { g.past.terms[1].First = 101 }),
+		"terms that go back":     flawed(func(g *Group) { g.past.terms[0].Term = 3 }),
+		"terms in one place":     flawed(func(g *Group) { g.past.terms[1].First = 1 }),
+		"too many terms":         flawed(func(g *Group) { g.past.terms = make([]TermRun, termRuns+1) }),
+		"a number too long":      append(bytes.TrimSuffix(state(pair, origins(1, 2)), []byte{50}), 0xb2, 0),
 		"members twice":          state(group(online(1), online(1)), origins(1, 1)),
 		"members out of order":   state(group(online(2), online(1)), origins(2, 1)),
 		"an unknown state":       state(group(online(1), odd), origins(1, 2)),
@@ -121,6 +196,39 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Errorf("started as %v, error %v", g, err)
 			}
 		})
+	}
+}
+
+// A checkpoint from after the incarnation that the identity names is of a group
+// that went on without this member.
+func TestRestoreOfAnotherIncarnation(t *testing.T) {
+	b := flawed(func(g *Group) {
+		v, err := g.view.Apply(force(online(1)), 90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.view, g.fifo.origins = v, origins(1)
+		g.past.add(v)
+	})
+	log := emptyLog{index: 100, term: 3}
+	if _, err := startAt(log, b, Identity{Incarnation: uuid(200)}); !errors.Is(err, ErrOtherGroup) {
+		t.Errorf("a checkpoint of another incarnation: %v", err)
+	}
+	for _, incarnation := range []gtid.UUID{{}, uuid(201), uuid(202)} {
+		if _, err := startAt(log, b, Identity{Incarnation: incarnation}); err != nil {
+			t.Errorf("a checkpoint for incarnation %s: %v", incarnation, err)
+		}
+	}
+}
+
+// The history forgets the oldest views.
+func TestHistoryIsBounded(t *testing.T) {
+	var p past
+	for id := range uint64(3 * viewRecords) {
+		p.add(View{ID: id + 1})
+	}
+	if n, first, last := len(p.views), p.views[0].ID, p.views[viewRecords-1].ID; n != viewRecords || first != 2*viewRecords+1 || last != 3*viewRecords {
+		t.Errorf("remembered are %d views, %d to %d", n, first, last)
 	}
 }
 

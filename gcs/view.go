@@ -180,7 +180,7 @@ func (v View) String() string {
 }
 
 //	member := uuid(16) uvarint raftID, version, weight, state  uvarint len  address
-//	view   := uvarint id, index  incarnation(16) change  uvarint count  member*
+//	view   := record  uvarint count  member*
 
 func appendMember(b []byte, m Member) []byte {
 	b = append(b, m.UUID[:]...)
@@ -197,10 +197,7 @@ func appendMembers(b []byte, ms []Member) []byte {
 }
 
 func appendView(b []byte, v View) []byte {
-	b = appendUvarints(b, v.ID, v.Index)
-	b = append(b, v.Incarnation[:]...)
-	b = appendChange(b, v.Cause)
-	return appendMembers(b, v.Members)
+	return appendMembers(appendRecord(b, v.record()), v.Members)
 }
 
 func (d *decoder) member() Member {
@@ -221,5 +218,6 @@ func (d *decoder) members() []Member {
 }
 
 func (d *decoder) view() View {
-	return View{ID: d.uvarint(), Index: d.uvarint(), Incarnation: d.uuid(), Cause: d.change(), Members: d.members()}
+	r := d.record()
+	return View{ID: r.ID, Index: r.Index, Incarnation: r.Incarnation, Cause: r.Cause, Members: d.members()}
 }

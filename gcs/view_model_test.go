@@ -50,17 +50,25 @@ func drawChange(t *rapid.T) Change {
 	return c
 }
 
-// drawView draws a view that changes could have made.
-func drawView(t *rapid.T) View {
+// drawGroup draws a view that changes could have made, with its history.
+func drawGroup(t *rapid.T) *Group {
 	v, err := View{}.Apply(bootstrap(recovering(rapid.Uint64Range(1, MaxMembers).Draw(t, "founder"))), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	g := &Group{view: v}
+	g.past.add(v)
 	for range rapid.IntRange(0, 30).Draw(t, "changes") {
-		v, _ = v.Apply(drawChange(t), v.Index+rapid.Uint64Range(1, 1<<40).Draw(t, "later"))
+		index := v.Index + rapid.Uint64Range(1, 1<<40).Draw(t, "later")
+		if v, err = g.view.Apply(drawChange(t), index); err == nil {
+			g.view = v
+			g.past.add(v)
+		}
 	}
-	return v
+	return g
 }
+
+func drawView(t *rapid.T) View { return drawGroup(t).view }
 
 // configuration is raft's own idea of who votes.
 type configuration struct{ changer confchange.Changer }
