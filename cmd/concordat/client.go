@@ -23,10 +23,19 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) register(cmd *cobra.Command) {
-	fs := cmd.Flags()
 	f.timeout = duration(10 * time.Second)
+	f.registerTimeout(cmd, "how long to wait for the whole call")
+}
+
+// registerWaiting is register for a command that waits for what can take long.
+func (f *clientFlags) registerWaiting(cmd *cobra.Command, what string) {
+	f.registerTimeout(cmd, "how long to wait "+what)
+}
+
+func (f *clientFlags) registerTimeout(cmd *cobra.Command, usage string) {
+	fs := cmd.Flags()
 	fs.StringSliceVar(&f.addresses, "address", []string{defaultClientAddress}, "`host:port` on which the node serves clients")
-	fs.Var(&f.timeout, "timeout", "how long to wait for the whole call")
+	fs.Var(&f.timeout, "timeout", usage+"; 0s waits for ever")
 	fs.StringVar(&f.ca, "tls-ca", "", "PEM `file`: authorities of the node's certificate; without it, plaintext")
 	fs.StringVar(&f.cert, "tls-cert", "", "PEM `file`: certificate of this client")
 	fs.StringVar(&f.key, "tls-key", "", "PEM `file`: its private key")
@@ -49,10 +58,18 @@ func (f *clientFlags) dial(address string) (*server.Client, error) {
 	return c, nil
 }
 
+// bound ends ctx at the timeout, if there is one.
+func (f *clientFlags) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if f.timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Duration(f.timeout))
+}
+
 // call runs fn with a client and within the timeout.
 func (f *clientFlags) call(fn func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error) func(*cobra.Command, []string) error {
 	return interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.timeout))
+		ctx, cancel := f.bound(ctx)
 		defer cancel()
 		if len(f.addresses) != 1 {
 			return usagef("%s asks one node; give one --address", cmd.CommandPath())

@@ -18,6 +18,8 @@ const (
 	exitTryAgain
 	exitUnknown
 	exitMemberFailed
+	exitRefused
+	exitNoQuorum
 	exitAtOnce = 130
 )
 
@@ -31,6 +33,8 @@ const exitHelp = `Exit codes:
     5  the outcome of a write is unknown; ask with concordat outcome, or send it
        again with the same --id
     6  the member is in ERROR
+    7  the group, the member or a plan refuses; the message says what helps
+    8  a majority of the group is out of reach; see concordat status
   130  node: a second signal stopped it at once`
 
 // usageError is a command line or configuration that cannot be.
@@ -42,7 +46,12 @@ func (e *usageError) Error() string { return e.err.Error() }
 
 func (e *usageError) Unwrap() error { return e.err }
 
-var errNotFound = errors.New("no such key")
+var (
+	errNotFound = errors.New("no such key")
+	// errRefusedPlan: what was planned would be refused. The plan, which was
+	// printed, says why.
+	errRefusedPlan = errors.New("the change would be refused; the plan says why")
+)
 
 // exits pairs errors with exit codes. An error that wraps two is the first one.
 var exits = []struct {
@@ -52,6 +61,11 @@ var exits = []struct {
 	{errNotFound, exitNotFound},
 	{concordat.ErrOutcomeUnknown, exitUnknown},
 	{concordat.ErrInvalid, exitUsage},
+	{concordat.ErrNoQuorum, exitNoQuorum},
+	{concordat.ErrRefused, exitRefused},
+	{concordat.ErrJoinRefused, exitRefused},
+	{concordat.ErrDiverged, exitRefused},
+	{errRefusedPlan, exitRefused},
 	{concordat.ErrDirectory, exitFailure},
 	{concordat.ErrFailed, exitMemberFailed},
 	{concordat.ErrConflict, exitTryAgain},

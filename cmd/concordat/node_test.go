@@ -100,11 +100,33 @@ func TestEachConfigFieldIsASetting(t *testing.T) {
 	}
 	for field, value := range reflect.ValueOf(s.config()).Fields() {
 		switch field.Name {
-		case "Engine", "TLS", "Logger":
+		case "Engine", "TLS", "Logger", "OnExit":
 		default:
 			if value.IsZero() {
 				t.Errorf("nothing sets Config.%s", field.Name)
 			}
+		}
+	}
+}
+
+// A number that is given is not the library's zero, which means the default.
+func TestZeroIsNoDefault(t *testing.T) {
+	s := defaultSettings()
+	s.MemberExpelTimeout, s.AutoRejoinTries = 0, 0
+	if c := s.config(); c.MemberExpelTimeout >= 0 || c.AutoRejoinTries >= 0 {
+		t.Errorf("MemberExpelTimeout %v and AutoRejoinTries %d mean the defaults or more", c.MemberExpelTimeout, c.AutoRejoinTries)
+	}
+}
+
+// The words of exit-state-action may be written as those of other settings.
+func TestExitStateActionWords(t *testing.T) {
+	for text, want := range map[string]concordat.ExitStateAction{
+		"READ_ONLY": concordat.ReadOnly, "offline-mode": concordat.OfflineMode, "Abort": concordat.Abort,
+	} {
+		s := defaultSettings()
+		s.ExitStateAction = text
+		if got := s.config().ExitStateAction; got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
 		}
 	}
 }
@@ -138,6 +160,10 @@ func TestBadSettings(t *testing.T) {
 		{"seed", good, []string{"--seeds", "nowhere"}, []string{`"nowhere" is not host:port`}},
 		{"weight", good + "weight = 101\n", nil, []string{"101"}},
 		{"negative weight", good, []string{"--weight=-1"}, []string{"-1 is negative"}},
+		{"tries", good, []string{"--autorejoin-tries=-1"}, []string{"-1 is negative"}},
+		{"exit action", good + "exit-state-action = \"explode\"\n", nil, []string{"EXPLODE", "OFFLINE_MODE"}},
+		{"allowlist", good, []string{"--ip-allowlist", "10.0.0.0/8,everybody"}, []string{`"everybody"`, "10.0.0.0/8"}},
+		{"replaces", good, []string{"--replaces", "nobody"}, []string{`"nobody"`}},
 		{"half of TLS", good + "tls-cert = \"c\"\n", nil, []string{"tls-cert, tls-key and tls-ca"}},
 		{"client CA alone", good + "client-tls-ca = \"c\"\n", nil, []string{"client-tls-ca"}},
 		{"on-sigterm", good + "on-sigterm = \"run\"\n", nil, []string{`"run"`, "leave or stop"}},
@@ -206,7 +232,7 @@ func TestNodeRefused(t *testing.T) {
 		{"another address", exitFailure, []string{"--group", testGroup, "--dir", stopped.dir}, stopped.Address},
 		{"founded before", exitFailure, []string{"--group", testGroup, "--dir", stopped.dir, "--bootstrap"}, "without Bootstrap"},
 		{"neither founds nor joins", exitFailure, []string{"--group", testGroup, "--dir", ""}, "Seeds"},
-		{"seed of another group", exitFailure, []string{"--group", other, "--dir", "", "--seeds", running.Address}, "refuses"},
+		{"seed of another group", exitRefused, []string{"--group", other, "--dir", "", "--seeds", running.Address}, "refuses"},
 		{"silent seed", exitFailure, []string{"--group", testGroup, "--dir", "", "--seeds", silent.Addr().String(), "--start-timeout", "200ms"}, "start timeout of 200ms"},
 		{"no certificate", exitUsage, []string{"--group", testGroup, "--dir", "", "--bootstrap", "--client-tls-cert", "/nowhere.pem", "--client-tls-key", "/nowhere.pem"}, "/nowhere.pem"},
 		{"unknown flag", exitUsage, []string{"--grup", testGroup}, "--grup"},

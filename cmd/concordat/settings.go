@@ -48,6 +48,18 @@ type nodeSettings struct {
 	TickInterval         duration `toml:"tick-interval"`
 	ElectionTicks        int      `toml:"election-ticks"`
 
+	MemberSuspectTimeout       duration `toml:"member-suspect-timeout"`
+	MemberExpelTimeout         duration `toml:"member-expel-timeout"`
+	UnreachableMajorityTimeout duration `toml:"unreachable-majority-timeout"`
+	AutoRejoinTries            int      `toml:"autorejoin-tries"`
+	AutoRejoinInterval         duration `toml:"autorejoin-interval"`
+	ExitStateAction            string   `toml:"exit-state-action"`
+	LogStallTimeout            duration `toml:"log-stall-timeout"`
+	IPAllowlist                []string `toml:"ip-allowlist"`
+	CloneRate                  size     `toml:"clone-rate"`
+	Donor                      string   `toml:"donor"`
+	Replaces                   string   `toml:"replaces"`
+
 	// The founding configuration of a new group.
 	HistoryItems            int    `toml:"history-items"`
 	HistorySize             size   `toml:"history-size"`
@@ -81,6 +93,13 @@ func defaultSettings() nodeSettings {
 		ApplyQueueSize:       concordat.DefaultApplyQueueBytes,
 		TickInterval:         duration(concordat.DefaultTickInterval),
 		ElectionTicks:        concordat.DefaultElectionTicks,
+
+		MemberSuspectTimeout: duration(concordat.DefaultMemberSuspectTimeout),
+		MemberExpelTimeout:   duration(concordat.DefaultMemberExpelTimeout),
+		AutoRejoinTries:      concordat.DefaultAutoRejoinTries,
+		AutoRejoinInterval:   duration(concordat.DefaultAutoRejoinInterval),
+		ExitStateAction:      string(concordat.ReadOnly),
+		LogStallTimeout:      duration(concordat.DefaultLogStallTimeout),
 
 		HistoryItems:            concordat.DefaultHistoryItems,
 		HistorySize:             concordat.DefaultHistoryBytes,
@@ -128,6 +147,18 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
+
+	fs.Var(&s.MemberSuspectTimeout, "member-suspect-timeout", "a member not heard for that long is UNREACHABLE")
+	fs.Var(&s.MemberExpelTimeout, "member-expel-timeout", "and is expelled that much later; the same on all members")
+	fs.Var(&s.UnreachableMajorityTimeout, "unreachable-majority-timeout", "give up the place in the group after that long without a majority; 0s waits for ever")
+	number(&s.AutoRejoinTries, "autorejoin-tries", "how often a member that was expelled, or gave up, tries to come back")
+	fs.Var(&s.AutoRejoinInterval, "autorejoin-interval", "pause between two of these tries")
+	text(&s.ExitStateAction, "exit-state-action", "what a member does that does not come back, `READ_ONLY|OFFLINE_MODE|ABORT`: serve readers, serve nobody, or end")
+	fs.Var(&s.LogStallTimeout, "log-stall-timeout", "a leader whose log takes that long to write gives up the lead")
+	fs.StringSliceVar(&s.IPAllowlist, "ip-allowlist", s.IPAllowlist, "`addresses` or networks, as in 10.0.0.0/8, from which members may connect; empty: from everywhere")
+	fs.Var(&s.CloneRate, "clone-rate", "bytes per second at which this member copies another one's state; 0B: no bound")
+	text(&s.Donor, "donor", "`member`, by UUID or address, to copy the state from if that has to be; empty: the least busy one")
+	text(&s.Replaces, "replaces", "`UUID` of a dead member whose place this new one takes")
 
 	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
 	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
@@ -214,6 +245,7 @@ func (s *nodeSettings) check() []error {
 		}
 	}
 	need(s.Weight >= 0, "weight %d is negative; it ranks members from 0 to 100", s.Weight)
+	need(s.AutoRejoinTries >= 0, "autorejoin-tries %d is negative; 0 means never", s.AutoRejoinTries)
 	whole := s.TLSCert != "" && s.TLSKey != "" && s.TLSCA != ""
 	need(whole || s.TLSCert+s.TLSKey+s.TLSCA == "", "tls-cert, tls-key and tls-ca belong together: give all three or none")
 	need((s.ClientTLSCert == "") == (s.ClientTLSKey == ""), "client-tls-cert and client-tls-key belong together: give both or none")
@@ -244,11 +276,29 @@ func (s *nodeSettings) config() concordat.Config {
 		ApplyQueueBytes:      int(s.ApplyQueueSize),
 		TickInterval:         time.Duration(s.TickInterval),
 		ElectionTicks:        s.ElectionTicks,
+
+		MemberSuspectTimeout:       time.Duration(s.MemberSuspectTimeout),
+		MemberExpelTimeout:         time.Duration(cmp.Or(s.MemberExpelTimeout, -1)), // 0 is at once
+		UnreachableMajorityTimeout: time.Duration(s.UnreachableMajorityTimeout),
+		AutoRejoinTries:            cmp.Or(s.AutoRejoinTries, -1), // 0 is never
+		AutoRejoinInterval:         time.Duration(s.AutoRejoinInterval),
+		ExitStateAction:            exitStateAction(s.ExitStateAction),
+		LogStallTimeout:            time.Duration(s.LogStallTimeout),
+		IPAllowlist:                s.IPAllowlist,
+		CloneRate:                  int64(s.CloneRate),
+		Donor:                      s.Donor,
+		Replaces:                   s.Replaces,
+
 		Founding: concordat.GroupSettings{
 			HistoryItems: s.HistoryItems, HistoryBytes: int(s.HistorySize), RangeWrites: s.RangeWrites,
 			OutcomeTransactions: s.OutcomeTransactions, GTIDAssignmentBlockSize: s.GTIDAssignmentBlockSize,
 		},
 	}
+}
+
+// exitStateAction takes abort and offline-mode for ABORT and OFFLINE_MODE.
+func exitStateAction(text string) concordat.ExitStateAction {
+	return concordat.ExitStateAction(strings.ReplaceAll(strings.ToUpper(text), "-", "_"))
 }
 
 func (s *nodeSettings) logger(w io.Writer) *slog.Logger {
