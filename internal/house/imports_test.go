@@ -50,6 +50,7 @@ var house = []room{
 	{dir: "applier", ours: []string{"gtid"}, others: []string{murmur3}},
 	{dir: "applier/pebblekv", ours: []string{"applier", "gtid"}, others: []string{pebble}},
 	{dir: "gcs", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{raft, protobuf}},
+	{dir: "internal/forced", pure: true, ours: []string{"gcs", "gtid", "internal/wire"}, others: []string{raft}},
 	{dir: "gcs/raftlog", ours: []string{"gcs", "gtid"}, others: []string{raft, protobuf, pebble}},
 	{
 		dir: "gcs/transport", ours: []string{"gcs", "gtid", "proto"},
