@@ -58,6 +58,24 @@ type Checkpoint struct {
 	Data  []byte
 }
 
+// MaxRecord bounds the record of a log, in bytes.
+const MaxRecord = 1 << 20
+
+// Adoption is what a member's log becomes when the membership of its group is
+// forced: the log on which those that are left agree, and what this member is in
+// it.
+type Adoption struct {
+	Identity  Identity
+	HardState *raftpb.HardState
+	// Last is the index of the last entry that stays; those after it are
+	// forgotten. It must be in the log, or be that of the last entry forgotten
+	// before, and not below a checkpoint: what was applied was committed, and
+	// stays. 0 without Entries empties the log, checkpoints and all.
+	Last    uint64
+	Entries []*raftpb.Entry // follow on Last
+	Record  []byte          // as for SetRecord
+}
+
 // Log is the durable log of one member, of which the replicated state is a
 // function.
 //
@@ -75,6 +93,13 @@ type Log interface {
 	Identity() Identity
 	// SetIdentity stores id durably.
 	SetIdentity(id Identity) error
+	// Record returns the record, nil when there is none: a few bytes that the
+	// member keeps beside its log, of which the log knows nothing. Nobody may
+	// change them.
+	Record() []byte
+	// SetRecord stores at most MaxRecord bytes durably in place of the record,
+	// none to remove it.
+	SetRecord(record []byte) error
 	// HardState returns the stored hard state, empty for a fresh log.
 	HardState() *raftpb.HardState
 	// Write appends all of ws in order as one group commit: one fsync if any
@@ -90,10 +115,13 @@ type Log interface {
 	// entry at index, and checkpoints below index. A lower index than that of
 	// an earlier call changes nothing. index must not exceed LastIndex.
 	Truncate(index uint64) error
-	// Reset replaces everything but the identity: the log is empty after
-	// c.Index, c is its only checkpoint and hs its hard state. It is atomic
-	// and durable.
+	// Reset replaces everything but the identity and the record: the log is
+	// empty after c.Index, c is its only checkpoint and hs its hard state. It
+	// is atomic and durable.
 	Reset(c Checkpoint, hs *raftpb.HardState) error
+	// Adopt makes the log what a says, all of it or, after a crash, nothing.
+	// It is durable. The commit index must not exceed the new end of the log.
+	Adopt(a Adoption) error
 	// Close releases the log. It does not wait for readers.
 	Close() error
 }

@@ -190,6 +190,80 @@ func testCheckpoints(t *testing.T, o Options) {
 	f.compare("reset, grown, after a crash")
 }
 
+func testRecord(t *testing.T, o Options) {
+	f := newFixture(t, o)
+	f.terms(1, 1, 1)
+	for _, record := range [][]byte{
+		[]byte("first"), bytes.Repeat([]byte{7}, gcs.MaxRecord), {}, []byte("again"), nil, []byte("last"),
+	} {
+		if err := f.log.SetRecord(record); err != nil {
+			t.Fatal(err)
+		}
+		f.want.record = record
+		f.compare("record set")
+		f.reopen()
+		f.compare("opened again")
+	}
+	c := gcs.Checkpoint{Index: 9, Term: 2}
+	if err := f.log.Reset(c, hardState(2, 0, 9)); err != nil {
+		t.Fatal(err)
+	}
+	f.want.reset(c, hardState(2, 0, 9))
+	f.compare("reset, which the record outlives")
+	f.disk.Crash(3)
+	f.open()
+	f.compare("after a crash")
+}
+
+// adopt makes the log what a says.
+func (f *fixture) adopt(a gcs.Adoption) {
+	f.t.Helper()
+	if err := f.log.Adopt(a); err != nil {
+		f.t.Fatalf("adopt: %v", err)
+	}
+	f.want.adopt(a)
+}
+
+// testAdopt makes a log into another one in all the ways there are.
+func testAdopt(t *testing.T, o Options) {
+	f := newFixture(t, o)
+	check := func(when string) {
+		t.Helper()
+		f.compare(when)
+		f.disk.Crash(4)
+		f.open()
+		f.compare(when + ", after a crash")
+	}
+	id := gcs.Identity{Group: gtid.UUID{1}, Incarnation: gtid.UUID{2}, Member: gtid.UUID{3}, RaftID: 4, Session: 5}
+	f.terms(1, 1, 1, 2, 2, 3, 3)
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(9, 0, 7), Last: 6, Entries: entriesOf(7, 50, 9), Record: []byte("first")})
+	check("with an entry at its end")
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(12, 0, 4), Last: 3, Entries: entriesOf(4, 50, 11, 12)})
+	check("with another end that is shorter")
+	f.terms(6, 12, 12)
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(12, 0, 4), Last: 4})
+	check("with less of what it has")
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(13, 0, 0), Entries: entriesOf(1, 50, 4, 5, 13)})
+	check("with nothing of what it has")
+
+	c := gcs.Checkpoint{Index: 2, Term: 5, Data: bytes.Repeat([]byte("two"), 1000)}
+	if err := f.log.SaveCheckpoint(c); err != nil {
+		t.Fatal(err)
+	}
+	f.want.save(c)
+	if err := f.log.Truncate(2); err != nil {
+		t.Fatal(err)
+	}
+	f.want.truncate(2)
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(14, 0, 3), Last: 2, Entries: entriesOf(3, 50, 14), Record: []byte("second")})
+	check("right after a checkpoint at the cut")
+	id.Incarnation = gtid.UUID{6}
+	f.adopt(gcs.Adoption{Identity: id, HardState: hardState(15, 0, 0), Record: []byte("empty")})
+	check("with nothing")
+	f.terms(1, 15, 16)
+	check("with nothing, and then grown")
+}
+
 // testRefusals makes calls that no right caller makes. They must be refused
 // and change nothing, and the log must go on.
 func testRefusals(t *testing.T, o Options) {
@@ -208,6 +282,12 @@ func testRefusals(t *testing.T, o Options) {
 		return func() error {
 			return f.log.Write([]gcs.LogWrite{{Entries: entriesOf(index, 5, terms...), Sync: true}})
 		}
+	}
+	adopt := func(a gcs.Adoption) func() error {
+		if a.HardState == nil {
+			a.HardState = hardState(3, 0, 0)
+		}
+		return func() error { return f.log.Adopt(a) }
 	}
 	for _, call := range []struct {
 		name string
@@ -231,6 +311,17 @@ func testRefusals(t *testing.T, o Options) {
 		{"a checkpoint of another term", func() error {
 			return f.log.SaveCheckpoint(gcs.Checkpoint{Index: 5, Term: 2})
 		}},
+		{"a record that is too long", func() error { return f.log.SetRecord(make([]byte, gcs.MaxRecord+1)) }},
+		{"an adoption with a record that is too long", adopt(gcs.Adoption{Last: 6, Record: make([]byte, gcs.MaxRecord+1)})},
+		{"an adoption of entries that are not there", adopt(gcs.Adoption{Last: 7})},
+		{"an adoption that forgets a checkpoint", adopt(gcs.Adoption{Last: 3})},
+		{"an adoption from the beginning of a log that is cut", adopt(gcs.Adoption{Entries: entriesOf(1, 5, 1)})},
+		{"an adoption with a gap", adopt(gcs.Adoption{Last: 5, Entries: entriesOf(7, 5, 3)})},
+		{"an adoption with an overlap", adopt(gcs.Adoption{Last: 5, Entries: entriesOf(5, 5, 3)})},
+		{"an adoption with a term that goes backwards", adopt(gcs.Adoption{Last: 5, Entries: entriesOf(6, 5, 2)})},
+		{"an adoption with a commit index beyond the end", adopt(gcs.Adoption{Last: 5, HardState: hardState(3, 0, 6)})},
+		{"an adoption that empties the log, with a commit index", adopt(gcs.Adoption{HardState: hardState(3, 0, 1)})},
+		{"an adoption without a hard state", func() error { return f.log.Adopt(gcs.Adoption{Last: 6}) }},
 		{"a reset with a commit index beyond it", func() error {
 			return f.log.Reset(gcs.Checkpoint{Index: 9, Term: 3}, hardState(3, 0, 10))
 		}},
@@ -261,6 +352,8 @@ func testClosed(t *testing.T, o Options) {
 		"term":        func() error { _, err := f.log.Term(1); return err },
 		"entries":     func() error { _, err := f.log.Entries(1, 2, 1); return err },
 		"identity":    func() error { return f.log.SetIdentity(gcs.Identity{}) },
+		"record":      func() error { return f.log.SetRecord(nil) },
+		"adopt":       func() error { return f.log.Adopt(gcs.Adoption{HardState: hardState(1, 0, 0)}) },
 		"write":       func() error { return f.log.Write(nil) },
 		"save":        func() error { return f.log.SaveCheckpoint(gcs.Checkpoint{Index: 1, Term: 1}) },
 		"checkpoint":  func() error { _, err := f.log.Checkpoint(1); return err },

@@ -17,6 +17,9 @@ func compare(l gcs.Log, m model) error {
 	if got := l.Identity(); got != m.identity {
 		return fmt.Errorf("identity is %v, want %v", got, m.identity)
 	}
+	if got := l.Record(); !bytes.Equal(got, m.record) || (got == nil) != (len(m.record) == 0) {
+		return fmt.Errorf("record has %d bytes, want %d: %.40q, want %.40q", len(got), len(m.record), got, m.record)
+	}
 	if got := l.HardState(); !sameHardState(got, m.hardState) {
 		return fmt.Errorf("hard state is %v, want %v", got, m.hardState)
 	}

@@ -58,6 +58,9 @@ func writeMuch(f *fixture) {
 				f.t.Error(err)
 			}
 			f.want.truncate(last - 3)
+		case round%29 == 28 && last-f.want.cut > 5:
+			term++
+			f.adopt(gcs.Adoption{HardState: hardState(term, 0, 0), Last: last - 3, Entries: entriesOf(last-2, 50, term, term)})
 		case round%5 == 4 && last-f.want.cut > 3:
 			term++
 			f.terms(last-1, term)

@@ -40,6 +40,8 @@ func Run(t *testing.T, o Options) {
 	t.Run("shorter tail leaves no ghosts", func(t *testing.T) { testGhosts(t, o) })
 	t.Run("size limits", func(t *testing.T) { testSizes(t, o) })
 	t.Run("checkpoints", func(t *testing.T) { testCheckpoints(t, o) })
+	t.Run("record", func(t *testing.T) { testRecord(t, o) })
+	t.Run("adoption", func(t *testing.T) { testAdopt(t, o) })
 	t.Run("refusals", func(t *testing.T) { testRefusals(t, o) })
 	t.Run("closed", func(t *testing.T) { testClosed(t, o) })
 	t.Run("random calls", func(t *testing.T) { testRandom(t, o) })

@@ -14,6 +14,7 @@ import (
 // change, so that earlier states can be compared with what a crash left.
 type model struct {
 	identity     gcs.Identity
+	record       []byte
 	hardState    *raftpb.HardState
 	cut, cutTerm uint64
 	entries      []*raftpb.Entry // those after cut
@@ -102,11 +103,21 @@ func (m *model) save(c gcs.Checkpoint) {
 func (m *model) reset(c gcs.Checkpoint, hs *raftpb.HardState) {
 	*m = model{
 		identity:    m.identity,
+		record:      m.record,
 		hardState:   hs,
 		cut:         c.Index,
 		cutTerm:     c.Term,
 		checkpoints: []gcs.Checkpoint{c},
 	}
+}
+
+func (m *model) adopt(a gcs.Adoption) {
+	if a.Last == 0 && len(a.Entries) == 0 {
+		*m = newModel()
+	} else {
+		m.entries = slices.Concat(m.entries[:a.Last-m.cut], a.Entries)
+	}
+	m.identity, m.hardState, m.record = a.Identity, a.HardState, a.Record
 }
 
 func (m model) checkpoint(limit uint64) gcs.Checkpoint {

@@ -44,8 +44,10 @@ func testRandom(t *testing.T, o Options) {
 			"read a range":   m.read,
 			"truncate":       m.truncate,
 			"identity":       m.setIdentity,
+			"record":         m.setRecord,
 			"checkpoint":     m.saveCheckpoint,
 			"reset":          m.reset,
+			"adopt":          m.adopt,
 			"close and open": m.reopen,
 			"crash":          m.crash,
 		})
@@ -146,12 +148,7 @@ func (m *machine) truncate(r *rapid.T) {
 
 func (m *machine) setIdentity(r *rapid.T) {
 	next := m.now().clone()
-	next.identity = gcs.Identity{
-		Group:   gtid.UUID{1, byte(rapid.IntRange(0, 255).Draw(r, "group"))},
-		Member:  gtid.UUID{15: 7},
-		RaftID:  rapid.Uint64().Draw(r, "raft id"),
-		Session: rapid.Uint64Range(1, 9).Draw(r, "session"),
-	}
+	next.identity = drawIdentity(r)
 	if err := m.log.SetIdentity(next.identity); err != nil {
 		r.Fatalf("identity: %v", err)
 	}
@@ -180,6 +177,52 @@ func (m *machine) reset(r *rapid.T) {
 	}
 	next.reset(c, hs)
 	m.become(next, true)
+}
+
+func drawIdentity(r *rapid.T) gcs.Identity {
+	return gcs.Identity{
+		Group:   gtid.UUID{1, byte(rapid.IntRange(0, 255).Draw(r, "group"))},
+		Member:  gtid.UUID{15: 7},
+		RaftID:  rapid.Uint64().Draw(r, "raft id"),
+		Session: rapid.Uint64Range(1, 9).Draw(r, "session"),
+	}
+}
+
+func (m *machine) setRecord(r *rapid.T) {
+	next := m.now().clone()
+	next.record = drawData(r)
+	given := slices.Clone(next.record)
+	if err := m.log.SetRecord(given); err != nil {
+		r.Fatalf("record: %v", err)
+	}
+	clear(given) // is the giver's again
+	m.become(next, true)
+}
+
+func (m *machine) adopt(r *rapid.T) {
+	next := m.now().clone()
+	a := drawAdoption(r, next)
+	if err := m.log.Adopt(a); err != nil {
+		r.Fatalf("adopt: %v", err)
+	}
+	next.adopt(a)
+	m.become(next, true)
+}
+
+// drawAdoption draws an adoption that fits the model's state.
+func drawAdoption(r *rapid.T, now model) gcs.Adoption {
+	a := gcs.Adoption{Identity: drawIdentity(r), Record: drawData(r)}
+	if rapid.IntRange(0, 3).Draw(r, "empties") > 0 {
+		a.Last = rapid.Uint64Range(now.floor(), now.last()).Draw(r, "last")
+		term, _ := now.term(a.Last)
+		for i := range rapid.IntRange(0, 6).Draw(r, "entries") {
+			term += uint64(rapid.IntRange(0, 5).Draw(r, "term") / 5)
+			a.Entries = append(a.Entries, entry(a.Last+1+uint64(i), max(term, 1), rapid.SampledFrom(sizes).Draw(r, "size")))
+		}
+	}
+	last := a.Last + uint64(len(a.Entries))
+	a.HardState = hardState(rapid.Uint64Range(1, 9).Draw(r, "hard term"), 0, rapid.Uint64Range(0, last).Draw(r, "commit"))
+	return a
 }
 
 func (m *machine) reopen(r *rapid.T) {

@@ -3,6 +3,8 @@ package raftlog
 import (
 	"github.com/cockroachdb/pebble/v2"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gcs"
 )
 
 // The errors of a batch's own methods speak of misuse (an indexed batch, range
@@ -29,6 +31,24 @@ func putHardStateInto(b *pebble.Batch, hs hardState) {
 	op := b.SetDeferred(1, hardStateLen)
 	op.Key[0] = kindHardState
 	putHardState(op.Key, op.Value, hs)
+	_ = op.Finish()
+}
+
+func putIdentity(b *pebble.Batch, id gcs.Identity) {
+	key := []byte{kindIdentity}
+	put(b, key, encodeIdentity(key, id))
+}
+
+// putRecord replaces the record; one without bytes is none.
+func putRecord(b *pebble.Batch, record []byte) {
+	if len(record) == 0 {
+		remove(b, []byte{kindRecord})
+		return
+	}
+	op := b.SetDeferred(1, crcLen+len(record))
+	op.Key[0] = kindRecord
+	copy(op.Value[crcLen:], record)
+	seal(op.Key, op.Value)
 	_ = op.Finish()
 }
 

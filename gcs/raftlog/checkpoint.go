@@ -159,10 +159,7 @@ func (l *Log) Reset(c gcs.Checkpoint, hs *raftpb.HardState) error {
 	if err != nil {
 		return err
 	}
-	removeEntries(l.batch, l.memory.cut+1, l.memory.last+1)
-	for _, old := range l.heads {
-		removeCheckpoint(l.batch, old)
-	}
+	l.removeAll()
 	putCut(l.batch, c.Index, c.Term)
 	putHardStateInto(l.batch, state)
 	putHead(l.batch, h)
@@ -178,6 +175,14 @@ func (l *Log) Reset(c gcs.Checkpoint, hs *raftpb.HardState) error {
 	defer l.mu.Unlock()
 	l.memory.reset(c.Index, c.Term)
 	return nil
+}
+
+// removeAll removes all entries and checkpoints.
+func (l *Log) removeAll() {
+	removeEntries(l.batch, l.memory.cut+1, l.memory.last+1)
+	for _, old := range l.heads {
+		removeCheckpoint(l.batch, old)
+	}
 }
 
 // loadHeads reads where the checkpoints are.

@@ -11,8 +11,8 @@ import (
 )
 
 // formatVersion is the version of the keys and values drawn in the package
-// comment.
-const formatVersion = 1
+// comment. Version 1 had no record.
+const formatVersion = 2
 
 // Kinds of keys.
 const (
@@ -21,6 +21,7 @@ const (
 	kindHardState  = 0x03
 	kindCut        = 0x04
 	kindFiller     = 0x05
+	kindRecord     = 0x06
 	kindEntry      = 0x10
 	kindCheckpoint = 0x20
 	kindChunk      = 0x21

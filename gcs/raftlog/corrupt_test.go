@@ -56,6 +56,7 @@ func newDisk(t testing.TB) vfs.FS {
 	for _, err := range []error{
 		l.SetIdentity(gcs.Identity{RaftID: 7, Session: 1}),
 		l.Write([]gcs.LogWrite{{HardState: &raftpb.HardState{Term: new(uint64(2)), Commit: new(uint64(9))}}}),
+		l.SetRecord([]byte("record")),
 		l.Truncate(2),
 		l.SaveCheckpoint(gcs.Checkpoint{Index: 9, Term: 1, Data: make([]byte, 2500)}),
 		l.Close(),
@@ -134,7 +135,8 @@ func TestOpenNamesWhatIsWrong(t *testing.T) {
 		}, gcs.ErrLogCorrupt, "commit index 9"},
 		{"key of no index", set("\x10abc", nil), gcs.ErrLogCorrupt, "10616263"},
 		{"no format version", remove(keyFormat), gcs.ErrLogCorrupt, "format version is missing"},
-		{"newer format version", set(keyFormat, sealed(keyFormat, []byte{2, 0, 0, 0})), raftlog.ErrNewerFormat, "2"},
+		{"newer format version", set(keyFormat, sealed(keyFormat, []byte{3, 0, 0, 0})), raftlog.ErrNewerFormat, "3"},
+		{"earlier format version", set(keyFormat, sealed(keyFormat, []byte{1, 0, 0, 0})), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs := newDisk(t)

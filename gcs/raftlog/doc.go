@@ -1,6 +1,6 @@
 // Package raftlog is the durable log of one member, on Pebble: the entries
 // that raft agreed on or is about to, raft's hard state, the member's
-// identity, and checkpoints of its state machine. It implements [gcs.Log].
+// identity and record, and checkpoints of its state machine. It implements [gcs.Log].
 //
 // It owns a directory, and promises that
 //
@@ -16,7 +16,7 @@
 //  4. an error of the disk never ends or blocks the program: it comes back from
 //     Write, now and ever after, and is told to [Options.OnFatal] once.
 //
-// It must never know what an entry means, what a checkpoint contains, or who
+// It must never know what an entry means, what a checkpoint or the record contains, or who
 // the other members are.
 //
 // # Keys
@@ -30,6 +30,7 @@
 //	| 0x03 |                  |  hard state
 //	| 0x04 |                  |  cut: the last entry forgotten by Truncate or Reset
 //	| 0x05 |                  |  filler, gone in the batch that writes it
+//	| 0x06 |                  |  record
 //	| 0x10 | index 8          |  entry
 //	| 0x20 | index 8          |  head of a checkpoint
 //	| 0x21 | blob 8 | chunk 4 |  a slice of a checkpoint's data
@@ -43,6 +44,7 @@
 //
 //	format     | crc 4 | version 4 |
 //	identity   | crc 4 | group 16 | incarnation 16 | member 16 | raft id 8 | session 8 |
+//	record     | crc 4 | data ... |
 //	hard state | crc 4 | term 8 | vote 8 | commit 8 |
 //	cut        | crc 4 | index 8 | term 8 |
 //	entry      | crc 4 | term 8 | type 1 | data ... |

@@ -168,6 +168,8 @@ func checkOutOfService(t *testing.T, l *raftlog.Log, first error) {
 	for name, call := range map[string]func() error{
 		"write":      func() error { return write(l, entries(21, 21, 10)) },
 		"identity":   func() error { return l.SetIdentity(gcs.Identity{RaftID: 1}) },
+		"record":     func() error { return l.SetRecord([]byte("r")) },
+		"adopt":      func() error { return l.Adopt(gcs.Adoption{HardState: &raftpb.HardState{}}) },
 		"truncate":   func() error { return l.Truncate(3) },
 		"checkpoint": func() error { return l.SaveCheckpoint(gcs.Checkpoint{Index: 3, Term: 1}) },
 		"reset":      func() error { return l.Reset(gcs.Checkpoint{Index: 99, Term: 1}, nil) },
@@ -307,6 +309,82 @@ func TestCrashWhileWriting(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestCrashWhileAdopting takes the file system away in the middle of adoptions.
+// What is there then is one adoption, all of it, and not an older one than the
+// last that was acknowledged.
+func TestCrashWhileAdopting(t *testing.T) {
+	noLeaks(t)
+	const rounds = 200
+	for seed := range uint64(4) {
+		fs := vfs.NewCrashableMem()
+		o := small(fs)
+		o.SegmentBytes = 64 << 10
+		l := mustOpen(t, o)
+		var acked atomic.Uint64
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for n := uint64(1); n <= rounds; n++ {
+				if err := l.Adopt(adoption(n)); err != nil {
+					t.Error(err)
+					return
+				}
+				acked.Store(n)
+			}
+		})
+		rng := rand.New(rand.NewPCG(seed, 2))
+		for at := uint64(0); at < rounds; {
+			if now := acked.Load(); now < min(at+20, rounds) {
+				continue
+			}
+			at = acked.Load()
+			after := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(seed * 33), RNG: rng})
+			checkAdopted(t, after, at)
+		}
+		wg.Wait()
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// adoption is the nth: n tells in all of its parts. Each third empties the log,
+// the others replace more or less of it.
+func adoption(n uint64) gcs.Adoption {
+	a := gcs.Adoption{
+		Identity:  gcs.Identity{RaftID: 7, Session: n},
+		HardState: &raftpb.HardState{Term: new(n), Commit: new(uint64(0))},
+		Record:    bytes.Repeat([]byte{byte(n)}, int(n*10)),
+	}
+	if n%3 == 0 {
+		return a
+	}
+	for i := range n%5 + 1 {
+		a.Entries = append(a.Entries, &raftpb.Entry{Index: new(i + 1), Term: new(n), Data: make([]byte, 1000)})
+	}
+	a.HardState.Commit = new(n%5 + 1)
+	return a
+}
+
+func checkAdopted(t *testing.T, fs vfs.FS, acked uint64) {
+	t.Helper()
+	l := mustOpen(t, small(fs))
+	n := l.Identity().Session
+	want := adoption(n)
+	last, err := l.LastIndex()
+	if n < acked || err != nil || last != uint64(len(want.Entries)) {
+		t.Errorf("after a crash adoption %d is there, %d was acknowledged; the log ends at %d (%v)", n, acked, last, err)
+	}
+	if hs := l.HardState(); hs.GetTerm() != n || hs.GetCommit() != last || !bytes.Equal(l.Record(), want.Record) {
+		t.Errorf("adoption %d has the hard state %v and a record of %d bytes", n, hs, len(l.Record()))
+	}
+	if term, err := l.Term(last); err != nil || last > 0 && term != n {
+		t.Errorf("adoption %d has entries of term %d (%v)", n, term, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

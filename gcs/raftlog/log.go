@@ -44,6 +44,7 @@ type Log struct {
 	closed    bool
 	batch     *pebble.Batch // reused from commit to commit
 	identity  gcs.Identity
+	recorded  []byte // the record; never changed, only replaced
 	hardState hardState
 	heads     []head // of the checkpoints, ascending
 	nextBlob  uint64
@@ -78,8 +79,7 @@ func (l *Log) SetIdentity(id gcs.Identity) error {
 	if err := l.writable(); err != nil {
 		return err
 	}
-	key := []byte{kindIdentity}
-	put(l.batch, key, encodeIdentity(key, id))
+	putIdentity(l.batch, id)
 	if err := l.commit(true); err != nil {
 		return err
 	}
@@ -143,10 +143,7 @@ type plan struct {
 // changes memory, so it may look at it without mu.
 func (l *Log) plan(ws []gcs.LogWrite) (plan, error) {
 	p := plan{last: l.memory.last, hardState: l.hardState}
-	floor := l.memory.cut
-	if n := len(l.heads); n > 0 {
-		floor = l.heads[n-1].index // a checkpoint is of entries that stay
-	}
+	floor := l.floor()
 	for i := range ws {
 		w := &ws[i]
 		p.sync = p.sync || w.Sync
@@ -171,6 +168,15 @@ func (l *Log) plan(ws []gcs.LogWrite) (plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// floor is the index of the last entry that must stay: a checkpoint is of
+// entries that do.
+func (l *Log) floor() uint64 {
+	if n := len(l.heads); n > 0 {
+		return l.heads[n-1].index
+	}
+	return l.memory.cut
 }
 
 // termBefore returns the term of the entry before first, as it will be once ws

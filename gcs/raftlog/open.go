@@ -204,10 +204,12 @@ var recordNames = [...]string{
 	kindIdentity:  "identity",
 	kindHardState: "hard state",
 	kindCut:       "cut",
+	kindRecord:    "record",
 }
 
 // record returns a copy of the value of a record of which there is one, nil if
-// there is none. A format version may grow; the rest have their length.
+// there is none. A format version may grow, and the record has any length; the
+// rest have theirs.
 func (l *Log) record(kind byte, minLen int) ([]byte, error) {
 	key := []byte{kind}
 	v, closer, err := l.store.db.Get(key)
@@ -240,6 +242,12 @@ func (l *Log) loadRecords() error {
 	}
 	if v != nil {
 		l.hardState = decodeHardState(v)
+	}
+	if v, err = l.record(kindRecord, crcLen); err != nil {
+		return err
+	}
+	if v != nil {
+		l.recorded = v[crcLen:]
 	}
 	if v, err = l.record(kindCut, cutLen); err != nil {
 		return err

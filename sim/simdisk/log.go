@@ -35,8 +35,8 @@ var (
 // The simulator calls Stage when a member begins to append and Sync when the
 // virtual fsync ends. Until then readers do not see what was staged: a log
 // never shows what is not yet as durable as asked. Sync covers everything
-// before it, as an fsync does, and so do SetIdentity, SaveCheckpoint and Reset,
-// which are durable when they return. Crash keeps what is durable and as much
+// before it, as an fsync does, and so do SetIdentity, SetRecord, SaveCheckpoint,
+// Reset and Adopt, which are durable when they return. Crash keeps what is durable and as much
 // of the rest, from the front, as the simulator likes.
 //
 // Write is all of this at once, for members that are not simulated in time.
@@ -153,6 +153,45 @@ func (l *Log) SetIdentity(id gcs.Identity) error {
 		return err
 	}
 	l.change(logChange{identity: &id})
+	l.Sync()
+	return nil
+}
+
+// Record implements [gcs.Log].
+func (l *Log) Record() []byte { return l.visible.record }
+
+// SetRecord implements [gcs.Log].
+func (l *Log) SetRecord(record []byte) error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if len(record) > gcs.MaxRecord {
+		return fmt.Errorf("%w: a record of %d bytes, the most is %d", ErrLogOrder, len(record), gcs.MaxRecord)
+	}
+	own := ownRecord(record)
+	l.change(logChange{record: &own})
+	l.Sync()
+	return nil
+}
+
+// ownRecord is a copy of the record that its giver cannot change, nil for none.
+func ownRecord(record []byte) []byte {
+	if len(record) == 0 {
+		return nil
+	}
+	return slices.Clone(record)
+}
+
+// Adopt implements [gcs.Log].
+func (l *Log) Adopt(a gcs.Adoption) error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if err := l.newest.admitAdoption(a); err != nil {
+		return err
+	}
+	a.Record = ownRecord(a.Record)
+	l.change(logChange{adopt: &a})
 	l.Sync()
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 // ever appended to.
 type logState struct {
 	identity     gcs.Identity
+	record       []byte // never changed, only replaced
 	hardState    *raftpb.HardState
 	cut, cutTerm uint64           // the last entry forgotten
 	entries      []*raftpb.Entry  // those after cut
@@ -24,20 +25,28 @@ type logState struct {
 // logChange is one step from a picture to the next. The zero fields change
 // nothing.
 type logChange struct {
-	reset      bool // everything goes but the identity; checkpoint is all that is left
+	reset      bool // everything goes but identity and record; checkpoint is all that is left
 	write      gcs.LogWrite
 	truncate   uint64
 	identity   *gcs.Identity
+	record     *[]byte
 	checkpoint *gcs.Checkpoint
+	adopt      *gcs.Adoption
 }
 
 // apply makes a change that fits.
 func (s *logState) apply(c logChange) {
 	if c.reset {
-		*s = logState{identity: s.identity, cut: c.checkpoint.Index, cutTerm: c.checkpoint.Term}
+		*s = logState{identity: s.identity, record: s.record, cut: c.checkpoint.Index, cutTerm: c.checkpoint.Term}
 	}
 	if c.identity != nil {
 		s.identity = *c.identity
+	}
+	if c.record != nil {
+		s.record = *c.record
+	}
+	if c.adopt != nil {
+		s.adopt(*c.adopt)
 	}
 	if c.checkpoint != nil {
 		s.save(*c.checkpoint)
@@ -60,6 +69,17 @@ func (s *logState) write(w gcs.LogWrite) {
 		s.entries = slices.Clip(s.entries[:first-s.cut-1])
 	}
 	s.entries = append(s.entries, w.Entries...)
+}
+
+// adopt makes the log what a says, which fits.
+func (s *logState) adopt(a gcs.Adoption) {
+	if a.Last == 0 && len(a.Entries) == 0 {
+		*s = logState{}
+	} else {
+		s.entries = slices.Clip(s.entries[:a.Last-s.cut])
+	}
+	s.identity, s.record = a.Identity, a.Record
+	s.write(gcs.LogWrite{HardState: a.HardState, Entries: a.Entries})
 }
 
 func (s *logState) save(c gcs.Checkpoint) {
@@ -135,16 +155,34 @@ type logEnd struct {
 
 // admitAll checks that ws fit, one after the other.
 func (s *logState) admitAll(ws []gcs.LogWrite) error {
-	end := logEnd{floor: s.cut, last: s.last(), commit: s.hardState.GetCommit()}
-	if n := len(s.checkpoints); n > 0 {
-		end.floor = s.checkpoints[n-1].Index
-	}
+	end := logEnd{floor: s.floor(), last: s.last(), commit: s.hardState.GetCommit()}
 	for i, w := range ws {
 		if err := s.admit(w, &end, ws[:i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// floor is the index of the last entry that must stay.
+func (s *logState) floor() uint64 {
+	if n := len(s.checkpoints); n > 0 {
+		return s.checkpoints[n-1].Index
+	}
+	return s.cut
+}
+
+// admitAdoption checks that a fits.
+func (s *logState) admitAdoption(a gcs.Adoption) error {
+	if len(a.Record) > gcs.MaxRecord || a.HardState == nil {
+		return fmt.Errorf("%w: an adoption with the hard state %v and a record of %d bytes, the most is %d",
+			ErrLogOrder, a.HardState, len(a.Record), gcs.MaxRecord)
+	}
+	end := logEnd{floor: a.Last, last: a.Last}
+	if a.Last+uint64(len(a.Entries)) > 0 && (a.Last < s.floor() || a.Last > s.last()) {
+		return fmt.Errorf("%w: entry %d cannot be the last to stay of the entries %d to %d", ErrLogOrder, a.Last, s.floor()+1, s.last())
+	}
+	return s.admit(gcs.LogWrite{HardState: a.HardState, Entries: a.Entries}, &end, nil)
 }
 
 // admit checks one write that comes after those before it.
