@@ -92,17 +92,17 @@ func Diagnose(f Facts) Diagnosis {
 }
 
 // Waiting says for whom a member waits that has a view and hears no quorum of
-// it: who is here, how many are needed, who is missing. It is empty when the
-// member does not wait.
+// it, to be read after "waits for": who is missing, how many are here, how many
+// are needed. It is empty when the member does not wait.
 func (f Facts) Waiting() string {
 	if f.Quorum || len(f.View.Members) == 0 || (f.State != standing.Recovering && f.State != standing.Online) {
 		return ""
 	}
 	o := Of(f.View, f.Unreachable)
 	if o.HasQuorum() {
-		return fmt.Sprintf("It waits for word from %d of the %s of the last view; none is known to be missing.", o.Quorum, count(o.Voters, "voter"))
+		return fmt.Sprintf("word from %d of the %s of the last view; none is known to be missing", o.Quorum, count(o.Voters, "voter"))
 	}
-	return fmt.Sprintf("It waits for %s: %d of the %s of the last view %s here and %d must be.",
+	return fmt.Sprintf("%s; %d of the %s of the last view %s here, and %d must be",
 		f.missing(o), o.Reachable, count(o.Voters, "voter"), is(o.Reachable), o.Quorum)
 }
 
@@ -123,12 +123,12 @@ func (f Facts) missing(o Outlook) string {
 func (f Facts) withoutQuorum() string {
 	o := Of(f.View, f.Unreachable)
 	if o.HasQuorum() {
-		return "Nothing commits here before this member hears a quorum. " + f.Waiting()
+		return "Nothing commits here before this member hears a quorum. It waits for " + f.Waiting() + "."
 	}
 	text := fmt.Sprintf("Nothing commits here: this member hears %d of %s, and %d are needed. Bring back %s.",
 		o.Reachable, count(o.Voters, "voter"), o.Quorum, f.missing(o))
 	if f.State == standing.Recovering {
-		text = "This member hears no quorum of its group, and goes on by itself when one is there. " + f.Waiting()
+		text = "This member hears no quorum of its group, and goes on by itself when one is there. It waits for " + f.Waiting() + "."
 	}
 	var heard []string
 	for _, m := range f.View.Members {

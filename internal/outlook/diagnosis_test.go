@@ -77,14 +77,14 @@ var diagnoses = []struct {
 	{
 		"first back after an outage", cut(standing.Recovering, group(5, 0), 1, 2, 4, 5), outlook.NoQuorum,
 		"This member hears no quorum of its group, and goes on by itself when one is there. " +
-			"It waits for any 2 of A (m1:7400), B (m2:7400), D (m4:7400) and E (m5:7400): " +
-			"1 of the 5 voters of the last view is here and 3 must be. " +
+			"It waits for any 2 of A (m1:7400), B (m2:7400), D (m4:7400) and E (m5:7400); " +
+			"1 of the 5 voters of the last view is here, and 3 must be. " +
 			"Only if they are gone for good, and stopped: concordat force-members --members C",
 	},
 	{
 		"a learner alone", cut(standing.Recovering, group(2, 1), 1, 2), outlook.NoQuorum,
 		"This member hears no quorum of its group, and goes on by itself when one is there. " +
-			"It waits for A (m1:7400) and B (m2:7400): 0 of the 2 voters of the last view are here and 2 must be. " +
+			"It waits for A (m1:7400) and B (m2:7400); 0 of the 2 voters of the last view are here, and 2 must be. " +
 			"If they are gone for good, force the membership on a member that is ONLINE by the view.",
 	},
 	{
