@@ -253,6 +253,7 @@ func (n *Node) revive(ctx context.Context) (*life, error) {
 			Checkpoint:    checkpoint,
 			Applied:       at.Index,
 			ElectionTicks: n.cfg.ElectionTicks,
+			ExpelTicks:    -1,
 			Limits:        gcs.DefaultLimits(),
 			Logger:        n.logger,
 		},

@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,17 +63,32 @@ const (
 	// resendTicks is how long a frame may stay undelivered under one leader
 	// before it is sent again. It only costs log space when it is too short.
 	resendTicks = 20
-	// reportTicks is how often a member tells the leader how far it is.
+	// reportTicks is how often a member tells all others how far it is.
 	reportTicks = 2
-	// silentTicks is how old a member's last report is when the leader no
-	// longer takes it into account.
-	silentTicks = 10 * reportTicks
+	// askTicks is how long ago a member last asked to leave when it is taken to
+	// have thought better of it.
+	askTicks = 10 * reportTicks
 	// changeTicks is how long the leader gives a membership change before it
 	// proposes the next, or the same one again.
 	changeTicks = 4
 	// snapshotRounds is how many rounds of reports the leader hears a member
 	// that should clone before it offers the clone again.
 	snapshotRounds = 20
+)
+
+// The patience of the group, in ticks, when Config does not say otherwise. They
+// are meant for ticks of 50 ms.
+const (
+	// DefaultSuspectTicks is 2 s: twenty reports in a row, and more than the
+	// longest election, so nobody is suspected whom a change of leader alone has
+	// kept busy.
+	DefaultSuspectTicks = 40
+	// DefaultExpelTicks is 5 s more, as in Group Replication: a process that is
+	// started again at once, or a switch that restarts a port, is back in time.
+	DefaultExpelTicks = 100
+	// DefaultStallTicks is 2 s: no disk that works takes so long, however busy,
+	// and the lead is elsewhere before anybody would be expelled for it.
+	DefaultStallTicks = 40
 )
 
 // PromoteLag is how many log entries a RECOVERING member may be behind the
@@ -98,7 +114,17 @@ type Config struct {
 	// ElectionTicks is how many ticks without a leader start an election.
 	// Each member waits this long to twice this long.
 	ElectionTicks int
-	Limits        Limits
+	// SuspectTicks is how long another member is not heard when this one holds it
+	// for UNREACHABLE. 0 stands for DefaultSuspectTicks.
+	SuspectTicks int
+	// ExpelTicks is how long a member is suspected when the leader proposes to
+	// expel it. It should be the same on all members, for any of them may lead. 0
+	// stands for DefaultExpelTicks; negative is never.
+	ExpelTicks int
+	// StallTicks is how long a write of the log may take before this member gives
+	// up the lead, if it has it. 0 stands for DefaultStallTicks.
+	StallTicks int
+	Limits     Limits
 	// Logger gets what raft says. nil is silent.
 	Logger *slog.Logger
 }
@@ -120,9 +146,20 @@ func (c *Config) validate() error {
 	check(id.RaftID != 0 && !raft.IsLocalMsgTarget(id.RaftID), "raft id %d is reserved", id.RaftID)
 	check(id.Session != 0, "the session is 0; the first run of a member is session 1")
 	check(c.ElectionTicks > heartbeatTicks, "%d election ticks are too few, the least is %d", c.ElectionTicks, heartbeatTicks+1)
+	check(c.SuspectTicks == 0 || c.SuspectTicks > 2*reportTicks, "%d ticks until suspicion are too few, the least is %d", c.SuspectTicks, 2*reportTicks+1)
+	check(c.StallTicks >= 0, "%d ticks for a write of the log are too few, the least is 1", c.StallTicks)
 	check(c.Limits.InflightBytes >= maxMessageBytes, "%d bytes in flight are less than one message of raft's, %d", c.Limits.InflightBytes, maxMessageBytes)
 	check(c.Limits.WindowFrames > 0, "the window of %d frames lets nothing through", c.Limits.WindowFrames)
 	return errors.Join(errs...)
+}
+
+// patience is what these durations stand for.
+func (c *Config) patience() patience {
+	return patience{
+		suspect: cmp.Or(c.SuspectTicks, DefaultSuspectTicks),
+		expel:   cmp.Or(c.ExpelTicks, DefaultExpelTicks),
+		stall:   cmp.Or(c.StallTicks, DefaultStallTicks),
+	}
 }
 
 func (c *Config) raftConfig(s raft.Storage) *raft.Config {

@@ -84,6 +84,7 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	g.view = view
 	g.past.add(view)
 	g.fifo.align(view)
+	g.detector.align(g.id.RaftID, view)
 	g.changeAt = 0
 	g.departed.remove(view)
 	for _, id := range gone {

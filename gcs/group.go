@@ -92,6 +92,19 @@ type Group struct {
 	cursor   int               // entries consumed of applying[0]
 	scratch  [][]byte          // reused for a frame's messages
 
+	patience patience
+	detector detector
+	verdicts []verdict // reused
+	quorum   bool      // this member hears a majority of its view
+	quorumAt int       // tick since which it does
+	noQuorum int       // ticks for which it does not
+	spared   int       // tick at which the lead was last handed over for a suspect's sake
+	owing    owing     // by the log's writer
+	relieved int       // tick at which the lead was last handed over for the disk's sake
+	notices  []Notice
+	peers    []Peer    // for Status
+	peersAt  [2]uint64 // tick and view that they are of
+
 	report   Report // of this member
 	reports  map[uint64]heard
 	since    int       // tick at which this member learned who leads
@@ -149,6 +162,7 @@ func New(cfg Config) (*Group, error) {
 		delivered: cfg.Checkpoint.Index,
 		settled:   cfg.Checkpoint.Index,
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
+		patience:  cfg.patience(),
 		reports:   map[uint64]heard{},
 		stalled:   map[uint64]int{},
 		leavers:   map[uint64]int{},
@@ -156,6 +170,8 @@ func New(cfg Config) (*Group, error) {
 	if err := g.restore(cfg.Checkpoint); err != nil {
 		return nil, err
 	}
+	g.detector = newDetector(g.patience.suspect, g.patience.longestHold())
+	g.detector.align(g.id.RaftID, g.view)
 	s, err := newStorage(g, cfg)
 	if err != nil {
 		return nil, err
@@ -173,10 +189,11 @@ func (g *Group) Tick() {
 		return
 	}
 	g.ticks++
-	g.raft.Tick()
+	g.tickRaft()
 	if from := g.sender.tick(); from != 0 {
 		g.resend(from)
 	}
+	g.watch()
 	if g.ticks%reportTicks == 0 {
 		g.sendReport()
 	}
@@ -207,6 +224,7 @@ func (g *Group) Receive(from uint64, m Message) {
 		}
 		return
 	}
+	g.detector.hear(from)
 	switch m.Kind {
 	case MessageRaft:
 		g.receiveRaft(from, m.Raft)
@@ -216,7 +234,7 @@ func (g *Group) Receive(from uint64, m Message) {
 		g.receiveRefusal(from, m.Refusal)
 	case MessageReport:
 		if _, ok := g.view.Member(from); ok {
-			g.reports[from] = heard{Report: m.Report, before: g.reports[from].Delivered, at: g.ticks}
+			g.receiveReport(from, m.Report)
 		}
 	case MessageLeave:
 		g.receiveLeave(from)
@@ -302,6 +320,7 @@ func (g *Group) Written(responses []*raftpb.Message) {
 	if g.failure != nil {
 		return
 	}
+	g.noteWritten(responses)
 	for _, m := range responses {
 		if index := m.GetCommit(); m.GetType() == raftpb.MsgStorageAppendResp && index > 0 {
 			g.settled = max(g.settled, index)
@@ -312,9 +331,6 @@ func (g *Group) Written(responses []*raftpb.Message) {
 		}
 	}
 }
-
-// Unreachable tells that messages to a member were lost.
-func (g *Group) Unreachable(id uint64) { g.raft.ReportUnreachable(id) }
 
 // Flush cuts frames, proposes, and collects what raft wants done. Call it
 // after a run of events, and again after deliveries were taken.
@@ -358,7 +374,7 @@ func (g *Group) dispatch(m *raftpb.Message) {
 		// By contract a write that nobody waits for need not be synced, but
 		// new entries always have somebody.
 		w.Sync = len(w.Responses) > 0
-		g.writes = append(g.writes, w)
+		g.write(w)
 	case raft.LocalApplyThread:
 		g.applying = append(g.applying, m)
 	default:
@@ -369,7 +385,7 @@ func (g *Group) dispatch(m *raftpb.Message) {
 // settle puts it on this member's disk that the log is committed up to index,
 // and has Written tell when that is done.
 func (g *Group) settle(index uint64) {
-	g.writes = append(g.writes, Write{
+	g.write(Write{
 		LogWrite: LogWrite{Sync: true, HardState: &raftpb.HardState{
 			Term: g.hard.Term, Vote: g.hard.Vote, Commit: new(max(g.hard.GetCommit(), index)),
 		}},
@@ -404,8 +420,16 @@ func (g *Group) Writes(into []Write) []Write {
 func (g *Group) noteLeader(st raft.SoftState) {
 	changed := st.Lead != g.leader
 	g.leader, g.role = st.Lead, st.RaftState
-	if changed && g.leader != 0 {
-		clear(g.reports)
+	if !changed {
+		return
+	}
+	switch g.leader {
+	case 0:
+		g.notice(LeaderChanged, 0, "nobody is known to lead")
+	default:
+		g.notice(LeaderChanged, g.leader, "%s leads in term %d", g.named(g.leader), g.raft.BasicStatus().GetTerm())
+	}
+	if g.leader != 0 {
 		commit := g.raft.BasicStatus().GetCommit()
 		g.commits, g.since = [2]uint64{commit, commit}, g.ticks
 		clear(g.stalled)

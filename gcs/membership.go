@@ -1,6 +1,8 @@
 package gcs
 
 import (
+	"fmt"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
 )
@@ -19,8 +21,11 @@ type JoinAnswer struct {
 	View View
 }
 
-// Join asks for a newcomer to be added to the view. Asking again is harmless.
-func (g *Group) Join(m Member) JoinAnswer {
+// Join asks for a newcomer to be added to the view, in the place of the member
+// with raft id replaces if that is not 0. Asking again is harmless. A newcomer
+// that has the UUID of a member is that member, back without its log, and takes
+// its place. Whoever is to be replaced must not be heard.
+func (g *Group) Join(m Member, replaces uint64) JoinAnswer {
 	answer := JoinAnswer{View: g.view}
 	if known, ok := g.view.Member(m.RaftID); ok && known.UUID == m.UUID {
 		answer.Joined = true
@@ -31,7 +36,92 @@ func (g *Group) Join(m Member) JoinAnswer {
 		return answer
 	}
 	answer.Leader, _ = g.view.Member(g.id.RaftID)
-	answer.Refused = g.proposeChange(Change{Kind: Joined, Member: m})
+	c := Change{Kind: Joined, Member: m}
+	if replaces == 0 {
+		replaces = g.earlier(m)
+	}
+	if replaces == 0 {
+		answer.Refused = g.proposeChange(c)
+		return answer
+	}
+	old, _ := g.view.Member(replaces)
+	c.Kind, c.Replaces = Replaced, replaces
+	c.Reason = clip("in the place of " + old.UUID.String() + ": " + g.evidence(replaces))
+	if answer.Refused = g.objectionToReplacing(c, old); answer.Refused == nil && g.trustsQuorum() {
+		answer.Refused = g.proposeChange(c)
+	}
+	return answer
+}
+
+// earlier is the raft id of a member with the newcomer's UUID, 0 if none.
+func (g *Group) earlier(m Member) uint64 {
+	for _, other := range g.view.Members {
+		if other.UUID == m.UUID {
+			return other.RaftID
+		}
+	}
+	return 0
+}
+
+// objectionToReplacing refuses to take the place of a member that is there.
+func (g *Group) objectionToReplacing(c Change, old Member) error {
+	reason := ""
+	switch {
+	case old.RaftID == 0:
+		return nil // the view has more to say to that
+	case old.RaftID != g.id.RaftID && g.detector.silent(old.RaftID):
+		return nil
+	case old.UUID == c.Member.UUID:
+		reason = fmt.Sprintf("its UUID is that of the member at %s, which is heard; stop that one, or give this one a UUID of its own", old.Address)
+	default:
+		reason = fmt.Sprintf("the member %s at %s, which it is to replace, is heard; stop that one first, or remove it", old.UUID, old.Address)
+	}
+	return &RefusedChangeError{Change: c, Reason: reason}
+}
+
+// ChangeAnswer is what a member says to an operator who wants the membership
+// changed.
+type ChangeAnswer struct {
+	// Done is true once the change is in the view.
+	Done bool
+	// Leader is the member to ask instead, when it is not this one; a member
+	// without raft id when there is no leader to name.
+	Leader Member
+	// Refused says why the change is not possible: a *RefusedChangeError.
+	// Otherwise, and without being Done, it has to be asked for again.
+	Refused error
+	// View is the view at the time of the answer.
+	View View
+}
+
+// Change asks for a change that an operator orders. It must be Removed, of the
+// member that c.Member.RaftID names, heard or not; c.Reason says why. Asking
+// again is harmless. A leader that is to remove itself gives up the lead first.
+func (g *Group) Change(c Change) ChangeAnswer {
+	answer := ChangeAnswer{View: g.view}
+	if c.Kind != Removed {
+		answer.Refused = &RefusedChangeError{Change: c, Reason: "an operator can order a member out, and nothing else in this way"}
+		return answer
+	}
+	if g.departed.has(c.Member.RaftID) {
+		answer.Done = true
+		return answer
+	}
+	if g.role != raft.StateLeader {
+		answer.Leader, _ = g.view.Member(g.leader)
+		return answer
+	}
+	answer.Leader, _ = g.view.Member(g.id.RaftID)
+	if m, ok := g.view.Member(c.Member.RaftID); ok {
+		c.Member = m
+	}
+	if c.Member.RaftID != g.id.RaftID {
+		answer.Refused = g.proposeChange(c)
+		return answer
+	}
+	if _, answer.Refused = g.applied(c, g.delivered); answer.Refused == nil {
+		g.stepAside("it is to be removed")
+	}
 	return answer
 }
 
@@ -84,9 +174,15 @@ func (g *Group) sendLeave() {
 	case g.leader != g.id.RaftID:
 		g.send(g.leader, Message{Kind: MessageLeave})
 	case g.view.online() > 1:
-		if heir := g.heir(); heir != 0 {
-			g.raft.TransferLeader(heir)
-		}
+		g.stepAside("it wants to leave")
+	}
+}
+
+// stepAside gives up the lead, if there is somebody to have it. It is for ticks
+// to repeat; raft ignores what it is doing already.
+func (g *Group) stepAside(why string) {
+	if heir := g.heir(); heir != 0 {
+		g.handOver(heir, why)
 	}
 }
 
@@ -101,27 +197,32 @@ func (g *Group) askForRelease() {
 	}
 }
 
-// heir is the ONLINE member, other than this one, that has most of the log
-// among those that have reported to this leader and do not want to leave
-// themselves: two that both left would hand the lead to each other forever,
-// and neither would have the time to let the other go.
+// heir is the member to have the lead next, 0 if nobody is fit for it.
 func (g *Group) heir() uint64 {
+	return g.successor(func(uint64) bool { return true })
+}
+
+// successor is the ONLINE member, other than this one, that has most of the log
+// among those that are fit to lead and have a property.
+func (g *Group) successor(has func(id uint64) bool) uint64 {
 	var best, match uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && g.wouldStay(id) && pr.Match > match {
+		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && pr.Match > match && g.fit(id) && has(id) {
 			best, match = id, pr.Match
 		}
 	})
 	return best
 }
 
-// wouldStay reports whether a member has reported to this leader without asking
-// to leave. It asks in every round of reports, until it has thought better of
-// it.
-func (g *Group) wouldStay(id uint64) bool {
-	_, reported := g.reports[id]
+// fit reports whether a member has reported to this leader and can lead: it is
+// trusted, its disk works, and it does not want to leave itself. Two that both
+// left would hand the lead to each other forever, and neither would have the
+// time to let the other go. A member asks to leave in every round of reports,
+// until it has thought better of it.
+func (g *Group) fit(id uint64) bool {
+	r, reported := g.reported(id)
 	asked, leaver := g.leavers[id]
-	return reported && (!leaver || g.ticks-asked > silentTicks)
+	return reported && !r.Stalled && !r.Recovering && !g.detector.suspected(id) && (!leaver || g.ticks-asked > askTicks)
 }
 
 func (g *Group) receiveLeave(from uint64) {
@@ -156,6 +257,8 @@ func (g *Group) tend() {
 	if g.ticks%reportTicks != 0 {
 		return
 	}
+	g.relieve()
+	g.expel()
 	g.promote()
 	g.endSnapshots()
 	g.commits = [2]uint64{g.commits[1], g.raft.BasicStatus().GetCommit()}
@@ -176,11 +279,22 @@ func (g *Group) promote() {
 	}
 }
 
-// heard is what the leader last heard from a member.
+// heard is what a member last reported.
 type heard struct {
 	Report
 	before uint64 // what the report before this one had delivered
 	at     int    // tick
+}
+
+// reported is what a member last reported, if that was since the present leader
+// began. What was said before may be long past: who leads anew may have been cut
+// off.
+func (g *Group) reported(id uint64) (heard, bool) {
+	r, ok := g.reports[id]
+	if !ok || r.at <= g.since {
+		return heard{}, false
+	}
+	return r, true
 }
 
 // caughtUp compares a report with what there was to have when it was made, or
@@ -188,26 +302,25 @@ type heard struct {
 // log grows by more than any fixed number of entries in that time. The same
 // goes for the engine behind the delivery.
 func (g *Group) caughtUp(id uint64) bool {
-	r := g.reports[id]
+	r, _ := g.reported(id)
 	return r.before > 0 && r.Delivered+PromoteLag >= g.commits[0] && r.Applied+PromoteLag >= r.before
 }
 
 // Needed is the log index after which some member of the view needs this
 // leader's log to catch up. ok is false when this member does not lead. A member
-// that clones comes back with what raft offered it, and one that is RECOVERING
-// is on its way whether it is heard or not; of the others only those count that
-// are not silent.
+// that clones comes back with what raft offered it. Who is suspected counts as
+// little as it does for [Group.OldestSnapshot].
 func (g *Group) Needed() (index uint64, ok bool) {
 	if g.role != raft.StateLeader {
 		return 0, false
 	}
 	index = g.delivered
-	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
+	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		switch {
-		case id == g.id.RaftID:
+		case id == g.id.RaftID || g.detector.suspected(id):
 		case pr.State == tracker.StateSnapshot:
 			index = min(index, pr.PendingSnapshot)
-		case typ == raft.ProgressTypeLearner || !g.silent(id):
+		default:
 			index = min(index, pr.Match)
 		}
 	})
@@ -216,8 +329,8 @@ func (g *Group) Needed() (index uint64, ok bool) {
 
 // endSnapshots tells raft of the members that need no snapshot any more, since
 // they report that they have cloned what is in it, and has it offer another
-// one to those that are back for long and still lack it. A member may be silent
-// while it clones; the log that it needs then is kept for it.
+// one to those that are back for long and still lack it. While it clones, a
+// member reports that it does; the log that it needs then is kept for it.
 func (g *Group) endSnapshots() {
 	var finished, failed []uint64
 	g.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
@@ -225,11 +338,12 @@ func (g *Group) endSnapshots() {
 			delete(g.stalled, id)
 			return
 		}
-		if !g.silent(id) {
+		r, _ := g.reported(id)
+		if !g.detector.suspected(id) && !r.Recovering {
 			g.stalled[id]++
 		}
 		switch {
-		case g.reports[id].Delivered >= pr.PendingSnapshot:
+		case r.Delivered >= pr.PendingSnapshot:
 			finished = append(finished, id)
 		case g.stalled[id] >= snapshotRounds:
 			failed = append(failed, id)
@@ -246,46 +360,59 @@ func (g *Group) endSnapshots() {
 	}
 }
 
-// Report sets what this member tells the leader about itself.
-func (g *Group) Report(applied, snapshot uint64) {
-	g.report.Applied, g.report.Snapshot = applied, snapshot
+// Report sets what this member tells the others about itself. Delivered, Stalled
+// and Hears are known here, and need not be set.
+func (g *Group) Report(r Report) {
+	r.Delivered, r.Stalled, r.Hears = 0, g.report.Stalled, nil
+	g.report = r
 }
 
+// sendReport tells everybody, whoever leads: being heard must not depend on
+// there being a leader. One whose log has yet to name the view can only answer
+// who leads.
 func (g *Group) sendReport() {
-	g.report.Delivered = g.delivered
-	if g.leader != 0 && g.leader != g.id.RaftID {
-		g.send(g.leader, Message{Kind: MessageReport, Report: g.report})
+	if g.removed || g.departed.has(g.id.RaftID) {
+		g.sendLeave()
+		return
+	}
+	r := g.report
+	r.Delivered, r.Hears = g.delivered, g.detector.hearings()
+	for _, m := range g.view.Members {
+		if m.RaftID != g.id.RaftID {
+			g.send(m.RaftID, Message{Kind: MessageReport, Report: r})
+		}
+	}
+	if _, known := g.view.Member(g.leader); !known && g.leader != 0 {
+		g.send(g.leader, Message{Kind: MessageReport, Report: r})
 	}
 	g.sendLeave()
 }
 
-// silent reports whether nothing has come from a member for long, or nothing
-// at all since this leader began.
-func (g *Group) silent(id uint64) bool {
-	return g.ticks-max(g.reports[id].at, g.since) > silentTicks
+func (g *Group) receiveReport(from uint64, r Report) {
+	g.reports[from] = heard{Report: r, before: g.reports[from].Delivered, at: g.ticks}
 }
 
 // OldestSnapshot is the log index of the oldest snapshot in use on any member
-// of the view that can be heard. ok is false when this member does not lead or
-// somebody has not had the time to report yet. Who is silent does not count:
-// it may be down for good, and nobody must keep anything for it.
+// of the view that is not suspected. ok is false when this member does not lead
+// or somebody has not had the time to report yet. Who is suspected does not
+// count: it may be down for good, and nobody must keep anything for it. Nor does
+// who clones, for what it is to begin with is no older than its copy.
 func (g *Group) OldestSnapshot() (index uint64, ok bool) {
 	if g.role != raft.StateLeader {
 		return 0, false
 	}
 	index = g.report.Snapshot
 	for _, m := range g.view.Members {
-		if m.RaftID == g.id.RaftID {
+		if m.RaftID == g.id.RaftID || g.detector.suspected(m.RaftID) {
 			continue
 		}
-		if g.silent(m.RaftID) {
-			continue
-		}
-		r, heard := g.reports[m.RaftID]
-		if !heard {
+		r, reported := g.reported(m.RaftID)
+		if !reported {
 			return 0, false
 		}
-		index = min(index, r.Snapshot)
+		if !r.Recovering {
+			index = min(index, r.Snapshot)
+		}
 	}
 	return index, true
 }
@@ -298,6 +425,16 @@ type Status struct {
 	Delivered uint64 // log index
 	Term      uint64
 	Dropped   uint64 // messages that no member should have sent, kept from raft
+	// Quorum: this member hears, itself included, a majority of the ONLINE
+	// members of its view.
+	Quorum bool
+	// NoQuorumTicks is for how long it has not, 0 for one that is in no view.
+	NoQuorumTicks int
+	// Stalled: a write of this member's log is overdue.
+	Stalled bool
+	// Peers are the other members of the view, ascending by raft id, as of the
+	// last tick. They must not be changed.
+	Peers []Peer
 }
 
 // Status returns the member's standing now.
@@ -305,6 +442,7 @@ func (g *Group) Status() Status {
 	return Status{
 		View: g.view, Leader: g.leader, Leading: g.role == raft.StateLeader,
 		Delivered: g.delivered, Term: g.raft.BasicStatus().GetTerm(), Dropped: g.dropped,
+		Quorum: g.quorum, NoQuorumTicks: g.noQuorum, Stalled: g.report.Stalled, Peers: g.seen(),
 	}
 }
 

@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 )
@@ -96,7 +97,7 @@ func TestOldestSnapshotIsOfThoseThatAreHeard(t *testing.T) {
 	if got := oldest(); got != end {
 		t.Errorf("the oldest snapshot is at %d, a member has just reported %d", got, end)
 	}
-	w.run(silentTicks)
+	w.run(suspectTicks)
 	if got := oldest(); got != leader.Delivered() {
 		t.Errorf("the oldest snapshot is at %d, of a member that is down", got)
 	}
@@ -113,7 +114,7 @@ func TestOldestSnapshotIsOfThoseThatAreHeard(t *testing.T) {
 	if _, ok := leader.OldestSnapshot(); ok {
 		t.Error("a new leader says what it cannot know")
 	}
-	w.run(silentTicks + 1)
+	w.run(suspectTicks + 1)
 	if got := oldest(); got != leader.Delivered() {
 		t.Errorf("the oldest snapshot is at %d, the log ends at %d", got, leader.Delivered())
 	}
@@ -134,14 +135,14 @@ func TestHeirIsOneThatStays(t *testing.T) {
 	if got := leader.heir(); got != 0 {
 		t.Errorf("the heir is %d, which wants to leave", got)
 	}
-	w.run(silentTicks + 1)
+	w.run(suspectTicks + 1)
 	if got := leader.heir(); got != 2 {
 		t.Errorf("the heir is %d, long after 2 asked to leave for the last time", got)
 	}
 }
 
 // The log that a newcomer goes on with after its clone is needed for all the
-// time that it clones, which it does in silence.
+// time that it clones, as long as it says so. Snapshots it has none.
 func TestNeededByOneThatClones(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	w := newWorld(t)
@@ -168,16 +169,30 @@ func TestNeededByOneThatClones(t *testing.T) {
 	w.start(joiner)
 	w.join(joiner, leader)
 	w.run(2 * reportTicks)
+	w.story.end()
 	if joiner.clone != 1 {
 		t.Fatalf("the newcomer is to be cloned: %d", joiner.clone)
 	}
 	w.crash(joiner)
 	for range 5 {
 		w.load(leader, 10)
-		w.run(silentTicks)
+		for range suspectTicks / reportTicks {
+			leader.group.Receive(3, Message{Kind: MessageReport, Report: Report{Recovering: true}})
+			w.run(reportTicks)
+		}
 		if got := needed(); got != cut {
 			t.Fatalf("%d is needed while a member clones what is in the log up to %d", got, cut)
 		}
+		if got, ok := leader.group.OldestSnapshot(); !ok || got <= cut {
+			t.Errorf("the oldest snapshot is at %d: %v", got, ok)
+		}
+	}
+	if strings.Contains(w.story.end(), "snapshot") {
+		t.Error("a member that says that it clones is offered another clone")
+	}
+	w.run(suspectTicks)
+	if got, end := needed(), leader.group.Delivered(); got != end {
+		t.Errorf("%d is needed while the member that clones is silent, the log ends at %d", got, end)
 	}
 	w.copyFrom(joiner, w.member(2))
 	w.run(4 * reportTicks)

@@ -7,6 +7,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // ErrMessage marks bytes that are not a message of this protocol version.
@@ -24,7 +26,7 @@ const (
 	MessageFrame MessageKind = 2
 	// MessageRefusal tells the origin that its frame was not proposed.
 	MessageRefusal MessageKind = 3
-	// MessageReport tells the leader how far its sender is.
+	// MessageReport tells how far its sender is, and whom it hears.
 	MessageReport MessageKind = 4
 	// MessageLeave asks the leader to take the sender out of the view.
 	MessageLeave MessageKind = 5
@@ -51,13 +53,29 @@ type Refusal struct {
 	Leader   uint64 // raft id of the leader the refuser knows of, 0 if none
 }
 
-// Report tells the leader how far a member is. It is a hint: losing one
-// changes nothing but time.
+// Report is what a member tells all others about itself, again and again. It is
+// a hint: losing one changes nothing but time.
 type Report struct {
 	Delivered uint64 // log index delivered
 	Applied   uint64 // log index applied by the engine
 	Snapshot  uint64 // log index of the oldest snapshot in use, or Applied
+	Exports   uint64 // copies of its state that it gives now
+	// Stalled: a write of its log is overdue.
+	Stalled bool
+	// Recovering: it has no state machine now, for it clones, and so needs
+	// nobody's history. Its log indexes are 0.
+	Recovering bool
+	// Executed is what its engine has executed. It travels empty when its
+	// encoding takes more than MaxReportSet bytes.
+	Executed gtid.Set
+	// Hears is when it last heard each other member of its view, ascending by
+	// raft id.
+	Hears []Hearing
 }
+
+// MaxReportSet bounds the GTID set in a report, in bytes. A set of one interval
+// a member takes a quarter of it.
+const MaxReportSet = 1 << 10
 
 // AppendMessage appends the encoding of m to b.
 //
@@ -65,8 +83,13 @@ type Report struct {
 //	raft    := protobuf of raftpb.Message
 //	frame   := the log entry's bytes
 //	refusal := uvarint session, seq, expected, leader
-//	report  := uvarint delivered, applied, snapshot
+//	report  := uvarint delivered, applied, snapshot, exports, flags
+//	           set  uvarint count  (uvarint raft id, ticks)*
+//	set     := what gtid.Set encodes to
 //	leave, removed := nothing
+//
+// The flags are 1 for stalled and 2 for recovering. Numbers are in their shortest
+// form.
 func AppendMessage(b []byte, m *Message) ([]byte, error) {
 	b = append(b, byte(m.Kind))
 	switch m.Kind {
@@ -78,8 +101,7 @@ func AppendMessage(b []byte, m *Message) ([]byte, error) {
 		r := m.Refusal
 		return appendUvarints(b, r.Session, r.Seq, r.Expected, r.Leader), nil
 	case MessageReport:
-		r := m.Report
-		return appendUvarints(b, r.Delivered, r.Applied, r.Snapshot), nil
+		return appendReport(b, &m.Report)
 	case MessageLeave, MessageRemoved:
 		return b, nil
 	}
@@ -107,8 +129,9 @@ func DecodeMessage(b []byte) (Message, error) {
 		r := &m.Refusal
 		return m, takeUvarints(body, &r.Session, &r.Seq, &r.Expected, &r.Leader)
 	case MessageReport:
-		r := &m.Report
-		return m, takeUvarints(body, &r.Delivered, &r.Applied, &r.Snapshot)
+		var err error
+		m.Report, err = decodeReport(body)
+		return m, err
 	case MessageLeave, MessageRemoved:
 		return m, takeUvarints(body)
 	}
@@ -119,7 +142,8 @@ func DecodeMessage(b []byte) (Message, error) {
 // estimate that costs no encoding.
 func (m *Message) Size() int {
 	const fixed = 64
-	size := fixed + len(m.Frame)
+	const hearing = 16
+	size := fixed + len(m.Frame) + hearing*len(m.Report.Hears)
 	if m.Raft != nil {
 		for _, e := range m.Raft.GetEntries() {
 			size += fixed + len(e.GetData())
@@ -172,15 +196,21 @@ func appendUvarints(b []byte, vs ...uint64) []byte {
 
 // takeUvarints decodes exactly the numbers asked for and nothing after them.
 func takeUvarints(b []byte, vs ...*uint64) error {
+	rest, err := readUvarints(b, vs...)
+	if err == nil && len(rest) != 0 {
+		err = fmt.Errorf("%w: %d bytes too many", ErrMessage, len(rest))
+	}
+	return err
+}
+
+// readUvarints decodes the numbers asked for, and returns what follows them.
+func readUvarints(b []byte, vs ...*uint64) (rest []byte, err error) {
 	for _, v := range vs {
 		x, n := binary.Uvarint(b)
-		if n <= 0 {
-			return fmt.Errorf("%w: number cut off", ErrMessage)
+		if n <= 0 || n > 1 && b[n-1] == 0 {
+			return nil, fmt.Errorf("%w: number cut off, or not in its shortest form", ErrMessage)
 		}
 		*v, b = x, b[n:]
 	}
-	if len(b) != 0 {
-		return fmt.Errorf("%w: %d bytes too many", ErrMessage, len(b))
-	}
-	return nil
+	return b, nil
 }

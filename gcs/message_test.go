@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -25,7 +26,7 @@ func TestMessageRoundTrip(t *testing.T) {
 		if !proto.Equal(got.Raft, want.Raft) {
 			t.Errorf("got %v, want %v", got.Raft, want.Raft)
 		}
-		if !bytes.Equal(got.Frame, want.Frame) || got.Refusal != want.Refusal || got.Report != want.Report || got.Kind != want.Kind {
+		if !bytes.Equal(got.Frame, want.Frame) || got.Refusal != want.Refusal || !cmp.Equal(got.Report, want.Report) || got.Kind != want.Kind {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}

@@ -9,6 +9,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
+// The patience of the members of a world.
+const (
+	suspectTicks = 20
+	stallTicks   = 20
+)
+
 // world is a group on one table: members with instant disks, and a wire that
 // keeps messages in order until somebody delivers them. Nothing happens by
 // itself. It writes down what is worth telling, and checks as it goes that
@@ -20,6 +26,7 @@ type world struct {
 	wire    []envelope
 	cut     map[[2]uint64]bool
 	history map[uint64]string // by log index, what was delivered there
+	expel   int               // ExpelTicks of the members, negative at first
 	story   story
 }
 
@@ -95,7 +102,7 @@ func (s *story) end() string {
 }
 
 func newWorld(t reporter) *world {
-	return &world{t: t, cut: map[[2]uint64]bool{}, history: map[uint64]string{}}
+	return &world{t: t, cut: map[[2]uint64]bool{}, history: map[uint64]string{}, expel: -1}
 }
 
 func (w *world) member(n uint64) *member {
@@ -141,7 +148,7 @@ func (w *world) start(m *member) {
 	var err error
 	m.group, err = New(Config{
 		Identity: m.identity(), Log: &m.log, HardState: m.log.hard, Checkpoint: m.checkpoint,
-		ElectionTicks: 10, Limits: Limits{
+		ElectionTicks: 10, SuspectTicks: suspectTicks, ExpelTicks: w.expel, StallTicks: stallTicks, Limits: Limits{
 			FrameBytes: 64, WindowFrames: 2,
 			UncommittedBytes: 1 << 20, InflightBytes: 1 << 20, DeliveryBytes: 1 << 20,
 		},
@@ -156,7 +163,7 @@ func (w *world) start(m *member) {
 func (w *world) crash(m *member) { m.group = nil }
 
 func (w *world) tick(m *member) {
-	m.group.Report(m.group.Delivered(), m.group.Delivered())
+	m.group.Report(Report{Applied: m.group.Delivered(), Snapshot: m.group.Delivered()})
 	m.group.Tick()
 	w.pump(m)
 }
@@ -316,7 +323,7 @@ func (w *world) checkOwn(m *member, msgs [][]byte) {
 
 // join asks one member to let another one in.
 func (w *world) join(m, asked *member) {
-	answer := asked.group.Join(recovering(m.n))
+	answer := asked.group.Join(recovering(m.n), 0)
 	w.pump(asked)
 	refused, isRefused := errors.AsType[*RefusedChangeError](answer.Refused)
 	switch {

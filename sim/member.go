@@ -189,7 +189,7 @@ func (m *member) configure(r *run, id gcs.Identity) (cfg replica.Config, cloneOn
 			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
 			Checkpoint:    checkpoint,
 			Applied:       applied,
-			ElectionTicks: w.plan.electionTicks,
+			ElectionTicks: w.plan.electionTicks, ExpelTicks: -1,
 			Limits:        w.plan.limits,
 		},
 		Seed:            w.seed,

@@ -159,7 +159,7 @@ func (r *Replica) step(e Event) {
 	case Received:
 		r.group.Receive(e.From, e.Message)
 	case Unreachable:
-		r.group.Unreachable(e.RaftID)
+		r.group.Unreachable(e.RaftID, false)
 	case Written:
 		r.group.Written(e.Responses)
 	case Submitted:
@@ -170,7 +170,7 @@ func (r *Replica) step(e Event) {
 		r.durable = max(r.durable, e.Index)
 		r.cutLog()
 	case JoinAsked:
-		answer := JoinAnswer{Ticket: e.Ticket, Answer: r.group.Join(e.Member)}
+		answer := JoinAnswer{Ticket: e.Ticket, Answer: r.group.Join(e.Member, 0)}
 		r.effects.Joins = append(r.effects.Joins, answer)
 	case LeaveAsked:
 		if err := r.group.Leave(); err != nil {
@@ -195,7 +195,7 @@ func (r *Replica) step(e Event) {
 func (r *Replica) tick(e Ticked) {
 	r.ticks++
 	r.snapshot = min(e.OldestSnapshot, r.applied)
-	r.group.Report(r.applied, r.snapshot)
+	r.group.Report(gcs.Report{Applied: r.applied, Snapshot: r.snapshot})
 	r.group.Tick()
 	r.cutLog()
 	if r.ticks%markTicks == 0 {
