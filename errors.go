@@ -26,6 +26,11 @@ var (
 	// ErrGTIDTaken: the GTID that the caller asked for belongs to a transaction
 	// that has committed. Nothing happened; do not run it again.
 	ErrGTIDTaken = errors.New("concordat: GTID belongs to a committed transaction")
+	// ErrExhausted: no number is free for an automatic GTID, under the tag that
+	// the transaction asked for or, if it asked for none, without one. Nothing
+	// happened, and the member goes on. Numbers do not come back: ask for
+	// another tag, or for whole GTIDs, by [WithGTID], or begin a new group.
+	ErrExhausted = errors.New("concordat: the group's GTID numbers are used up; ask for a GTID or another tag (WithGTID), or begin a new group")
 	// ErrSettings: the group's settings were changed by somebody else
 	// meanwhile. Nothing happened; look at them again.
 	ErrSettings = errors.New("concordat: group settings were changed meanwhile; read them again")
@@ -35,7 +40,8 @@ var (
 	// ErrTooLarge: a name, key, value or transaction exceeds its limit.
 	// Nothing happened.
 	ErrTooLarge = errors.New("concordat: limit exceeded")
-	// ErrInvalid: a table, key or configuration is not one.
+	// ErrInvalid: a table, key or configuration is not one, or the group cannot
+	// read what was handed over. Nothing happened.
 	ErrInvalid = errors.New("concordat: invalid argument")
 	// ErrTxDone: the transaction was committed or rolled back before.
 	ErrTxDone = errors.New("concordat: transaction has ended; begin a new one")

@@ -114,9 +114,11 @@ func refusal(o certifier.Outcome) error {
 	case certifier.GTIDSpread:
 		return fmt.Errorf("%w: %d intervals of GTIDs that were asked for; ask for those that lie beside others, or for none",
 			ErrTooLarge, certifier.MaxGTIDIntervals)
+	case certifier.Exhausted:
+		return ErrExhausted
 	case certifier.Unreadable:
-		return fmt.Errorf("%w: its members cannot read the transaction; do not run it again", ErrFailed)
-	case certifier.Certified, certifier.Duplicate, certifier.Exhausted:
+		return fmt.Errorf("%w: the group cannot read the transaction that was handed over; nothing happened, do not run it again as it is", ErrInvalid)
+	case certifier.Certified, certifier.Duplicate:
 	}
-	return fmt.Errorf("%w: %s: a new group is needed", ErrFailed, o)
+	return fmt.Errorf("concordat: transaction refused for a reason that this version does not know (%s); ask a newer member", o)
 }

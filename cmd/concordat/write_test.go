@@ -136,7 +136,7 @@ func TestWishes(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	for err, want := range map[error]int{
 		concordat.ErrConflict: exitTryAgain, concordat.ErrSettings: exitTryAgain, concordat.ErrSnapshotTooOld: exitTryAgain,
-		concordat.ErrGTIDTaken: exitFailure, concordat.ErrOutcomeUnknown: exitUnknown, concordat.ErrInvalid: exitUsage,
+		concordat.ErrGTIDTaken: exitFailure, concordat.ErrExhausted: exitFailure, concordat.ErrOutcomeUnknown: exitUnknown, concordat.ErrInvalid: exitUsage,
 	} {
 		if got := exitCode(fmt.Errorf("call: %w", err)); got != want {
 			t.Errorf("%v: exit code %d, want %d", err, got, want)

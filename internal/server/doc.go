@@ -13,6 +13,7 @@
 //	ErrSnapshotTooOld    SNAPSHOT_TOO_OLD    Aborted
 //	ErrOutcomeUnknown    OUTCOME_UNKNOWN     Unknown
 //	ErrGTIDTaken         GTID_TAKEN          AlreadyExists
+//	ErrExhausted         EXHAUSTED           FailedPrecondition
 //	ErrSettings          SETTINGS            Aborted
 //	ErrNotOnline         NOT_ONLINE          Unavailable
 //	ErrClosed            CLOSED              Unavailable

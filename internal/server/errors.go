@@ -50,6 +50,7 @@ var kinds = []struct {
 	{concordat.ErrConflict, kvpb.ErrorInfo_CODE_CONFLICT, codes.Aborted},
 	{concordat.ErrSnapshotTooOld, kvpb.ErrorInfo_CODE_SNAPSHOT_TOO_OLD, codes.Aborted},
 	{concordat.ErrGTIDTaken, kvpb.ErrorInfo_CODE_GTID_TAKEN, codes.AlreadyExists},
+	{concordat.ErrExhausted, kvpb.ErrorInfo_CODE_EXHAUSTED, codes.FailedPrecondition},
 	{concordat.ErrSettings, kvpb.ErrorInfo_CODE_SETTINGS, codes.Aborted},
 	{concordat.ErrTooLarge, kvpb.ErrorInfo_CODE_TOO_LARGE, codes.ResourceExhausted},
 	{concordat.ErrInvalid, kvpb.ErrorInfo_CODE_INVALID, codes.InvalidArgument},

@@ -78,7 +78,7 @@ func TestOutcomesTravel(t *testing.T) {
 			t.Errorf("%+v: %s", test.sent, diff)
 		}
 	}
-	for _, reason := range []error{concordat.ErrConflict, concordat.ErrSnapshotTooOld, concordat.ErrGTIDTaken, concordat.ErrFailed} {
+	for _, reason := range []error{concordat.ErrConflict, concordat.ErrSnapshotTooOld, concordat.ErrGTIDTaken, concordat.ErrExhausted, concordat.ErrInvalid} {
 		if got := ErrorOf(codeOf(reason)); !errors.Is(got, reason) {
 			t.Errorf("%v arrives as %v", reason, got)
 		}

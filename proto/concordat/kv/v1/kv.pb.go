@@ -291,6 +291,9 @@ const (
 	// The group's settings are not at the version that the change was made
 	// from. Nothing happened: read them again.
 	ErrorInfo_CODE_SETTINGS ErrorInfo_Code = 13
+	// No number is free for an automatic GTID. Nothing happened: wish for a GTID
+	// or another tag, or begin a new group.
+	ErrorInfo_CODE_EXHAUSTED ErrorInfo_Code = 14
 )
 
 // Enum value maps for ErrorInfo_Code.
@@ -310,6 +313,7 @@ var (
 		11: "CODE_LEAVE",
 		12: "CODE_GTID_TAKEN",
 		13: "CODE_SETTINGS",
+		14: "CODE_EXHAUSTED",
 	}
 	ErrorInfo_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":      0,
@@ -326,6 +330,7 @@ var (
 		"CODE_LEAVE":            11,
 		"CODE_GTID_TAKEN":       12,
 		"CODE_SETTINGS":         13,
+		"CODE_EXHAUSTED":        14,
 	}
 )
 
@@ -2030,7 +2035,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12,\n" +
 	"\x05where\x18\b \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05whereB\a\n" +
 	"\x05_fromB\x05\n" +
-	"\x03_to\"\xe4\x04\n" +
+	"\x03_to\"\xf8\x04\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x15\n" +
@@ -2039,7 +2044,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12'\n" +
 	"\x0fprimary_address\x18\x06 \x01(\tR\x0eprimaryAddress\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x125\n" +
-	"\bconflict\x18\b \x01(\v2\x19.concordat.kv.v1.ConflictR\bconflict\"\xa1\x02\n" +
+	"\bconflict\x18\b \x01(\v2\x19.concordat.kv.v1.ConflictR\bconflict\"\xb5\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -2056,7 +2061,8 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\n" +
 	"CODE_LEAVE\x10\v\x12\x13\n" +
 	"\x0fCODE_GTID_TAKEN\x10\f\x12\x11\n" +
-	"\rCODE_SETTINGS\x10\rB\x06\n" +
+	"\rCODE_SETTINGS\x10\r\x12\x12\n" +
+	"\x0eCODE_EXHAUSTED\x10\x0eB\x06\n" +
 	"\x04_key*Z\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x16\n" +
