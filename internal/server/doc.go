@@ -6,7 +6,8 @@
 //
 // The package owns how errors travel. One of the group becomes a gRPC status
 // with a kvpb.ErrorInfo as its detail, and on the other side the same typed
-// error again: a conflict still has every field.
+// error again: a conflict still has every field. ErrRefused, ErrJoinRefused and
+// ErrDiverged have an adminpb.Refusal instead, and FailedPrecondition.
 //
 //	concordat            code of ErrorInfo   gRPC status
 //	ErrConflict          CONFLICT            Aborted
@@ -15,6 +16,7 @@
 //	ErrGTIDTaken         GTID_TAKEN          AlreadyExists
 //	ErrExhausted         EXHAUSTED           FailedPrecondition
 //	ErrSettings          SETTINGS            Aborted
+//	ErrNoQuorum          NO_QUORUM           Unavailable
 //	ErrNotOnline         NOT_ONLINE          Unavailable
 //	ErrClosed            CLOSED              Unavailable
 //	ErrFailed            FAILED              FailedPrecondition

@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
@@ -56,6 +57,7 @@ var kinds = []struct {
 	{concordat.ErrInvalid, kvpb.ErrorInfo_CODE_INVALID, codes.InvalidArgument},
 	{concordat.ErrLeave, kvpb.ErrorInfo_CODE_LEAVE, codes.FailedPrecondition},
 	{concordat.ErrFailed, kvpb.ErrorInfo_CODE_FAILED, codes.FailedPrecondition},
+	{concordat.ErrNoQuorum, kvpb.ErrorInfo_CODE_NO_QUORUM, codes.Unavailable},
 	{concordat.ErrNotOnline, kvpb.ErrorInfo_CODE_NOT_ONLINE, codes.Unavailable},
 	{concordat.ErrClosed, kvpb.ErrorInfo_CODE_CLOSED, codes.Unavailable},
 }
@@ -64,6 +66,9 @@ var kinds = []struct {
 func toStatus(err error) error {
 	if err == nil {
 		return nil
+	}
+	if r := refusal(err); r != nil {
+		return refusalStatus(r, err.Error())
 	}
 	for _, k := range kinds {
 		if !errors.Is(err, k.err) {
@@ -109,8 +114,11 @@ func fromStatus(err error, lost func(cause error) error) error {
 		return err
 	}
 	for _, detail := range st.Details() {
-		if i, ok := detail.(*kvpb.ErrorInfo); ok {
-			return fromInfo(i)
+		switch d := detail.(type) {
+		case *kvpb.ErrorInfo:
+			return fromInfo(d)
+		case *adminpb.Refusal:
+			return fromRefusal(d, st.Message())
 		}
 	}
 	remote := &remoteError{kind: err, text: st.Message()}
