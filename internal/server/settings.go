@@ -1,0 +1,69 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+)
+
+// GetSettings implements adminpb.AdminServer.
+func (a *admin) GetSettings(context.Context, *adminpb.GetSettingsRequest) (*adminpb.GetSettingsResponse, error) {
+	n, err := a.server.current()
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	s := n.GroupSettings()
+	if s.Version == 0 {
+		return nil, toStatus(fmt.Errorf("%w: it has not learnt the group's settings yet", concordat.ErrNotOnline))
+	}
+	return &adminpb.GetSettingsResponse{Settings: settings(s)}, nil
+}
+
+// SetSettings implements adminpb.AdminServer.
+func (a *admin) SetSettings(ctx context.Context, r *adminpb.SetSettingsRequest) (*adminpb.SetSettingsResponse, error) {
+	n, err := a.server.current()
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	wish, err := groupSettings(r.GetSettings())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	s, err := n.SetGroupSettings(ctx, wish)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &adminpb.SetSettingsResponse{Settings: settings(s)}, nil
+}
+
+func settings(s concordat.GroupSettings) *adminpb.Settings {
+	return &adminpb.Settings{
+		Version:      s.Version,
+		HistoryItems: int64(s.HistoryItems), HistoryBytes: int64(s.HistoryBytes),
+		RangeWrites: int64(s.RangeWrites), OutcomeTransactions: int64(s.OutcomeTransactions),
+		GtidAssignmentBlockSize: s.GTIDAssignmentBlockSize,
+	}
+}
+
+// groupSettings is the reverse of settings. Only what no int can hold is an
+// error: what settings can be is the node's business.
+func groupSettings(s *adminpb.Settings) (concordat.GroupSettings, error) {
+	out := concordat.GroupSettings{Version: s.GetVersion(), GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize()}
+	for _, f := range []struct {
+		name string
+		from int64
+		to   *int
+	}{
+		{"history_items", s.GetHistoryItems(), &out.HistoryItems},
+		{"history_bytes", s.GetHistoryBytes(), &out.HistoryBytes},
+		{"range_writes", s.GetRangeWrites(), &out.RangeWrites},
+		{"outcome_transactions", s.GetOutcomeTransactions(), &out.OutcomeTransactions},
+	} {
+		if *f.to = int(f.from); int64(*f.to) != f.from {
+			return out, fmt.Errorf("%w: %s is %d, which this member cannot hold", concordat.ErrInvalid, f.name, f.from)
+		}
+	}
+	return out, nil
+}
