@@ -65,6 +65,16 @@ func (l *memlog) write(w LogWrite) {
 	}
 }
 
+// adopt is [Log.Adopt] for the part of the log that it has.
+func (l *memlog) adopt(a Adoption) {
+	if a.Last == 0 && len(a.Entries) == 0 {
+		*l = memlog{}
+	} else {
+		l.entries = slices.Clone(l.entries[:a.Last-l.cut])
+	}
+	l.write(LogWrite{HardState: a.HardState, Entries: a.Entries, Sync: true})
+}
+
 // truncate forgets the entries up to index.
 func (l *memlog) truncate(index uint64) {
 	term, _ := l.Term(index)

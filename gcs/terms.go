@@ -1,6 +1,9 @@
 package gcs
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // TermRun is a stretch of the log in one term. It ends before the next run, or
 // with the log.
@@ -24,6 +27,25 @@ func noteTerm(runs []TermRun, term, index uint64) []TermRun {
 		runs = slices.Delete(runs, 0, len(runs)-termRuns)
 	}
 	return runs
+}
+
+// ExtendTerms returns the term runs up to the end of a log whose runs up to an
+// index are known, as by [Group.Terms] up to the last delivery. The cost is that
+// of the entries after the index. The error is the log's.
+func ExtendTerms(runs []TermRun, after uint64, log LogReader) ([]TermRun, error) {
+	last, err := log.LastIndex()
+	if err != nil {
+		return nil, fmt.Errorf("gcs: end of the log: %w", err)
+	}
+	runs = slices.Clone(runs)
+	for index := after + 1; index <= last; index++ {
+		term, err := log.Term(index)
+		if err != nil {
+			return nil, fmt.Errorf("gcs: term of entry %d: %w", index, err)
+		}
+		runs = noteTerm(runs, term, index)
+	}
+	return runs, nil
 }
 
 // Terms returns the last term runs of the log up to the last delivery, oldest

@@ -24,7 +24,8 @@ type world struct {
 	t       reporter
 	members []*member // ascending by n
 	wire    []envelope
-	cut     map[[2]uint64]bool
+	cut     map[[2]uint64]bool // between two members, the lower one first
+	deaf    map[[2]uint64]bool // from the first one to the second one
 	history map[uint64]string // by log index, what was delivered there
 	expel   int               // ExpelTicks of the members, negative at first
 	story   story
@@ -47,6 +48,7 @@ type envelope struct {
 type member struct {
 	n          uint64
 	session    uint64
+	forced     bool // its identity names the incarnation that [force] makes
 	log        memlog
 	checkpoint Checkpoint
 	group      *Group // nil while it is down
@@ -55,6 +57,9 @@ type member struct {
 
 	outgoing []Outgoing
 	writes   []Write
+	stalled  bool    // the disk answers nothing
+	unheard  []Write // what it is asked to do meanwhile
+	noticed  []Notice
 
 	leading, removed bool
 	clone            uint64
@@ -102,7 +107,7 @@ func (s *story) end() string {
 }
 
 func newWorld(t reporter) *world {
-	return &world{t: t, cut: map[[2]uint64]bool{}, history: map[uint64]string{}, expel: -1}
+	return &world{t: t, cut: map[[2]uint64]bool{}, deaf: map[[2]uint64]bool{}, history: map[uint64]string{}, expel: -1}
 }
 
 func (w *world) member(n uint64) *member {
@@ -118,7 +123,11 @@ func (w *world) up() []*member {
 }
 
 func (m *member) identity() Identity {
-	return Identity{Group: uuid(100), Incarnation: uuid(200), Member: uuid(m.n), RaftID: m.n, Session: m.session}
+	id := Identity{Group: uuid(100), Incarnation: uuid(200), Member: uuid(m.n), RaftID: m.n, Session: m.session}
+	if m.forced {
+		id.Incarnation = force().Incarnation
+	}
+	return id
 }
 
 // add puts an empty member on the table.
@@ -201,6 +210,9 @@ func (w *world) pump(m *member) {
 		m.group.Flush()
 		m.writes = m.group.Writes(m.writes)
 		busy = len(m.writes) > 0
+		if m.stalled {
+			m.unheard, m.writes = append(m.unheard, m.writes...), nil
+		}
 		for _, write := range m.writes {
 			m.log.write(write.LogWrite)
 			m.group.Written(write.Responses)
@@ -214,7 +226,19 @@ func (w *world) pump(m *member) {
 	for _, o := range m.outgoing {
 		w.wire = append(w.wire, envelope{from: m.n, to: o.To, msg: o.Message})
 	}
+	m.noticed = append(m.noticed, m.group.Notices(nil)...)
 	w.notice(m)
+}
+
+// resume has the disk of a member do what it was asked, and go on.
+func (w *world) resume(m *member) {
+	m.stalled = false
+	for _, write := range m.unheard {
+		m.log.write(write.LogWrite)
+		m.group.Written(write.Responses)
+	}
+	m.unheard = nil
+	w.pump(m)
 }
 
 // settle delivers messages until there are none. Members that never fall silent
@@ -233,7 +257,7 @@ func (w *world) settle() {
 // hand delivers a message, or loses it if the wire is cut or nobody is there.
 func (w *world) hand(e envelope) {
 	i := slices.IndexFunc(w.members, func(m *member) bool { return m.n == e.to && m.group != nil })
-	lost := i < 0 || w.cut[[2]uint64{min(e.from, e.to), max(e.from, e.to)}]
+	lost := i < 0 || w.cut[[2]uint64{min(e.from, e.to), max(e.from, e.to)}] || w.deaf[[2]uint64{e.from, e.to}]
 	if what := describe(e.msg); what != "" {
 		if lost {
 			what += ", lost"
