@@ -14,6 +14,9 @@ type JoinAnswer struct {
 	// Leader is the member to ask instead, when it is not this one; a member
 	// without raft id when there is no leader to name.
 	Leader Member
+	// Leading is true when it is this member that leads, and could take the
+	// newcomer in.
+	Leading bool
 	// Refused says why the newcomer cannot join as it is. Otherwise, and
 	// without being Joined, it has to ask again.
 	Refused error
@@ -26,32 +29,51 @@ type JoinAnswer struct {
 // that has the UUID of a member is that member, back without its log, and takes
 // its place. Whoever is to be replaced must not be heard.
 func (g *Group) Join(m Member, replaces uint64) JoinAnswer {
-	answer := JoinAnswer{View: g.view}
-	if known, ok := g.view.Member(m.RaftID); ok && known.UUID == m.UUID {
-		answer.Joined = true
-		return answer
-	}
-	if g.role != raft.StateLeader {
-		answer.Leader, _ = g.view.Member(g.leader)
-		return answer
-	}
-	answer.Leader, _ = g.view.Member(g.id.RaftID)
-	c := Change{Kind: Joined, Member: m}
-	if replaces == 0 {
-		replaces = g.earlier(m)
-	}
-	if replaces == 0 {
-		answer.Refused = g.proposeChange(c)
-		return answer
-	}
-	old, _ := g.view.Member(replaces)
-	c.Kind, c.Replaces = Replaced, replaces
-	c.Reason = clip("in the place of " + old.UUID.String() + ": " + g.evidence(replaces))
-	if answer.Refused = g.objectionToReplacing(c, old); answer.Refused == nil && g.trustsQuorum() {
+	answer, c := g.answerJoin(m, replaces)
+	if answer.Leading && answer.Refused == nil && (c.Kind == Joined || g.trustsQuorum()) {
 		answer.Refused = g.proposeChange(c)
 	}
 	return answer
 }
+
+// WouldJoin says what Join would, and proposes nothing.
+func (g *Group) WouldJoin(m Member, replaces uint64) JoinAnswer {
+	answer, _ := g.answerJoin(m, replaces)
+	return answer
+}
+
+// answerJoin finds the change by which a newcomer would enter. The answer is
+// Leading if it is for this member to propose it.
+func (g *Group) answerJoin(m Member, replaces uint64) (answer JoinAnswer, c Change) {
+	answer.View = g.view
+	if known, ok := g.view.Member(m.RaftID); ok && known.UUID == m.UUID {
+		answer.Joined = true
+		return answer, c
+	}
+	answer.Leader, _ = g.view.Member(g.leader)
+	if g.role != raft.StateLeader {
+		return answer, c
+	}
+	answer.Leading = true
+	c = Change{Kind: Joined, Member: m}
+	if replaces == 0 {
+		replaces = g.earlier(m)
+	}
+	if replaces == 0 {
+		_, answer.Refused = g.applied(c, g.delivered)
+		return answer, c
+	}
+	old, _ := g.view.Member(replaces)
+	c.Kind, c.Replaces = Replaced, replaces
+	c.Reason = clip("in the place of " + old.UUID.String() + ": " + g.evidence(replaces))
+	if answer.Refused = g.objectionToReplacing(c, old); answer.Refused == nil {
+		_, answer.Refused = g.applied(c, g.delivered)
+	}
+	return answer, c
+}
+
+// Departed reports whether a raft id is one of those that left last.
+func (g *Group) Departed(id uint64) bool { return g.departed.has(id) }
 
 // earlier is the raft id of a member with the newcomer's UUID, 0 if none.
 func (g *Group) earlier(m Member) uint64 {

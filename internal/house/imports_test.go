@@ -58,7 +58,7 @@ var house = []room{
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
 	{
-		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome"}, core...),
+		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome", "internal/wire"}, core...),
 		others: []string{raft, protobuf},
 	},
 	{dir: "internal/standing", pure: true},

@@ -69,6 +69,10 @@ func (r *Replica) deliverView(v gcs.View) {
 	if v.Cause.Member.RaftID == self && v.Cause.Member.State == gcs.Online {
 		r.promoted = v.Index
 	}
+	if v.Cause.Kind == gcs.Forced {
+		r.noteFork(v)
+	}
+	r.incarnation, r.views = v.Incarnation, r.group.History()
 	r.cert.View()
 	r.effects.Views = append(r.effects.Views, v)
 	if r.cfg.Trace != nil {

@@ -19,14 +19,22 @@ type (
 		// OldestSnapshot is the log index of the oldest engine snapshot that a
 		// transaction may still commit from, the applied index if none is open.
 		OldestSnapshot uint64
+		// Exports is how many copies of its state the member gives now.
+		Exports int
 	}
 	// Received: a message came from another member.
 	Received struct {
 		From    uint64 // raft id
 		Message gcs.Message
 	}
-	// Unreachable: a message to a member was lost.
-	Unreachable struct{ RaftID uint64 }
+	// Unreachable: a message to a member was lost. Refused says that nobody
+	// listens at its address: its process is gone.
+	Unreachable struct {
+		RaftID  uint64
+		Refused bool
+	}
+	// Reachable: a stream to a member is open.
+	Reachable struct{ RaftID uint64 }
 	// Written: the log's writer has done a write and all before it.
 	Written struct{ Responses []*raftpb.Message }
 	// Submitted: a local caller wants to commit. Message was made by
@@ -41,8 +49,16 @@ type (
 	Durable struct{ Index uint64 }
 	// JoinAsked: somebody wants to be a member.
 	JoinAsked struct {
+		Ticket   uint64
+		Member   gcs.Member
+		Replaces uint64 // raft id of a dead member whose place it takes, 0 for none
+		Claim    Claim  // what it holds
+		DryRun   bool   // only say what would become of it
+	}
+	// ChangeAsked: an operator wants a member out of the view.
+	ChangeAsked struct {
 		Ticket uint64
-		Member gcs.Member
+		Change gcs.Change
 	}
 	// LeaveAsked: this member is to leave the group.
 	LeaveAsked struct{ Ticket uint64 }
@@ -67,6 +83,8 @@ type (
 func (Ticked) event()         {}
 func (Received) event()       {}
 func (Unreachable) event()    {}
+func (Reachable) event()      {}
+func (ChangeAsked) event()    {}
 func (Written) event()        {}
 func (Submitted) event()      {}
 func (Applied) event()        {}
@@ -107,6 +125,10 @@ type Effects struct {
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
 	Leaves []LeaveAnswer
+	// Changes answer ChangeAsked.
+	Changes []ChangeAnswer
+	// Notices are what the member has noticed of itself and the others.
+	Notices []gcs.Notice
 	// Views are the views delivered.
 	Views []gcs.View
 	// State is the member's state after the events.
@@ -114,6 +136,9 @@ type Effects struct {
 	// CloneFrom is the raft id of the member that has what the log of this
 	// one lacks and no log can bring any more; 0 for none.
 	CloneFrom uint64
+	// Exit says that the member is out of the group, or has to be taken for
+	// that; ExitNone while it is not. It is final.
+	Exit Exit
 	// Failure says why the member must not go on, nil while it may. It is
 	// final: nothing else comes from the member after it.
 	Failure error
@@ -130,11 +155,14 @@ func (e *Effects) reset() {
 	clear(e.Outcomes)
 	clear(e.Joins)
 	clear(e.Leaves)
+	clear(e.Changes)
+	clear(e.Notices)
 	*e = Effects{
 		Messages: e.Messages[:0], Writes: e.Writes[:0], Tasks: e.Tasks[:0],
 		Checkpoints: e.Checkpoints[:0], Answers: e.Answers[:0],
 		Judged: e.Judged[:0], Settings: e.Settings[:0], Outcomes: e.Outcomes[:0],
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
+		Changes: e.Changes[:0], Notices: e.Notices[:0],
 	}
 }
 
@@ -195,11 +223,37 @@ type OutcomeAnswer struct {
 	From, Until uint64 // log indexes
 }
 
-// JoinAnswer answers JoinAsked.
+// JoinAnswer answers JoinAsked. Answer.Refused may be a *DivergedError.
 type JoinAnswer struct {
 	Ticket uint64
 	Answer gcs.JoinAnswer
+	// Departed says that the group has taken the asker's raft id out.
+	Departed bool
+	// Quorum says whether the member that answers hears a majority.
+	Quorum bool
 }
+
+// ChangeAnswer answers ChangeAsked.
+type ChangeAnswer struct {
+	Ticket uint64
+	Answer gcs.ChangeAnswer
+}
+
+// Exit is how a member comes to be out of its group.
+type Exit byte
+
+// The ways out.
+const (
+	// ExitNone: the member is not out.
+	ExitNone Exit = iota
+	// ExitLeft: the member had asked to leave, and the group let it go.
+	ExitLeft
+	// ExitExpelled: the group took the member out unasked.
+	ExitExpelled
+	// ExitMinority: the member heard no majority for Config.MajorityTicks. The
+	// group may have it still.
+	ExitMinority
+)
 
 // LeaveAnswer says why the member cannot leave.
 type LeaveAnswer struct {

@@ -42,6 +42,9 @@ type Config struct {
 	// three times as much is kept on disk, and about ten times for a member
 	// that is being caught up by this one.
 	CheckpointBytes int
+	// MajorityTicks is how long the member waits for a majority that it does not
+	// hear before it takes itself for lost; 0 for ever.
+	MajorityTicks int
 	// Seed is any number that users cannot guess. Only how long something takes
 	// depends on it.
 	Seed uint64
@@ -57,7 +60,11 @@ type Replica struct {
 	// settings is the group's configuration, version 0 before the founder's.
 	settings Settings
 	outcomes *outcome.Window
-	origin   gtid.UUID // member whose messages are being delivered
+	forks    []Fork           // never changed in place
+	views    []gcs.ViewRecord // the group's last, never changed in place
+	origin   gtid.UUID        // member whose messages are being delivered
+	// incarnation is the group's as of the last view delivered.
+	incarnation gtid.UUID
 
 	// engine is the log index that the engine held when the member started.
 	// What lies before it is certified again but not applied again.
@@ -81,6 +88,7 @@ type Replica struct {
 	checkpoints     []checkpoint // those saved and not yet cut away
 	truncated       uint64
 
+	leaving  bool   // somebody wants the member to leave
 	snapshot uint64 // log index of the oldest snapshot in use here
 	ticks    int
 	opened   uint64       // log index where this session began, 0 before
@@ -127,6 +135,7 @@ func New(cfg Config) (*Replica, error) {
 		}
 		r.checkpoints = []checkpoint{{index: saved.Index}}
 		r.last = gcs.Delivery{Index: saved.Index, Term: saved.Term}
+		r.incarnation, r.views = r.group.View().Incarnation, r.group.History()
 	}
 	r.submit(localMessage{}, []byte{kindOpen})
 	return r, nil
@@ -146,7 +155,9 @@ func (r *Replica) Step(events ...Event) *Effects {
 	r.release()
 	r.effects.Messages = r.group.Messages(r.effects.Messages)
 	r.effects.Writes = r.group.Writes(r.effects.Writes)
+	r.effects.Notices = r.group.Notices(r.effects.Notices)
 	r.effects.State = r.state()
+	r.effects.Exit = r.exit()
 	r.effects.CloneFrom = r.group.CloneFrom()
 	r.effects.Failure = r.group.Failure()
 	return &r.effects
@@ -159,7 +170,9 @@ func (r *Replica) step(e Event) {
 	case Received:
 		r.group.Receive(e.From, e.Message)
 	case Unreachable:
-		r.group.Unreachable(e.RaftID, false)
+		r.group.Unreachable(e.RaftID, e.Refused)
+	case Reachable:
+		r.group.Reachable(e.RaftID)
 	case Written:
 		r.group.Written(e.Responses)
 	case Submitted:
@@ -170,13 +183,17 @@ func (r *Replica) step(e Event) {
 		r.durable = max(r.durable, e.Index)
 		r.cutLog()
 	case JoinAsked:
-		answer := JoinAnswer{Ticket: e.Ticket, Answer: r.group.Join(e.Member, 0)}
-		r.effects.Joins = append(r.effects.Joins, answer)
+		r.join(e)
+	case ChangeAsked:
+		answer := ChangeAnswer{Ticket: e.Ticket, Answer: r.group.Change(e.Change)}
+		r.effects.Changes = append(r.effects.Changes, answer)
 	case LeaveAsked:
+		r.leaving = true
 		if err := r.group.Leave(); err != nil {
 			r.effects.Leaves = append(r.effects.Leaves, LeaveAnswer{Ticket: e.Ticket, Err: err})
 		}
 	case LeaveWithdrawn:
+		r.leaving = false
 		r.group.Stay()
 	case ExportAsked:
 		r.export(e.Ticket)
@@ -195,7 +212,7 @@ func (r *Replica) step(e Event) {
 func (r *Replica) tick(e Ticked) {
 	r.ticks++
 	r.snapshot = min(e.OldestSnapshot, r.applied)
-	r.group.Report(gcs.Report{Applied: r.applied, Snapshot: r.snapshot})
+	r.group.Report(gcs.Report{Applied: r.applied, Snapshot: r.snapshot, Exports: uint64(e.Exports), Executed: r.cert.Executed()})
 	r.group.Tick()
 	r.cutLog()
 	if r.ticks%markTicks == 0 {
@@ -268,6 +285,20 @@ func (r *Replica) cutLog() {
 	}
 }
 
+// exit says whether and how the member is out of its group.
+func (r *Replica) exit() Exit {
+	limit := r.cfg.MajorityTicks
+	switch {
+	case r.group.Removed() && r.leaving:
+		return ExitLeft
+	case r.group.Removed():
+		return ExitExpelled
+	case limit > 0 && r.group.Status().NoQuorumTicks > limit:
+		return ExitMinority
+	}
+	return ExitNone
+}
+
 func (r *Replica) state() State {
 	m, member := r.group.View().Member(r.cfg.Group.Identity.RaftID)
 	switch {
@@ -292,6 +323,10 @@ type Status struct {
 	// HistoryBytes is what that takes, as its limit reckons it.
 	HistoryBytes int
 	Settings     Settings
+	// Views are the group's last views, and Forks the incarnations that it came
+	// from, both oldest first. They must not be changed.
+	Views []gcs.ViewRecord
+	Forks []Fork
 }
 
 // Status returns the member's standing now.
@@ -299,5 +334,6 @@ func (r *Replica) Status() Status {
 	return Status{
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
 		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
+		Views: r.views, Forks: r.forks,
 	}
 }

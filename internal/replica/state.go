@@ -15,16 +15,18 @@ var ErrState = errors.New("replica: malformed state")
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := uvarint len  group state  settings  uvarint len  outcomes  certifier state
+//	state := uvarint len  group state  settings  forks  uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint {
 	group := r.group.AppendState(nil)
 	b := binary.AppendUvarint(nil, uint64(len(group)))
 	b = append(b, group...)
 	b = r.settings.append(b)
-	outcomes := r.outcomes.AppendState(nil)
-	b = binary.AppendUvarint(b, uint64(len(outcomes)))
-	b = append(b, outcomes...)
-	b, err := r.cert.AppendState(b)
+	b, err := appendForks(b, r.forks)
+	if err == nil {
+		outcomes := r.outcomes.AppendState(nil)
+		b = binary.AppendUvarint(b, uint64(len(outcomes)))
+		b, err = r.cert.AppendState(append(b, outcomes...))
+	}
 	if err != nil {
 		// Only a GTID that the certifier made itself could be impossible to
 		// write down.
@@ -37,6 +39,9 @@ func (r *Replica) serialise() gcs.Checkpoint {
 func (r *Replica) restore(b []byte) (err error) {
 	if r.settings, b, err = takeSettings(b); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if r.forks, b, err = takeForks(b); err != nil {
+		return err
 	}
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) {
