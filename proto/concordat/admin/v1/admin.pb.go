@@ -612,7 +612,9 @@ type Outlook struct {
 	// How many voters make a majority.
 	Quorum uint32 `protobuf:"varint,4,opt,name=quorum,proto3" json:"quorum,omitempty"`
 	// How many of the reachable voters may fail before there is none.
-	Tolerance     uint32 `protobuf:"varint,5,opt,name=tolerance,proto3" json:"tolerance,omitempty"`
+	Tolerance uint32 `protobuf:"varint,5,opt,name=tolerance,proto3" json:"tolerance,omitempty"`
+	// Members that catch up, and do not vote yet.
+	Recovering    uint32 `protobuf:"varint,6,opt,name=recovering,proto3" json:"recovering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -678,6 +680,13 @@ func (x *Outlook) GetQuorum() uint32 {
 func (x *Outlook) GetTolerance() uint32 {
 	if x != nil {
 		return x.Tolerance
+	}
+	return 0
+}
+
+func (x *Outlook) GetRecovering() uint32 {
+	if x != nil {
+		return x.Recovering
 	}
 	return 0
 }
@@ -1199,8 +1208,12 @@ type Plan struct {
 	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Why the change would be refused, empty when it would not, and whether force
 	// would help.
-	Refused       string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
-	Forceable     bool   `protobuf:"varint,9,opt,name=forceable,proto3" json:"forceable,omitempty"`
+	Refused   string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	Forceable bool   `protobuf:"varint,9,opt,name=forceable,proto3" json:"forceable,omitempty"`
+	// What the group can bear once those have caught up that then do so.
+	OutlookLater *Outlook `protobuf:"bytes,10,opt,name=outlook_later,json=outlookLater,proto3" json:"outlook_later,omitempty"`
+	// Who may write then, as UUID text.
+	Primaries     []string `protobuf:"bytes,11,rep,name=primaries,proto3" json:"primaries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1296,6 +1309,20 @@ func (x *Plan) GetForceable() bool {
 		return x.Forceable
 	}
 	return false
+}
+
+func (x *Plan) GetOutlookLater() *Outlook {
+	if x != nil {
+		return x.OutlookLater
+	}
+	return nil
+}
+
+func (x *Plan) GetPrimaries() []string {
+	if x != nil {
+		return x.Primaries
+	}
+	return nil
 }
 
 // Refusal is the detail of the status of a call that was refused. Nothing has
@@ -1958,9 +1985,12 @@ type ForcePlan struct {
 	// Why it would be refused; empty when it would not.
 	Refused string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
 	// What the new view can bear.
-	OutlookAfter  *Outlook `protobuf:"bytes,9,opt,name=outlook_after,json=outlookAfter,proto3" json:"outlook_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OutlookAfter *Outlook `protobuf:"bytes,9,opt,name=outlook_after,json=outlookAfter,proto3" json:"outlook_after,omitempty"`
+	// The GTID set of what survives; unless it is complete, of what is known to.
+	Executed         string `protobuf:"bytes,10,opt,name=executed,proto3" json:"executed,omitempty"`
+	ExecutedComplete bool   `protobuf:"varint,11,opt,name=executed_complete,json=executedComplete,proto3" json:"executed_complete,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ForcePlan) Reset() {
@@ -2054,6 +2084,20 @@ func (x *ForcePlan) GetOutlookAfter() *Outlook {
 		return x.OutlookAfter
 	}
 	return nil
+}
+
+func (x *ForcePlan) GetExecuted() string {
+	if x != nil {
+		return x.Executed
+	}
+	return ""
+}
+
+func (x *ForcePlan) GetExecutedComplete() bool {
+	if x != nil {
+		return x.ExecutedComplete
+	}
+	return false
 }
 
 // ForceSurvivor is a member of the new view.
@@ -2191,8 +2235,10 @@ type ForceExcluded struct {
 	HeardNanos int64 `protobuf:"varint,4,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
 	// What it had delivered and executed by its last report. executed is empty
 	// when it was not told.
-	Delivered     uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	Executed      string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
+	Delivered uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Executed  string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
+	// It was asked, and it is alive.
+	Answers       bool `protobuf:"varint,7,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2269,8 +2315,16 @@ func (x *ForceExcluded) GetExecuted() string {
 	return ""
 }
 
+func (x *ForceExcluded) GetAnswers() bool {
+	if x != nil {
+		return x.Answers
+	}
+	return false
+}
+
 // ForceRisk is transactions that were or may have been acknowledged and that
-// none of the survivors holds.
+// none of the survivors is known to have executed. Some may survive all the
+// same, and there may be more that nobody has heard of.
 type ForceRisk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID set; empty when only their log positions are known.
@@ -3631,13 +3685,16 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"rejoin_try\x18\x18 \x01(\rR\trejoinTry\"3\n" +
 	"\tDiagnosis\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x8f\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xaf\x01\n" +
 	"\aOutlook\x12\x18\n" +
 	"\amembers\x18\x01 \x01(\rR\amembers\x12\x16\n" +
 	"\x06voters\x18\x02 \x01(\rR\x06voters\x12\x1c\n" +
 	"\treachable\x18\x03 \x01(\rR\treachable\x12\x16\n" +
 	"\x06quorum\x18\x04 \x01(\rR\x06quorum\x12\x1c\n" +
-	"\ttolerance\x18\x05 \x01(\rR\ttolerance\"\xa3\x02\n" +
+	"\ttolerance\x18\x05 \x01(\rR\ttolerance\x12\x1e\n" +
+	"\n" +
+	"recovering\x18\x06 \x01(\rR\n" +
+	"recovering\"\xa3\x02\n" +
 	"\bRecovery\x12;\n" +
 	"\x06method\x18\x01 \x01(\x0e2#.concordat.admin.v1.Recovery.MethodR\x06method\x12\x14\n" +
 	"\x05donor\x18\x02 \x01(\tR\x05donor\x12#\n" +
@@ -3684,7 +3741,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x04verb\x18\x01 \x01(\x0e2\x18.concordat.admin.v1.VerbR\x04verb\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\"<\n" +
 	"\fPlanResponse\x12,\n" +
-	"\x04plan\x18\x01 \x01(\v2\x18.concordat.admin.v1.PlanR\x04plan\"\xf5\x02\n" +
+	"\x04plan\x18\x01 \x01(\v2\x18.concordat.admin.v1.PlanR\x04plan\"\xd5\x03\n" +
 	"\x04Plan\x12,\n" +
 	"\x04view\x18\x01 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x127\n" +
 	"\n" +
@@ -3695,7 +3752,10 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\fleader_after\x18\x06 \x01(\tR\vleaderAfter\x12\x1a\n" +
 	"\bwarnings\x18\a \x03(\tR\bwarnings\x12\x18\n" +
 	"\arefused\x18\b \x01(\tR\arefused\x12\x1c\n" +
-	"\tforceable\x18\t \x01(\bR\tforceable\"\x89\x02\n" +
+	"\tforceable\x18\t \x01(\bR\tforceable\x12@\n" +
+	"\routlook_later\x18\n" +
+	" \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookLater\x12\x1c\n" +
+	"\tprimaries\x18\v \x03(\tR\tprimaries\"\x89\x02\n" +
 	"\aRefusal\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .concordat.admin.v1.Refusal.KindR\x04kind\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n" +
@@ -3734,7 +3794,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x17PlanForceMembersRequest\x12\x18\n" +
 	"\amembers\x18\x01 \x03(\tR\amembers\"M\n" +
 	"\x18PlanForceMembersResponse\x121\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\x8d\x03\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\xd6\x03\n" +
 	"\tForcePlan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
 	"\x04view\x18\x02 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x12\x12\n" +
@@ -3744,7 +3804,10 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\aat_risk\x18\x06 \x03(\v2\x1d.concordat.admin.v1.ForceRiskR\x06atRisk\x12\x1a\n" +
 	"\bwarnings\x18\a \x03(\tR\bwarnings\x12\x18\n" +
 	"\arefused\x18\b \x01(\tR\arefused\x12@\n" +
-	"\routlook_after\x18\t \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\"\xf9\x01\n" +
+	"\routlook_after\x18\t \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\x12\x1a\n" +
+	"\bexecuted\x18\n" +
+	" \x01(\tR\bexecuted\x12+\n" +
+	"\x11executed_complete\x18\v \x01(\bR\x10executedComplete\"\xf9\x01\n" +
 	"\rForceSurvivor\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
@@ -3756,7 +3819,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x03cut\x18\b \x01(\x04R\x03cut\x12\x14\n" +
 	"\x05clone\x18\t \x01(\bR\x05clone\x12\x16\n" +
 	"\x06frozen\x18\n" +
-	" \x01(\tR\x06frozen\"\xd3\x01\n" +
+	" \x01(\tR\x06frozen\"\xed\x01\n" +
 	"\rForceExcluded\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x125\n" +
@@ -3764,7 +3827,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\vheard_nanos\x18\x04 \x01(\x03R\n" +
 	"heardNanos\x12\x1c\n" +
 	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x1a\n" +
-	"\bexecuted\x18\x06 \x01(\tR\bexecuted\"\x8b\x01\n" +
+	"\bexecuted\x18\x06 \x01(\tR\bexecuted\x12\x18\n" +
+	"\aanswers\x18\a \x01(\bR\aanswers\"\x8b\x01\n" +
 	"\tForceRisk\x12\"\n" +
 	"\ftransactions\x18\x01 \x01(\tR\ftransactions\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
@@ -3972,63 +4036,64 @@ var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	9,  // 12: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
 	7,  // 13: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
 	7,  // 14: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	3,  // 15: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
-	28, // 16: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
-	9,  // 17: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
-	29, // 18: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	30, // 19: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	31, // 20: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	7,  // 21: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	0,  // 22: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
-	34, // 23: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
-	9,  // 24: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
-	29, // 25: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	30, // 26: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	31, // 27: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	37, // 28: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
-	38, // 29: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
-	41, // 30: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	42, // 31: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	43, // 32: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	44, // 33: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	45, // 34: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	51, // 35: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	52, // 36: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	52, // 37: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	46, // 38: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	46, // 39: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	46, // 40: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	4,  // 41: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	12, // 42: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
-	16, // 43: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	18, // 44: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
-	20, // 45: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
-	22, // 46: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
-	24, // 47: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
-	26, // 48: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
-	32, // 49: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
-	35, // 50: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
-	39, // 51: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	47, // 52: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	49, // 53: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	5,  // 54: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	13, // 55: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
-	17, // 56: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	19, // 57: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
-	21, // 58: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
-	23, // 59: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
-	25, // 60: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
-	27, // 61: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
-	33, // 62: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
-	36, // 63: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
-	40, // 64: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	48, // 65: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	50, // 66: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	54, // [54:67] is the sub-list for method output_type
-	41, // [41:54] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	7,  // 15: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
+	3,  // 16: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	28, // 17: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	9,  // 18: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	29, // 19: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	30, // 20: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	31, // 21: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	7,  // 22: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 23: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	34, // 24: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	9,  // 25: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	29, // 26: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	30, // 27: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	31, // 28: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	37, // 29: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	38, // 30: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	41, // 31: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	42, // 32: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	43, // 33: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	44, // 34: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	45, // 35: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	51, // 36: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	52, // 37: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	52, // 38: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	46, // 39: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	46, // 40: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	46, // 41: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	4,  // 42: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	12, // 43: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	16, // 44: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	18, // 45: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	20, // 46: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	22, // 47: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	24, // 48: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	26, // 49: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	32, // 50: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	35, // 51: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	39, // 52: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	47, // 53: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	49, // 54: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	5,  // 55: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	13, // 56: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	17, // 57: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	19, // 58: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	21, // 59: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	23, // 60: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	25, // 61: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	27, // 62: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	33, // 63: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	36, // 64: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	40, // 65: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	48, // 66: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	50, // 67: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	55, // [55:68] is the sub-list for method output_type
+	42, // [42:55] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
