@@ -22,14 +22,20 @@ func newStatusCommand() *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the group as a node sees it",
-		Long: `Show the members of the group as a node sees them. A node knows how far it has
-applied the log itself, what it has executed, and the digest of its data: name
-several nodes, and their rows are filled in too. Nodes with the same number
-under APPLIED have the same digest.
+		Short: "Show how the group and a node do, and what to do about it",
+		Long: `Show how the group does as a node sees it: in a word, with what to do; what the
+group can bear; its members; and what the node itself does or waits for. A node
+knows how far it has applied the log itself, what it has executed, and the digest
+of its data: name several nodes, and their rows are filled in too. Nodes with the
+same number under APPLIED have the same digest. HEARD is how long ago the node
+has heard the member.
 
-The node answers in every state. When one of the nodes does not answer, the
-others are shown and the exit code is 4.`,
+The word is OK when all members of the view are well and the group can lose one
+or more, OK_PARTIAL when it has lost some and can lose more, OK_NO_TOLERANCE when
+it can lose none, and NO_QUORUM when it takes no transactions.
+
+The node answers in every state, also while it waits for its group. When one of
+the nodes does not answer, the others are shown and the exit code is 4.`,
 		Example: `  concordat status
   concordat status --address 127.0.0.1:7500,127.0.0.1:7501,127.0.0.1:7502
   concordat status --json`,
@@ -38,7 +44,7 @@ others are shown and the exit code is 4.`,
 	f.register(cmd)
 	f.registerJSON(cmd)
 	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.timeout))
+		ctx, cancel := f.bound(ctx)
 		defer cancel()
 		answers, err := askAll(ctx, &f, func(ctx context.Context, c *server.Client) (*adminpb.StatusResponse, error) {
 			return c.Status(ctx, &adminpb.StatusRequest{})
@@ -62,72 +68,212 @@ func stateName(s adminpb.MemberState) string {
 // row is a member as it is shown. What only the member itself knows is empty
 // when it was not asked.
 type row struct {
-	Member   string `json:"member"`
-	Address  string `json:"address"`
-	State    string `json:"state"`
-	Leader   bool   `json:"leader"`
-	Version  string `json:"version"`
-	Weight   uint32 `json:"weight"`
-	Applied  uint64 `json:"applied,omitempty"`
-	Executed string `json:"executed,omitempty"`
-	Digest   string `json:"digest,omitempty"`
-	Error    string `json:"error,omitempty"`
+	Member       string  `json:"member"`
+	Address      string  `json:"address"`
+	State        string  `json:"state"`
+	Leader       bool    `json:"leader"`
+	Version      string  `json:"version"`
+	Weight       uint32  `json:"weight"`
+	HeardSeconds float64 `json:"heard_seconds"`
+	Delivered    uint64  `json:"delivered,omitempty"`
+	Applied      uint64  `json:"applied,omitempty"`
+	Executed     string  `json:"executed,omitempty"`
+	Digest       string  `json:"digest,omitempty"`
+	Error        string  `json:"error,omitempty"`
+
+	self bool // whose view it is
 }
 
-// rows merges the view of the first answer with what each member said of
-// itself.
+// observer returns the answer whose view is shown: the first one of a member
+// that hears a majority, or else the first.
+func observer(answers []*adminpb.StatusResponse) *adminpb.StatusResponse {
+	for _, a := range answers {
+		if a.GetQuorum() {
+			return a
+		}
+	}
+	return answers[0]
+}
+
+// rows merges the observer's view with what each member said of itself. Those
+// that are in no view come last.
 func rows(answers []*adminpb.StatusResponse) []row {
 	own := map[string]*adminpb.StatusResponse{}
 	for _, a := range answers {
 		own[a.GetMember()] = a
 	}
+	seen := observer(answers)
 	var out []row
-	for _, m := range answers[0].GetView().GetMembers() {
+	for _, m := range seen.GetView().GetMembers() {
 		r := row{
 			Member: m.GetUuid(), Address: m.GetAddress(), State: stateName(m.GetState()),
-			Leader:  m.GetUuid() == answers[0].GetLeader(),
-			Version: libraryVersion(m.GetVersion()), Weight: m.GetWeight(),
+			Leader:  m.GetUuid() == seen.GetLeader(),
+			Version: libraryVersion(m.GetVersion()), Weight: m.GetWeight(), Delivered: m.GetDelivered(),
+			HeardSeconds: time.Duration(m.GetHeardNanos()).Seconds(), self: m.GetUuid() == seen.GetMember(),
 		}
 		if a := own[r.Member]; a != nil {
-			r.State, r.Error = stateName(a.GetState()), a.GetError()
-			r.Applied, r.Executed, r.Digest = a.GetApplied(), a.GetExecuted(), hex.EncodeToString(a.GetDigest())
+			r.fill(a)
+			delete(own, r.Member)
 		}
 		out = append(out, r)
+	}
+	for _, a := range answers {
+		if a.GetMember() != "" && own[a.GetMember()] == a {
+			r := row{Member: a.GetMember(), Address: a.GetAddress(), self: true}
+			r.fill(a)
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
+// fill sets what a member says of itself.
+func (r *row) fill(a *adminpb.StatusResponse) {
+	r.State, r.Error = stateName(a.GetState()), a.GetError()
+	r.Delivered = a.GetDelivered()
+	r.Applied, r.Executed, r.Digest = a.GetApplied(), a.GetExecuted(), hex.EncodeToString(a.GetDigest())
+}
+
+func (r *row) role() string {
+	if r.Leader {
+		return "leader"
+	}
+	return "-"
+}
+
+// heard is empty for the observer, which always hears itself.
+func (r *row) heard() string {
+	if r.self {
+		return "-"
+	}
+	return shortDuration(time.Duration(r.HeardSeconds * float64(time.Second)))
+}
+
+// shortDuration rounds to what a reader can use.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	}
+	return d.Round(time.Minute).String()
+}
+
 func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
-	first := answers[0]
-	if first.GetGroup() == "" {
-		_, err := fmt.Fprintf(w, "%s: %s\n", stateName(first.GetState()), first.GetError())
+	seen := observer(answers)
+	if d := seen.GetDiagnosis(); d.GetCode() != "" {
+		say(w, "%s: %s\n\n", d.GetCode(), d.GetText())
+	}
+	if seen.GetGroup() == "" {
+		_, err := fmt.Fprintf(w, "%s: %s\n", stateName(seen.GetState()), seen.GetError())
 		return err
 	}
-	say(w, "group %s, view %s, seen by %s\n\n", first.GetGroup(), first.GetView().GetId(), first.GetMember())
+	say(w, "group %s, view %s, seen by %s\n", seen.GetGroup(), seen.GetView().GetId(), seen.GetMember())
+	if o := seen.GetOutlook(); o != nil {
+		say(w, "%s\n", outlookText(o))
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	say(t, "MEMBER\tADDRESS\tSTATE\tROLE\tVERSION\tWEIGHT\tAPPLIED\tEXECUTED\tDIGEST\n")
-	var notes []string
+	say(t, "\nMEMBER\tADDRESS\tSTATE\tROLE\tVERSION\tWEIGHT\tHEARD\tAPPLIED\tEXECUTED\tDIGEST\n")
 	for _, r := range rows(answers) {
-		role, applied := "-", "-"
-		if r.Leader {
-			role = "leader"
-		}
+		applied := "-"
 		if r.Digest != "" {
 			applied = strconv.FormatUint(r.Applied, 10)
 		}
-		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.Member, r.Address, r.State, role, r.Version, r.Weight,
-			applied, orDash(oneLine(r.Executed)), orDash(r.Digest))
-		if r.Error != "" {
-			notes = append(notes, fmt.Sprintf("%s is %s: %s", r.Member, r.State, r.Error))
-		}
+		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.Member, r.Address, r.State, r.role(), r.Version, r.Weight,
+			r.heard(), applied, orDash(oneLine(r.Executed)), orDash(r.Digest))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, note := range notes {
-		say(w, "\n%s\n", note)
+	for _, a := range answers {
+		for _, note := range notes(a) {
+			say(w, "\n%s %s\n", a.GetMember(), note)
+		}
 	}
 	return nil
+}
+
+func outlookText(o *adminpb.Outlook) string {
+	return fmt.Sprintf("%s, %d of %d voters reachable, majority %d, tolerance %d", plural(uint64(o.GetMembers()), "member"),
+		o.GetReachable(), o.GetVoters(), o.GetQuorum(), o.GetTolerance())
+}
+
+// notes are what a member says of itself beside its state, each to follow its
+// name.
+func notes(a *adminpb.StatusResponse) (out []string) {
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if a.GetError() != "" {
+		add("is %s: %s", stateName(a.GetState()), a.GetError())
+	}
+	if a.GetExit() != "" {
+		add("is out of the group: %s", a.GetExit())
+	}
+	if a.GetRejoinTry() != 0 {
+		add("tries to come back, for the %s time", ordinal(a.GetRejoinTry()))
+	}
+	if a.GetWaiting() != "" {
+		add("waits for %s", a.GetWaiting())
+	}
+	if r := a.GetRecovery(); r != nil {
+		add("catches up: %s", recoveryText(r))
+	}
+	if a.GetLogStalled() {
+		add("cannot write its log: its disk hangs")
+	}
+	if a.GetFrozen() != "" {
+		add("is frozen for plan %s; run concordat force-members again with that plan or a new one", a.GetFrozen())
+	}
+	return out
+}
+
+func ordinal(n uint32) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return strconv.FormatUint(uint64(n), 10) + suffix
+}
+
+// recoveryText tells the progress of a member that catches up.
+func recoveryText(r *adminpb.Recovery) string {
+	amount := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	text, unit := "log", " entries"
+	if r.GetMethod() == adminpb.Recovery_METHOD_CLONE {
+		text, unit, amount = "clone", "", byteText
+	}
+	if r.GetDonor() != "" {
+		text += " from " + r.GetDonor()
+	}
+	text += ", " + amount(r.GetDone())
+	if r.GetTotal() != 0 {
+		text += " of " + amount(r.GetTotal())
+	}
+	text += unit
+	if r.GetRate() > 0 {
+		text += ", " + amount(uint64(r.GetRate())) + " per second"
+	}
+	if r.GetLeftNanos() > 0 {
+		text += ", " + shortDuration(time.Duration(r.GetLeftNanos())) + " left"
+	}
+	return text
+}
+
+// byteText rounds a number of bytes for a reader.
+func byteText(n uint64) string {
+	for _, u := range units {
+		if size := uint64(u.bytes); n >= size && size > 1 {
+			return strconv.FormatFloat(float64(n)/float64(size), 'f', 1, 64) + u.name
+		}
+	}
+	return strconv.FormatUint(n, 10) + "B"
 }
 
 func orDash(text string) string {
@@ -139,12 +285,22 @@ func orDash(text string) string {
 
 // statusJSON is what status --json prints. Its fields stay.
 type statusJSON struct {
+	Diagnosis   diagnosisJSON    `json:"diagnosis"`
+	Outlook     outlookJSON      `json:"outlook"`
 	Group       string           `json:"group"`
 	Incarnation string           `json:"incarnation"`
 	View        string           `json:"view"`
 	SeenBy      string           `json:"seen_by"`
+	Address     string           `json:"address"`
 	State       string           `json:"state"`
+	Quorum      bool             `json:"quorum"`
 	Error       string           `json:"error,omitempty"`
+	Waiting     string           `json:"waiting,omitempty"`
+	Recovery    *recoveryJSON    `json:"recovery,omitempty"`
+	LogStalled  bool             `json:"log_stalled"`
+	Frozen      string           `json:"frozen,omitempty"`
+	Exit        string           `json:"exit,omitempty"`
+	RejoinTry   uint32           `json:"rejoin_try,omitempty"`
 	Members     []row            `json:"members"`
 	Delivered   uint64           `json:"delivered"`
 	Applied     uint64           `json:"applied"`
@@ -152,17 +308,56 @@ type statusJSON struct {
 	Counters    map[string]int64 `json:"counters"`
 }
 
+type diagnosisJSON struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+type outlookJSON struct {
+	Members   uint32 `json:"members"`
+	Voters    uint32 `json:"voters"`
+	Reachable uint32 `json:"reachable"`
+	Quorum    uint32 `json:"quorum"`
+	Tolerance uint32 `json:"tolerance"`
+}
+
+func outlookOf(o *adminpb.Outlook) outlookJSON {
+	return outlookJSON{o.GetMembers(), o.GetVoters(), o.GetReachable(), o.GetQuorum(), o.GetTolerance()}
+}
+
+// recoveryJSON counts entries of the log, or bytes of a clone.
+type recoveryJSON struct {
+	Method       string  `json:"method"`
+	Donor        string  `json:"donor,omitempty"`
+	DonorAddress string  `json:"donor_address,omitempty"`
+	Done         uint64  `json:"done"`
+	Total        uint64  `json:"total,omitempty"`
+	PerSecond    float64 `json:"per_second"`
+	LeftSeconds  float64 `json:"left_seconds,omitempty"`
+}
+
+func recoveryOf(r *adminpb.Recovery) *recoveryJSON {
+	if r == nil {
+		return nil
+	}
+	return &recoveryJSON{
+		strings.TrimPrefix(r.GetMethod().String(), "METHOD_"), r.GetDonor(), r.GetDonorAddress(),
+		r.GetDone(), r.GetTotal(), r.GetRate(), time.Duration(r.GetLeftNanos()).Seconds(),
+	}
+}
+
 // oneLine puts a GTID set, which has a line for each UUID, on one.
 func oneLine(set string) string { return strings.ReplaceAll(set, "\n", "") }
 
 func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
-	a := answers[0]
+	a := observer(answers)
 	c := a.GetCounters()
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(statusJSON{
-		Group: a.GetGroup(), Incarnation: a.GetIncarnation(), View: a.GetView().GetId(), SeenBy: a.GetMember(),
-		State: stateName(a.GetState()), Error: a.GetError(), Members: rows(answers),
+	return printJSON(w, statusJSON{
+		Diagnosis: diagnosisJSON{a.GetDiagnosis().GetCode(), a.GetDiagnosis().GetText()}, Outlook: outlookOf(a.GetOutlook()),
+		Group: a.GetGroup(), Incarnation: a.GetIncarnation(), View: a.GetView().GetId(), SeenBy: a.GetMember(), Address: a.GetAddress(),
+		State: stateName(a.GetState()), Quorum: a.GetQuorum(), Error: a.GetError(), Waiting: a.GetWaiting(),
+		Recovery: recoveryOf(a.GetRecovery()), LogStalled: a.GetLogStalled(), Frozen: a.GetFrozen(), Exit: a.GetExit(), RejoinTry: a.GetRejoinTry(),
+		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
 		Counters: map[string]int64{
 			"committed": int64(c.GetCommitted()), "conflicts": int64(c.GetConflicts()),
@@ -173,21 +368,9 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 	})
 }
 
-func newLeaveCommand() *cobra.Command {
-	var f clientFlags
-	cmd := &cobra.Command{
-		Use:   "leave",
-		Short: "Take a node out of its group",
-		Long: `Take a node out of its group in order; its process then ends. The group becomes
-smaller, and so does its majority. The node's directory has to be emptied before
-it can join again. The last member cannot leave.`,
-		Example: "  concordat leave --address 127.0.0.1:7502",
-		Args:    exactArgs(),
-	}
-	f.register(cmd)
-	cmd.RunE = f.call(func(ctx context.Context, _ *cobra.Command, c *server.Client, _ []string) error {
-		_, err := c.Leave(ctx, &adminpb.LeaveRequest{})
-		return err
-	})
-	return cmd
+// printJSON prints v for scripts, and for people who look.
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }

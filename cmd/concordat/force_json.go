@@ -1,0 +1,107 @@
+package main
+
+import (
+	"time"
+
+	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+)
+
+type forcePlanJSON struct {
+	ID           string              `json:"id"`
+	View         string              `json:"view"`
+	Incarnation  string              `json:"incarnation"`
+	Seed         string              `json:"seed"`
+	Survivors    []forceSurvivorJSON `json:"survivors"`
+	Excluded     []forceExcludedJSON `json:"excluded"`
+	AtRisk       []forceRiskJSON     `json:"at_risk"`
+	Warnings     []string            `json:"warnings"`
+	Refused      string              `json:"refused,omitempty"`
+	OutlookAfter outlookJSON         `json:"outlook_after"`
+}
+
+type forceReportJSON struct {
+	Plan        string              `json:"plan"`
+	View        string              `json:"view"`
+	Incarnation string              `json:"incarnation"`
+	Seed        string              `json:"seed"`
+	Survivors   []forceSurvivorJSON `json:"survivors"`
+	Excluded    []forceExcludedJSON `json:"excluded"`
+	AtRisk      []forceRiskJSON     `json:"at_risk"`
+	Warnings    []string            `json:"warnings"`
+}
+
+type forceSurvivorJSON struct {
+	Member    string `json:"member"`
+	Address   string `json:"address"`
+	Term      uint64 `json:"term"`
+	Last      uint64 `json:"last"`
+	Delivered uint64 `json:"delivered"`
+	Executed  string `json:"executed"`
+	Fetch     uint64 `json:"fetch"`
+	Cut       uint64 `json:"cut"`
+	Clone     bool   `json:"clone"`
+	Frozen    string `json:"frozen,omitempty"`
+}
+
+type forceExcludedJSON struct {
+	Member       string  `json:"member"`
+	Address      string  `json:"address"`
+	State        string  `json:"state"`
+	HeardSeconds float64 `json:"heard_seconds"`
+	Delivered    uint64  `json:"delivered"`
+	Executed     string  `json:"executed,omitempty"`
+}
+
+type forceRiskJSON struct {
+	Transactions string `json:"transactions,omitempty"`
+	First        uint64 `json:"first,omitempty"`
+	Last         uint64 `json:"last,omitempty"`
+	Member       string `json:"member,omitempty"`
+	Address      string `json:"address,omitempty"`
+}
+
+func planOfForce(p *adminpb.ForcePlan) *forcePlanJSON {
+	return &forcePlanJSON{
+		ID: p.GetId(), View: p.GetView().GetId(), Incarnation: p.GetView().GetIncarnation(), Seed: p.GetSeed(),
+		Survivors: survivorsOf(p.GetSurvivors()), Excluded: excludedOf(p.GetExcluded()), AtRisk: risksOf(p.GetAtRisk()),
+		Warnings: append([]string{}, p.GetWarnings()...), Refused: p.GetRefused(), OutlookAfter: outlookOf(p.GetOutlookAfter()),
+	}
+}
+
+func reportOfForce(r *adminpb.ForceReport) *forceReportJSON {
+	return &forceReportJSON{
+		Plan: r.GetPlan(), View: r.GetView().GetId(), Incarnation: r.GetView().GetIncarnation(), Seed: r.GetSeed(),
+		Survivors: survivorsOf(r.GetSurvivors()), Excluded: excludedOf(r.GetExcluded()), AtRisk: risksOf(r.GetAtRisk()),
+		Warnings: append([]string{}, r.GetWarnings()...),
+	}
+}
+
+func survivorsOf(all []*adminpb.ForceSurvivor) []forceSurvivorJSON {
+	out := []forceSurvivorJSON{}
+	for _, s := range all {
+		out = append(out, forceSurvivorJSON{
+			s.GetMember(), s.GetAddress(), s.GetTerm(), s.GetLast(), s.GetDelivered(), oneLine(s.GetExecuted()),
+			s.GetFetch(), s.GetCut(), s.GetClone(), s.GetFrozen(),
+		})
+	}
+	return out
+}
+
+func excludedOf(all []*adminpb.ForceExcluded) []forceExcludedJSON {
+	out := []forceExcludedJSON{}
+	for _, x := range all {
+		out = append(out, forceExcludedJSON{
+			x.GetMember(), x.GetAddress(), stateName(x.GetState()), time.Duration(x.GetHeardNanos()).Seconds(),
+			x.GetDelivered(), oneLine(x.GetExecuted()),
+		})
+	}
+	return out
+}
+
+func risksOf(all []*adminpb.ForceRisk) []forceRiskJSON {
+	out := []forceRiskJSON{}
+	for _, r := range all {
+		out = append(out, forceRiskJSON{oneLine(r.GetTransactions()), r.GetFirst(), r.GetLast(), r.GetMember(), r.GetAddress()})
+	}
+	return out
+}
