@@ -78,6 +78,7 @@ type liar struct {
 	peerpb.UnimplementedPeerServer
 	chunks  []*peerpb.CloneChunk
 	answers []*peerpb.ConnectResponse
+	entries []*peerpb.EntriesChunk
 }
 
 func (l liar) Clone(_ *peerpb.CloneRequest, stream grpc.ServerStreamingServer[peerpb.CloneChunk]) error {

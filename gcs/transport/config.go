@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -56,9 +58,11 @@ type Handler interface {
 	// when ctx ends, and what it has not taken by then counts as lost.
 	Receive(ctx context.Context, from uint64, msgs []gcs.Message)
 
-	// Join answers a member that wants to join. The transport has checked the
-	// group, the protocol version and the form of the identity, and not the
-	// incarnation. A *RefusedError reaches the asking member as such.
+	// Join answers a member that wants to join, or, for a dry run, only asks
+	// whether it could. The transport has checked the group, the protocol
+	// version and the form of the identity, and not the incarnation; of a claim,
+	// that [ParseClaim] reads it. A *RefusedError reaches the asking member as
+	// such.
 	Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
 
 	// Clone writes the state that a joiner needs. The transport has checked
@@ -66,6 +70,37 @@ type Handler interface {
 	// error cuts the stream off so that the reader notices. A *RefusedError
 	// reaches the asking member as such.
 	Clone(ctx context.Context, req *peerpb.CloneRequest, w io.Writer) error
+
+	// Change answers a call for a change of the membership. The transport has
+	// checked that the asking member belongs to this incarnation of the group,
+	// that exactly one member is named, and the length of the reason. A
+	// *RefusedError reaches the asking member as such. It must return when ctx
+	// ends, which it does with the incarnation.
+	Change(ctx context.Context, req *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error)
+
+	// Survey returns what this member knows of the group and holds of its log.
+	// Order takes a step of forcing the membership, and returns what came of
+	// it. What the bytes mean is not known here; there are at most
+	// [MaxPayloadBytes] of them, in either direction. The transport has checked
+	// the group and the protocol version of the asking member, and not its
+	// incarnation: these calls are made between two of them. A *RefusedError
+	// reaches the asking member as such.
+	Survey(ctx context.Context, asker *peerpb.Identity) ([]byte, error)
+	Order(ctx context.Context, asker *peerpb.Identity, order []byte) ([]byte, error)
+
+	// Entries hands the entries of this member's log from req.First to req.Last
+	// to send, in order and without a gap. The transport has checked the group
+	// and the protocol version of the asking member, and that the request is
+	// complete, and not the incarnation: the plan that the request names says
+	// who may ask. An error, of send or another, cuts the stream off so that
+	// the reader notices. A *RefusedError reaches the asking member as such.
+	Entries(ctx context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error
+
+	// Lineage says of which incarnation this member is, and of which ones that
+	// came. The transport has checked the group and the protocol version of the
+	// asking member, and not its incarnation. A *RefusedError reaches the asking
+	// member as such.
+	Lineage(ctx context.Context, asker *peerpb.Identity) (Ancestry, error)
 
 	// PeerUp says that a stream to the peer is open: it answers, and takes this
 	// member for one of its group. PeerDown says that it broke, or that another

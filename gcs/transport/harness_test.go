@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 
 	"github.com/concordatdb/concordat/gcs"
@@ -34,6 +35,12 @@ const patience = 20 * time.Second
 type recorder struct {
 	join  func(*peerpb.JoinRequest) (*peerpb.JoinResponse, error)
 	clone func(ctx context.Context, w io.Writer) error
+
+	alter   func(context.Context, *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error)
+	survey  func(asker *peerpb.Identity) ([]byte, error)
+	order   func(asker *peerpb.Identity, order []byte) ([]byte, error)
+	entries func(ctx context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error
+	lineage func() (Ancestry, error)
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when anything below changes
@@ -121,6 +128,41 @@ func (r *recorder) Clone(ctx context.Context, _ *peerpb.CloneRequest, w io.Write
 		return errors.New("nothing to clone here")
 	}
 	return r.clone(ctx, w)
+}
+
+func (r *recorder) Change(ctx context.Context, req *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
+	if r.alter == nil {
+		return nil, errors.New("nothing changes here")
+	}
+	return r.alter(ctx, req)
+}
+
+func (r *recorder) Survey(_ context.Context, asker *peerpb.Identity) ([]byte, error) {
+	if r.survey == nil {
+		return nil, errors.New("nothing to see here")
+	}
+	return r.survey(asker)
+}
+
+func (r *recorder) Order(_ context.Context, asker *peerpb.Identity, order []byte) ([]byte, error) {
+	if r.order == nil {
+		return nil, errors.New("nobody obeys here")
+	}
+	return r.order(asker, order)
+}
+
+func (r *recorder) Entries(ctx context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error {
+	if r.entries == nil {
+		return errors.New("no log here")
+	}
+	return r.entries(ctx, req, send)
+}
+
+func (r *recorder) Lineage(context.Context, *peerpb.Identity) (Ancestry, error) {
+	if r.lineage == nil {
+		return Ancestry{}, errors.New("no history here")
+	}
+	return r.lineage()
 }
 
 func (r *recorder) PeerUp(id uint64) { r.change(func() { r.ups[id]++ }) }

@@ -22,7 +22,24 @@ var ErrClosed = errors.New("transport: closed")
 type RefusedError struct {
 	Reason peerpb.RefusalReason
 	Text   string // a sentence that names what differs, and the remedy
+
+	// Incarnation is that of the member that refused, as it says; zero if it
+	// has none, or if this member is the one that refused. A member that is
+	// refused for WRONG_INCARNATION learns from it that there is another one,
+	// and from [Lineage] whether it was left out.
+	Incarnation gtid.UUID
+
+	// Extra and CommonIndex explain EXTRA_TRANSACTIONS: what the refused member
+	// has and the group does not, a GTID set as text; and the log index up to
+	// which the two agree, 0 when that is not known. Extra is lost on the way
+	// when it is longer than [MaxExtraBytes].
+	Extra       string
+	CommonIndex uint64
 }
+
+// MaxExtraBytes bounds [RefusedError].Extra: a refusal travels in the header of
+// an answer.
+const MaxExtraBytes = 64 << 10
 
 // Error returns the reason and the sentence.
 func (e *RefusedError) Error() string {
@@ -37,7 +54,11 @@ func refuse(reason peerpb.RefusalReason, format string, args ...any) *RefusedErr
 // refusalStatus is the form of e that goes over the network.
 func refusalStatus(e *RefusedError, refuser *peerpb.Identity) error {
 	st := status.New(codes.FailedPrecondition, e.Error())
-	detailed, err := st.WithDetails(&peerpb.Refusal{Reason: e.Reason, Text: e.Text, Refuser: refuser})
+	detail := &peerpb.Refusal{Reason: e.Reason, Text: e.Text, Refuser: refuser, Extra: e.Extra, CommonIndex: e.CommonIndex}
+	if len(detail.GetExtra()) > MaxExtraBytes {
+		detail.Extra = ""
+	}
+	detailed, err := st.WithDetails(detail)
 	if err != nil { // only for a status of code OK
 		return st.Err()
 	}
@@ -53,7 +74,11 @@ func fromStatus(err error) error {
 	}
 	for _, detail := range st.Details() {
 		if r, ok := detail.(*peerpb.Refusal); ok {
-			return &RefusedError{Reason: r.GetReason(), Text: r.GetText()}
+			e := &RefusedError{Reason: r.GetReason(), Text: r.GetText(), Extra: r.GetExtra(), CommonIndex: r.GetCommonIndex()}
+			if of := r.GetRefuser().GetIncarnation(); len(of) == len(e.Incarnation) {
+				copy(e.Incarnation[:], of)
+			}
+			return e
 		}
 	}
 	return err

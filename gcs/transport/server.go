@@ -258,17 +258,3 @@ func (t *Transport) leave(id uint64) {
 		t.removePeer(p)
 	}
 }
-
-// Join passes the request on to the handler.
-func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
-	if r := s.t.identity().checkGroup(req.GetIdentity()); r != nil {
-		s.t.logRefused(req.GetIdentity(), r)
-		return nil, s.t.statusOf(r)
-	}
-	response, err := s.t.cfg.Handler.Join(ctx, req)
-	if err != nil {
-		s.t.logRefused(req.GetIdentity(), err)
-		return nil, s.t.statusOf(err)
-	}
-	return response, nil
-}

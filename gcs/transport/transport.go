@@ -241,6 +241,25 @@ func (t *Transport) changeIdentity(id gcs.Identity) (ending []<-chan struct{}, e
 	return ending, earlier
 }
 
+// enter lets in a call that id makes as a member of this incarnation. ctx ends
+// with that one; leave has to be called when the call is over.
+func (t *Transport) enter(ctx context.Context, id *peerpb.Identity) (_ context.Context, leave func(), _ *RefusedError) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if r := t.self.checkMember(id); r != nil {
+		return nil, nil, r
+	}
+	e := t.tenure
+	e.calls.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(e.ctx, func() { cancel(context.Cause(e.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		e.calls.Done()
+	}, nil
+}
+
 // identity returns who this member is at the moment.
 func (t *Transport) identity() self {
 	t.mu.RLock()

@@ -1403,7 +1403,7 @@ type EntriesRequest struct {
 	// The first and the last log index wanted, 1 <= first <= last.
 	First uint64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
 	Last  uint64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
-	// The plan under which they are asked for, 1 to 64 bytes.
+	// The plan under which they are asked for, a UUID of 16 bytes.
 	PlanId        []byte `protobuf:"bytes,4,opt,name=plan_id,json=planId,proto3" json:"plan_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
