@@ -65,6 +65,9 @@ const (
 	resendTicks = 20
 	// reportTicks is how often a member tells all others how far it is.
 	reportTicks = 2
+	// freshTicks is how old a member's last report may be for it to get the lead
+	// that this one gives up.
+	freshTicks = 3 * reportTicks
 	// askTicks is how long ago a member last asked to leave when it is taken to
 	// have thought better of it.
 	askTicks = 10 * reportTicks

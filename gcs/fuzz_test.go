@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // messages has one of each kind.
@@ -20,6 +22,11 @@ func messages() []Message {
 		{Kind: MessageFrame, Frame: frame},
 		{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 3, Expected: 2, Leader: 1 << 63}},
 		{Kind: MessageReport, Report: Report{Delivered: 300, Applied: 200, Snapshot: 100}},
+		{Kind: MessageReport, Report: Report{
+			Delivered: 1, Exports: 2, Stalled: true, Recovering: true,
+			Executed: gtid.Set{}.AddInterval(uuid(1), "", 1, 500).AddInterval(uuid(2), "tag", 7, 7),
+			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},
+		}},
 		{Kind: MessageLeave},
 		{Kind: MessageRemoved},
 	}
@@ -56,6 +63,9 @@ func FuzzDecodeMessage(f *testing.F) {
 		twice, err := AppendMessage(nil, &again)
 		if err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("encoded once  %x\nencoded twice %x, error %v", once, twice, err)
+		}
+		if m.Kind != MessageRaft && !bytes.Equal(once, b) {
+			t.Fatalf("read from %x, which is not how it is written: %x", b, once)
 		}
 	})
 }

@@ -101,6 +101,7 @@ type Group struct {
 	spared   int       // tick at which the lead was last handed over for a suspect's sake
 	owing    owing     // by the log's writer
 	relieved int       // tick at which the lead was last handed over for the disk's sake
+	transfer transfer  // of the lead, the last one
 	notices  []Notice
 	peers    []Peer    // for Status
 	peersAt  [2]uint64 // tick and view that they are of

@@ -27,7 +27,9 @@ type JoinAnswer struct {
 // Join asks for a newcomer to be added to the view, in the place of the member
 // with raft id replaces if that is not 0. Asking again is harmless. A newcomer
 // that has the UUID of a member is that member, back without its log, and takes
-// its place. Whoever is to be replaced must not be heard.
+// its place. Whoever is to be replaced must not be heard, and as for expulsion
+// there must be a majority that is: what is in the log of a minority may come
+// true long after anybody wanted it.
 func (g *Group) Join(m Member, replaces uint64) JoinAnswer {
 	answer, c := g.answerJoin(m, replaces)
 	if answer.Leading && answer.Refused == nil && (c.Kind == Joined || g.trustsQuorum()) {
@@ -55,18 +57,15 @@ func (g *Group) answerJoin(m Member, replaces uint64) (answer JoinAnswer, c Chan
 		return answer, c
 	}
 	answer.Leading = true
-	c = Change{Kind: Joined, Member: m}
 	if replaces == 0 {
 		replaces = g.earlier(m)
 	}
 	if replaces == 0 {
-		_, answer.Refused = g.applied(c, g.delivered)
-		return answer, c
+		c = Change{Kind: Joined, Member: m}
+	} else {
+		c, answer.Refused = g.replacement(m, replaces)
 	}
-	old, _ := g.view.Member(replaces)
-	c.Kind, c.Replaces = Replaced, replaces
-	c.Reason = clip("in the place of " + old.UUID.String() + ": " + g.evidence(replaces))
-	if answer.Refused = g.objectionToReplacing(c, old); answer.Refused == nil {
+	if answer.Refused == nil {
 		_, answer.Refused = g.applied(c, g.delivered)
 	}
 	return answer, c
@@ -85,20 +84,23 @@ func (g *Group) earlier(m Member) uint64 {
 	return 0
 }
 
-// objectionToReplacing refuses to take the place of a member that is there.
-func (g *Group) objectionToReplacing(c Change, old Member) error {
-	reason := ""
+// replacement is the change by which a newcomer takes the place of a member. A
+// member that is heard keeps it.
+func (g *Group) replacement(m Member, replaces uint64) (Change, error) {
+	c := Change{Kind: Replaced, Member: m, Replaces: replaces}
+	old, known := g.view.Member(replaces)
 	switch {
-	case old.RaftID == 0:
-		return nil // the view has more to say to that
-	case old.RaftID != g.id.RaftID && g.detector.silent(old.RaftID):
-		return nil
-	case old.UUID == c.Member.UUID:
-		reason = fmt.Sprintf("its UUID is that of the member at %s, which is heard; stop that one, or give this one a UUID of its own", old.Address)
-	default:
-		reason = fmt.Sprintf("the member %s at %s, which it is to replace, is heard; stop that one first, or remove it", old.UUID, old.Address)
+	case !known:
+		return c, nil // the view has something to say to that
+	case g.detector.silent(replaces):
+		c.Reason = clip(fmt.Sprintf("in the place of %s at %s: %s", old.UUID, old.Address, g.evidence(replaces)))
+		return c, nil
+	case old.UUID == m.UUID:
+		return c, &RefusedChangeError{Change: c, Reason: fmt.Sprintf(
+			"its UUID is that of the member at %s, which is heard; stop that one, or give this one a UUID of its own", old.Address)}
 	}
-	return &RefusedChangeError{Change: c, Reason: reason}
+	return c, &RefusedChangeError{Change: c, Reason: fmt.Sprintf(
+		"member %s at %s, which it is to replace, is heard; stop that one first, or remove it", old.UUID, old.Address)}
 }
 
 // ChangeAnswer is what a member says to an operator who wants the membership
@@ -219,9 +221,10 @@ func (g *Group) askForRelease() {
 	}
 }
 
-// heir is the member to have the lead next, 0 if nobody is fit for it.
+// heir is the member to have the lead next, 0 if nobody is fit for it. It has
+// reported just now, for one that has died meanwhile would cost an election.
 func (g *Group) heir() uint64 {
-	return g.successor(func(uint64) bool { return true })
+	return g.successor(func(id uint64) bool { return g.ticks-g.reports[id].at <= freshTicks })
 }
 
 // successor is the ONLINE member, other than this one, that has most of the log
@@ -229,7 +232,7 @@ func (g *Group) heir() uint64 {
 func (g *Group) successor(has func(id uint64) bool) uint64 {
 	var best, match uint64
 	g.raft.WithProgress(func(id uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.RecentActive && pr.Match > match && g.fit(id) && has(id) {
+		if id != g.id.RaftID && typ == raft.ProgressTypePeer && pr.Match > match && g.fit(id) && has(id) {
 			best, match = id, pr.Match
 		}
 	})

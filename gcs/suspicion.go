@@ -165,10 +165,21 @@ func (g *Group) heardBy(id, other uint64) (ago uint64, ok bool) {
 	return ago + uint64(g.ticks-r.at), true
 }
 
-// handOver asks another member to take the lead.
+// handOver asks another member to take the lead. Whoever repeats that says it
+// once to people.
 func (g *Group) handOver(heir uint64, why string) {
-	g.notice(HandedOver, heir, "%s is asked to take the lead from %s: %s", g.named(heir), g.named(g.id.RaftID), why)
+	if now := (transfer{heir: heir, since: g.since, why: why}); now != g.transfer {
+		g.transfer = now
+		g.notice(HandedOver, heir, "%s is asked to take the lead from %s: %s", g.named(heir), g.named(g.id.RaftID), why)
+	}
 	g.raft.TransferLeader(heir)
+}
+
+// transfer is the last attempt to give up the lead.
+type transfer struct {
+	heir  uint64
+	since int // when that lead began
+	why   string
 }
 
 // evidence is what this member, and by their reports the others, know about one

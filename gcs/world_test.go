@@ -26,8 +26,8 @@ type world struct {
 	wire    []envelope
 	cut     map[[2]uint64]bool // between two members, the lower one first
 	deaf    map[[2]uint64]bool // from the first one to the second one
-	history map[uint64]string // by log index, what was delivered there
-	expel   int               // ExpelTicks of the members, negative at first
+	history map[uint64]string  // by log index, what was delivered there
+	expel   int                // ExpelTicks of the members, negative at first
 	story   story
 }
 
