@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"time"
 
@@ -22,33 +23,78 @@ var errClone = errors.New("concordat: malformed clone")
 // maxCheckpoint bounds what a donor can make a recipient hold in memory.
 const maxCheckpoint = 1 << 30
 
-// replaceState installs another member's state in place of this one's: from
-// the donor if it can, else from any other member that is known. It comes back
-// only with a new life, at the end of ctx, or when the member has failed.
-func (n *Node) replaceState(ctx context.Context, donor uint64) (*life, error) {
-	for {
-		addresses, err := n.donors(donor)
+// maxAskAgain bounds the pause between two rounds of donors.
+const maxAskAgain = 2 * time.Second
+
+// needsClone reports whether what the disk holds cannot be gone on from: the
+// log begins after the data end, or there are data that no log explains.
+func (n *Node) needsClone() (bool, error) {
+	first, err := n.log.FirstIndex()
+	if err != nil {
+		return false, err
+	}
+	unexplained, err := n.unexplained()
+	return unexplained || n.engine.Position().Index+1 < first, err
+}
+
+// unexplained reports whether there are data and no log at all: the log was
+// emptied because what this member had is to be replaced, whatever it was.
+func (n *Node) unexplained() (bool, error) {
+	last, err := n.log.LastIndex()
+	return last == 0 && n.engine.Position().Index > 0, err
+}
+
+// replaceState installs another member's state in place of this one's. leader is
+// the raft id of the member that leads, as far as known. It comes back only with
+// a new life, at the end of ctx, or when the member has failed.
+func (n *Node) replaceState(ctx context.Context, leader uint64) (*life, error) {
+	defer n.recovery.end()
+	failed := map[string]int{}   // by address: number of the attempt
+	noted := map[string]string{} // by address: the error that was told
+	pause, round := askAgain, 0
+	for attempt := 1; ; attempt++ {
+		donors, err := n.donors(leader, failed)
 		if err != nil {
 			return nil, err
 		}
-		if len(addresses) == 0 {
+		if len(donors) == 0 {
 			n.logger.Warn("no member is known to clone from; name some in Seeds", "member", n.id.Member)
 		}
-		for _, address := range addresses {
-			cloned, err := n.cloneFrom(ctx, address)
-			if cloned {
-				return n.rebirth(ctx, err)
-			}
-			n.logger.Warn("clone", "member", n.id.Member, "donor", address, "err", err)
-			if err := n.failed(); err != nil {
+		if len(donors) == 0 || donors[0].failed > round {
+			if err := wait(ctx, pause); err != nil {
 				return nil, err
 			}
+			pause, round = min(2*pause, maxAskAgain), attempt
 		}
-		select {
-		case <-time.After(askAgain):
-		case <-ctx.Done():
+		if len(donors) == 0 {
+			continue
+		}
+		d := donors[0]
+		replaced, err := n.cloneFrom(ctx, d)
+		if replaced {
+			return n.rebirth(ctx, err)
+		}
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		failed[d.address] = attempt
+		if text := err.Error(); noted[d.address] != text {
+			noted[d.address] = text
+			n.note(EventCloneFailed, d.uuid, "no copy from %s: %v", d.address, err)
+		}
+		if err := n.failed(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait waits for d, or returns the cause when ctx ends first.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -62,9 +108,11 @@ func (n *Node) rebirth(ctx context.Context, err error) (*life, error) {
 	return n.revive(ctx)
 }
 
-// donors lists the addresses to clone from, the wanted one first.
-func (n *Node) donors(wanted uint64) ([]string, error) {
-	view := n.known().View
+// donors lists the members to clone from, the best first, and then the seeds,
+// of which nothing is known.
+func (n *Node) donors(leader uint64, failed map[string]int) ([]candidate, error) {
+	known := n.known()
+	view := known.View
 	if view.ID == 0 {
 		// After a restart that already needs a clone, only the checkpoint
 		// knows who else is in the group.
@@ -72,55 +120,115 @@ func (n *Node) donors(wanted uint64) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if view, err = replica.CheckpointView(c); err != nil {
-			return nil, err
+		if c.Index > 0 {
+			if view, err = replica.CheckpointView(c); err != nil {
+				return nil, err
+			}
 		}
 	}
-	var addresses []string
-	if m, ok := view.Member(wanted); ok {
-		addresses = append(addresses, m.Address)
+	if known.Leader != 0 {
+		leader = known.Leader
 	}
+	var donors []candidate
+	listed := map[string]bool{n.address: true}
 	for _, m := range view.Members {
-		if m.State == gcs.Online && m.UUID != n.id.Member && m.RaftID != wanted {
-			addresses = append(addresses, m.Address)
+		if m.State == gcs.Online && m.UUID != n.id.Member && !listed[m.Address] {
+			listed[m.Address] = true
+			donors = append(donors, candidate{
+				uuid: m.UUID, raftID: m.RaftID, address: m.Address,
+				leader: m.RaftID == leader, failed: failed[m.Address],
+			})
 		}
 	}
-	return append(addresses, n.cfg.Seeds...), nil
+	for _, seed := range n.cfg.Seeds {
+		if !listed[seed] {
+			listed[seed] = true
+			donors = append(donors, candidate{raftID: ^uint64(0), address: seed, leader: true, failed: failed[seed]})
+		}
+	}
+	rankDonors(donors, n.cfg.Donor)
+	return donors, nil
 }
 
-// cloneFrom replaces this member's state by that of the member at address.
-// Until replaced is true, an error means that another donor, or the same one
-// later, can still be tried; after that it means that the disk has failed.
-//
-// The log goes first. Were the engine to go first, a crash between the two
-// would leave data that no log explains; this way it leaves a log that begins
-// after the data, which is how the next start knows that a clone is needed.
-func (n *Node) cloneFrom(ctx context.Context, address string) (replaced bool, err error) {
-	request := &peerpb.CloneRequest{Identity: n.transport.Identity()}
-	stream, err := transport.Clone(ctx, address, request, n.cfg.TLS)
+// cloneFrom replaces this member's state by that of a donor. Until replaced is
+// true, an error means that another donor, or the same one later, can still be
+// tried; after that it means that the disk has failed.
+func (n *Node) cloneFrom(ctx context.Context, d candidate) (replaced bool, err error) {
+	n.recovery.beginClone(d.uuid, d.address)
+	request := &peerpb.CloneRequest{Identity: n.transport.Identity(), Rate: uint64(n.cfg.CloneRate)}
+	toldAt := int64(0)
+	stream := transport.Clone(ctx, d.address, request, transport.CloneOptions{
+		TLS: n.cfg.TLS,
+		Broken: func(offset int64, reason error) {
+			if offset > toldAt {
+				toldAt = offset
+				n.note(EventCloneResumed, d.uuid, "the link to %s broke at byte %d, it is dialed again: %v", d.address, offset, reason)
+			}
+		},
+	})
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	in := progressReader{r: stream, advance: n.recovery.advance}
+	c, size, err := readCloneHead(in)
 	if err != nil {
 		return false, err
 	}
-	defer stream.Close()
-	c, err := readCheckpoint(stream)
-	if err != nil {
-		return false, err
-	}
+	n.recovery.size(size)
+	n.note(EventCloneStarted, d.uuid, "copies the state of %s at log index %d, %d bytes", d.address, c.Index, size)
 	began := time.Now()
-	switch err := n.installLog(c); {
-	case errors.Is(err, errClone):
-		return false, fmt.Errorf("donor at %s: %w", address, err)
-	case err != nil:
+	if replaced, err = n.install(ctx, c, in); err != nil {
+		return replaced, fmt.Errorf("clone from %s: %w", d.address, err)
+	}
+	n.note(EventCloneFinished, d.uuid, "has the state of %s at log index %d, %d bytes in %v",
+		d.address, c.Index, size, time.Since(began).Round(time.Millisecond))
+	return true, nil
+}
+
+// progressReader tells how many bytes came through it.
+type progressReader struct {
+	r       io.Reader
+	advance func(n int)
+}
+
+func (p progressReader) Read(b []byte) (n int, err error) {
+	n, err = p.r.Read(b)
+	p.advance(n)
+	return n, err
+}
+
+// install puts a checkpoint and the data in r that belong to it in the place of
+// what this member has. It returns as [Node.cloneFrom] does.
+//
+// Log and data are replaced one after the other, and a crash may come between
+// the two. Which one goes first is chosen such that what is left then is seen
+// to be of no use by [Node.needsClone]:
+//
+//   - As a rule the log goes first. Were the data to go first, a crash would
+//     leave data that the log, which ends before them, does not explain; this
+//     way it leaves a log that begins after the data end.
+//   - If what the member had must go whatever it was, because it is not what
+//     the group has, the log was emptied before, and the data go first. A log
+//     that begins anew may begin below the end of the data that are to go: it
+//     would seem to explain them. This way a crash leaves data and no log.
+func (n *Node) install(ctx context.Context, c gcs.Checkpoint, r io.Reader) (replaced bool, err error) {
+	anew, err := n.unexplained()
+	if err != nil {
 		return true, err
 	}
-	at, err := n.engine.Import(ctx, stream)
+	if !anew {
+		if err := n.installLog(c, false); err != nil {
+			return !errors.Is(err, errClone), err
+		}
+	}
+	at, err := n.engine.Import(ctx, r)
 	if err != nil {
-		return false, fmt.Errorf("import from %s: %w", address, err)
+		return false, fmt.Errorf("import: %w", err)
 	}
 	if at.Index != c.Index {
 		return true, fmt.Errorf("%w: data at log index %d, state at %d", errClone, at.Index, c.Index)
 	}
-	n.logger.Info("cloned", "member", n.id.Member, "donor", address, "index", c.Index, "took", time.Since(began))
+	if anew {
+		return true, n.installLog(c, true)
+	}
 	return true, nil
 }
 
@@ -136,7 +244,10 @@ func (n *Node) cloneFrom(ctx context.Context, address string) (replaced bool, er
 //	  end stays
 //	beyond its end, or in it with another term: every entry here either is
 //	  in the checkpoint or never was committed; the log begins anew
-func (n *Node) installLog(c gcs.Checkpoint) error {
+//
+// anew says that the log is empty because nothing that this member has counts
+// any more: then any checkpoint will do.
+func (n *Node) installLog(c gcs.Checkpoint, anew bool) error {
 	first, err := n.log.FirstIndex()
 	if err != nil {
 		return err
@@ -145,7 +256,10 @@ func (n *Node) installLog(c gcs.Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	if at := n.engine.Position().Index; c.Index <= at || c.Index+1 < first {
+	if anew && last != 0 {
+		return fmt.Errorf("concordat: the log was to be empty, and ends at %d", last)
+	}
+	if at := n.engine.Position().Index; !anew && (c.Index <= at || c.Index+1 < first) {
 		return fmt.Errorf("%w: its state is at log index %d; here the data are at %d and the log begins at %d", errClone, c.Index, at, first)
 	}
 	if c.Index <= last {
@@ -168,35 +282,60 @@ func (n *Node) installLog(c gcs.Checkpoint) error {
 	return n.log.Reset(c, next)
 }
 
-// writeCheckpoint writes a checkpoint ahead of an engine's export.
+// cloneMagic begins a clone, and tells the version of what follows.
+var cloneMagic = [8]byte{'C', 'C', 'D', 'T', 'C', 'L', 0, 2}
+
+const (
+	cloneHeadFixed = len(cloneMagic) + 4*8
+	cloneHeadSum   = 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendCloneHead appends what comes ahead of an engine's export of exportSize
+// bytes.
 //
-//	checkpoint := uint64 index, term, len  data     big-endian
-func writeCheckpoint(w io.Writer, c gcs.Checkpoint) error {
-	head := binary.BigEndian.AppendUint64(nil, c.Index)
-	head = binary.BigEndian.AppendUint64(head, c.Term)
-	head = binary.BigEndian.AppendUint64(head, uint64(len(c.Data)))
-	if _, err := w.Write(head); err != nil {
-		return err
+//	head := "CCDTCL" version(2) index(8) term(8) len export(8) len data(8) data sum(4)
+//
+// Numbers are big-endian; sum is the CRC-32C of everything before it.
+func appendCloneHead(b []byte, c gcs.Checkpoint, exportSize uint64) []byte {
+	from := len(b)
+	b = append(b, cloneMagic[:]...)
+	for _, n := range []uint64{c.Index, c.Term, exportSize, uint64(len(c.Data))} {
+		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	_, err := w.Write(c.Data)
-	return err
+	b = append(b, c.Data...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[from:], castagnoli))
 }
 
-func readCheckpoint(r io.Reader) (gcs.Checkpoint, error) {
-	var head [24]byte
+// readCloneHead reads the head of a clone, and returns how many bytes the clone
+// has in all.
+func readCloneHead(r io.Reader) (c gcs.Checkpoint, size uint64, err error) {
+	var head [cloneHeadFixed]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return gcs.Checkpoint{}, err
+		return gcs.Checkpoint{}, 0, err
 	}
-	c := gcs.Checkpoint{Index: binary.BigEndian.Uint64(head[:]), Term: binary.BigEndian.Uint64(head[8:])}
-	size := binary.BigEndian.Uint64(head[16:])
-	if c.Index == 0 || size > maxCheckpoint {
-		return gcs.Checkpoint{}, fmt.Errorf("%w: state of %d bytes at log index %d", errClone, size, c.Index)
+	if [8]byte(head[:]) != cloneMagic {
+		return gcs.Checkpoint{}, 0, fmt.Errorf("%w: it begins with %q, this program knows %q", errClone, head[:8], cloneMagic[:])
+	}
+	number := func(i int) uint64 { return binary.BigEndian.Uint64(head[len(cloneMagic)+8*i:]) }
+	c = gcs.Checkpoint{Index: number(0), Term: number(1)}
+	export, length := number(2), number(3)
+	if c.Index == 0 || length > maxCheckpoint || export > 1<<62 {
+		return gcs.Checkpoint{}, 0, fmt.Errorf("%w: state of %d and data of %d bytes at log index %d", errClone, length, export, c.Index)
 	}
 	// Growing as bytes come in, a length that lies costs nothing.
-	data, err := io.ReadAll(io.LimitReader(r, int64(size)))
-	if err == nil && uint64(len(data)) != size {
+	rest, err := io.ReadAll(io.LimitReader(r, int64(length)+cloneHeadSum))
+	if err == nil && uint64(len(rest)) != length+cloneHeadSum {
 		err = io.ErrUnexpectedEOF
 	}
-	c.Data = data
-	return c, err
+	if err != nil {
+		return gcs.Checkpoint{}, 0, err
+	}
+	c.Data = rest[:length:length]
+	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, c.Data)
+	if binary.BigEndian.Uint32(rest[length:]) != sum {
+		return gcs.Checkpoint{}, 0, fmt.Errorf("%w: checksum of the state at log index %d does not match", errClone, c.Index)
+	}
+	return c, uint64(cloneHeadFixed) + length + cloneHeadSum + export, nil
 }

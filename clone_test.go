@@ -56,7 +56,7 @@ func TestCloneWhenLogIsGone(t *testing.T) {
 	shortLog(&cfg)
 	cfg.Logger = w.logger()
 	third := mustOpen(t, cfg)
-	if w.count("cloned") == 0 {
+	if w.count(string(concordat.EventCloneFinished)) == 0 {
 		t.Error("joined without a clone")
 	}
 	mustPut(t, third, "joined", "1")
@@ -64,9 +64,9 @@ func TestCloneWhenLogIsGone(t *testing.T) {
 
 	mustClose(t, third)
 	outgrowLog(t, "second", g.nodes...)
-	before := w.count("cloned")
+	before := w.count(string(concordat.EventCloneFinished))
 	third = reopen(t, third, cfg)
-	if w.count("cloned") == before {
+	if w.count(string(concordat.EventCloneFinished)) == before {
 		t.Error("came back without a clone")
 	}
 	mustPut(t, third, "came back", "1")
@@ -95,7 +95,7 @@ func TestCloneOfRunningMember(t *testing.T) {
 	if _, err := third.WaitState(ctx, func(s concordat.State) bool { return s == concordat.Online }); err != nil {
 		t.Fatal(err)
 	}
-	if w.count("cloned") == 0 {
+	if w.count(string(concordat.EventCloneFinished)) == 0 {
 		t.Error("caught up without a clone")
 	}
 	mustPut(t, third, "back", "1")
@@ -136,8 +136,8 @@ func TestCloneIsCutOff(t *testing.T) {
 	w := newWitness()
 	cfg.Engine, cfg.Seeds, cfg.Logger = nil, nil, w.logger()
 	third := mustOpen(t, cfg)
-	if w.count("cloned") != 1 {
-		t.Errorf("%d clones, want 1", w.count("cloned"))
+	if w.count(string(concordat.EventCloneFinished)) != 1 {
+		t.Errorf("%d clones, want 1", w.count(string(concordat.EventCloneFinished)))
 	}
 	mustPut(t, third, "joined", "1")
 	mustAgree(t, append(g.nodes, third)...)
@@ -153,7 +153,7 @@ func TestRestartAfterCut(t *testing.T) {
 		g.nodes[i] = reopen(t, g.nodes[i], g.cfgs[i])
 		mustPut(t, g.nodes[i], fmt.Sprint("restart", i), "1")
 	}
-	if w.count("cloned") != 0 {
+	if w.count(string(concordat.EventCloneFinished)) != 0 {
 		t.Error("a member cloned, and had all it needed")
 	}
 	mustAgree(t, g.nodes...)

@@ -33,7 +33,7 @@ func TestInstallLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newLogOnlyNode(t)
-			err := n.installLog(gcs.Checkpoint{Index: c.index, Term: c.term, Data: []byte("state")})
+			err := n.installLog(gcs.Checkpoint{Index: c.index, Term: c.term, Data: []byte("state")}, false)
 			if c.useless != errors.Is(err, errClone) || (!c.useless && err != nil) {
 				t.Fatalf("useless %v: %v", c.useless, err)
 			}

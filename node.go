@@ -33,6 +33,8 @@ type Node struct {
 	visible   bell // rung after each batch applied
 	changed   bell // rung when standing changes
 	events    events
+	donations donations     // copies of this member's state
+	recovery  recoveryState // and what it copies or replays itself
 	counters  counters
 
 	life     atomic.Pointer[life]
@@ -128,6 +130,7 @@ func (n *Node) main(ctx context.Context, first *life) {
 	for {
 		donor := l.run(ctx)
 		n.life.Store(nil)
+		n.donations.end()
 		for _, tx := range l.calls.abandon(n.commits) {
 			n.early.end(tx.running)
 		}

@@ -231,15 +231,12 @@ func (n *Node) describe(id gcs.Identity) gcs.Member {
 
 // revive makes a life from what the disk holds.
 func (n *Node) revive(ctx context.Context) (*life, error) {
-	first, err := n.log.FirstIndex()
-	if err != nil {
+	if needs, err := n.needsClone(); err != nil {
 		return nil, err
-	}
-	at := n.engine.Position()
-	if at.Index+1 < first {
-		// A clone was cut off between log and data, or the data are lost.
+	} else if needs {
 		return n.replaceState(ctx, 0)
 	}
+	at := n.engine.Position()
 	checkpoint, err := n.log.Checkpoint(at.Index)
 	if err != nil {
 		return nil, err

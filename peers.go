@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/concordatdb/concordat/gcs"
@@ -143,46 +142,4 @@ func (n *Node) joined(r *peerpb.JoinResponse) error {
 	}
 	n.transport.SetPeers(peers)
 	return nil
-}
-
-// Clone implements [transport.Handler]: it gives another member the whole
-// state, the group's half first.
-func (h *peerHandler) Clone(ctx context.Context, _ *peerpb.CloneRequest, w io.Writer) error {
-	l := h.life.Load()
-	if l == nil {
-		return notOnline("it is stopping")
-	}
-	ticket, answers := l.exports.add()
-	defer func() {
-		l.exports.drop(ticket)
-		select {
-		case x := <-answers: // it came as the asker went
-			x.close()
-		default:
-		}
-	}()
-	l.inbox.put(replica.ExportAsked{Ticket: ticket})
-	var x exported
-	select {
-	case x = <-answers:
-	case <-l.done:
-		return notOnline("it is stopping")
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	if x.err != nil {
-		return notOnline(x.err.Error())
-	}
-	defer x.close()
-	if err := writeCheckpoint(w, x.checkpoint); err != nil {
-		return err
-	}
-	return x.export.WriteTo(ctx, w, 0)
-}
-
-func notOnline(why string) error {
-	return &transport.RefusedError{
-		Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ONLINE,
-		Text:   "this member cannot give a copy of its state now: " + why + "; ask another one",
-	}
 }

@@ -1,15 +1,20 @@
 package transport
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -18,34 +23,87 @@ import (
 // remedy is to clone again.
 var ErrCloneCorrupt = errors.New("transport: clone is corrupt")
 
-// Clone asks the member at addr for its state. c is as in [Config.TLS]. The
-// reader ends with io.EOF only after the last byte that was sent; a stream that
-// was cut off ends with another error, and one that was damaged with
-// [ErrCloneCorrupt]. The caller closes the reader. The end of ctx ends it too.
-func Clone(ctx context.Context, addr string, req *peerpb.CloneRequest, c *tls.Config) (io.ReadCloser, error) {
-	conn, err := grpc.NewClient("passthrough:///"+addr, clientOptions(c)...)
-	if err != nil {
-		return nil, fmt.Errorf("transport: clone from %s: %w", addr, err)
+// The defaults of CloneOptions.
+const (
+	DefaultCloneAttempts   = 12
+	DefaultCloneMinBackoff = 50 * time.Millisecond
+	DefaultCloneMaxBackoff = 2 * time.Second
+	DefaultCloneSilence    = 30 * time.Second
+)
+
+// refusedDial is how many attempts a refused connection counts for.
+const refusedDial = 4
+
+// CloneOptions say how to copy. The zero value of a field stands for its
+// default.
+type CloneOptions struct {
+	// TLS is as in [Config.TLS].
+	TLS *tls.Config
+	// Attempts is how many attempts in a row may bring no byte before the
+	// donor is given up; one whose connection is refused counts as four.
+	// Default: 12, which with the other defaults take 15 s if each fails at
+	// once: less than a donor keeps a copy for.
+	Attempts int
+	// MinBackoff and MaxBackoff bound the pause between two attempts, which
+	// doubles. Defaults: 50 ms, 2 s.
+	MinBackoff, MaxBackoff time.Duration
+	// Silence is how long a link may bring nothing before it counts as
+	// broken. Default: 30 s.
+	Silence time.Duration
+	// Broken, if set, is called each time that a link broke and the donor will
+	// be dialed again, with how many bytes have come. It is called by Read.
+	Broken func(offset int64, reason error)
+}
+
+func (o CloneOptions) withDefaults() CloneOptions {
+	if o.Attempts == 0 {
+		o.Attempts = DefaultCloneAttempts
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	stream, err := peerpb.NewPeerClient(conn).Clone(ctx, req)
-	if err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("transport: clone from %s: %w", addr, fromStatus(err)), conn.Close())
+	if o.MinBackoff == 0 {
+		o.MinBackoff = DefaultCloneMinBackoff
 	}
-	return &cloneReader{addr: addr, stream: stream, cancel: cancel, conn: conn}, nil
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = max(o.MinBackoff, DefaultCloneMaxBackoff)
+	}
+	if o.Silence == 0 {
+		o.Silence = DefaultCloneSilence
+	}
+	if o.Broken == nil {
+		o.Broken = func(int64, error) {}
+	}
+	return o
+}
+
+// Clone asks the member at addr for its state, in the name of identity and with
+// the rate of req; the rest of req is set here. The donor is dialed by the
+// first Read.
+//
+// The reader goes on after a broken or silent link, and after a chunk that was
+// damaged on the way: it dials the donor again and asks for the rest. It gives
+// up, with an error of Read, when the attempts are used up, when ctx ends, or
+// when the donor refuses; of REFUSAL_REASON_COPY_GONE the remedy is to begin
+// anew, of any other to ask another donor. It ends with io.EOF only after the
+// last byte. The caller closes it, and uses it from one goroutine at a time.
+func Clone(ctx context.Context, addr string, req *peerpb.CloneRequest, opts CloneOptions) io.ReadCloser {
+	r := &cloneReader{addr: addr, opts: opts.withDefaults()}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.request = &peerpb.CloneRequest{Identity: req.GetIdentity(), Rate: req.GetRate(), Copy: rand.Uint64()}
+	return r
 }
 
 // cloneReader is the receiving end of a clone.
 type cloneReader struct {
-	addr   string
-	stream grpc.ServerStreamingClient[peerpb.CloneChunk]
-	cancel context.CancelFunc
-	conn   io.Closer
+	addr    string
+	opts    CloneOptions
+	request *peerpb.CloneRequest
+	ctx     context.Context // ends with the reader
+	cancel  context.CancelCauseFunc
 
-	data   []byte // of the present chunk, what is not read yet
-	offset int64  // of the first byte after the present chunk
-	err    error  // once there is nothing more to come
+	link     *cloneLink // nil when there is none
+	failures int        // attempts in a row that brought nothing
+	data     []byte     // of the present chunk, what is not read yet
+	offset   uint64     // of the first byte after the present chunk
+	err      error      // once there is nothing more to come
 }
 
 // Read implements [io.Reader].
@@ -55,39 +113,167 @@ func (r *cloneReader) Read(b []byte) (int, error) {
 			return 0, r.err
 		}
 		r.data, r.err = r.next()
-		r.offset += int64(len(r.data))
 	}
 	n := copy(b, r.data)
 	r.data = r.data[n:]
 	return n, nil
 }
 
-// next returns the data of the next chunk; with io.EOF if it was the last one.
+// next returns the data of the next chunk, over one link or another; with io.EOF
+// if it was the last one.
 func (r *cloneReader) next() ([]byte, error) {
-	chunk, err := r.stream.Recv()
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // only the last chunk ends a clone
+	for {
+		chunk, err := r.receive()
+		if err == nil {
+			if len(chunk.GetData()) > 0 {
+				r.failures = 0
+			}
+			r.offset += uint64(len(chunk.GetData()))
+			if chunk.GetLast() {
+				err = io.EOF
+			}
+			return chunk.GetData(), err
+		}
+		r.closeLink()
+		if err := r.again(err); err != nil {
+			return nil, fmt.Errorf("transport: clone from %s broke off at byte %d: %w", r.addr, r.offset, err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("transport: clone from %s broke off at byte %d: %w", r.addr, r.offset, fromStatus(err))
+}
+
+// receive returns the next chunk of the present link, verified. It opens one if
+// there is none.
+func (r *cloneReader) receive() (*peerpb.CloneChunk, error) {
+	if r.link == nil {
+		link, err := r.newLink()
+		if err != nil {
+			return nil, err
+		}
+		r.link = link
 	}
-	if crc32.Checksum(chunk.GetData(), castagnoli) != chunk.GetCrc32C() {
-		return nil, fmt.Errorf("%w: checksum of the chunk from %s at byte %d; clone again", ErrCloneCorrupt, r.addr, r.offset)
+	chunk, err := r.link.receive(r.opts.Silence)
+	switch {
+	case err != nil:
+		return nil, err
+	case chunk.GetOffset() != r.offset:
+		return nil, fmt.Errorf("%w: a chunk for byte %d at byte %d", ErrCloneCorrupt, chunk.GetOffset(), r.offset)
+	case crc32.Checksum(chunk.GetData(), castagnoli) != chunk.GetCrc32C():
+		return nil, fmt.Errorf("%w: checksum of the chunk at byte %d", ErrCloneCorrupt, r.offset)
 	}
-	if chunk.GetLast() {
-		return chunk.GetData(), io.EOF
+	return chunk, nil
+}
+
+// again waits before the next attempt, or returns why there is no point in one.
+func (r *cloneReader) again(broken error) error {
+	if r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
 	}
-	return chunk.GetData(), nil
+	if !passing(broken) {
+		return broken
+	}
+	r.failures++
+	if Refused(broken) {
+		// The process is gone, and the copy with it, unless a packet filter
+		// answers in its name.
+		r.failures += refusedDial - 1
+	}
+	if r.failures >= r.opts.Attempts {
+		return fmt.Errorf("given up after several attempts in vain: %w", broken)
+	}
+	r.opts.Broken(int64(r.offset), broken)
+	pause := r.opts.MinBackoff
+	for i := 1; i < r.failures && pause < r.opts.MaxBackoff; i++ {
+		pause *= 2
+	}
+	return sleep(r.ctx, min(pause, r.opts.MaxBackoff))
+}
+
+// passing reports whether the same donor may do better the next time: whether
+// the link is at fault, and not what the donor decided.
+func passing(err error) bool {
+	if _, refused := errors.AsType[*RefusedError](err); refused {
+		return false
+	}
+	if Refused(err) || errors.Is(err, ErrCloneCorrupt) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSilent) {
+		return true
+	}
+	if _, isStatus := status.FromError(err); !isStatus {
+		return true // of the dial
+	}
+	// Canceled comes from what stands between the two, or from a donor that is
+	// closing; this end has not cancelled anything.
+	return slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.Internal, codes.DeadlineExceeded}, status.Code(err))
 }
 
 // Close implements [io.Closer].
 func (r *cloneReader) Close() error {
-	r.cancel()
+	r.cancel(ErrClosed)
 	if r.err == nil {
 		r.err = ErrClosed
 	}
 	r.data = nil
-	return r.conn.Close()
+	r.closeLink()
+	return nil
+}
+
+func (r *cloneReader) closeLink() {
+	if r.link != nil {
+		r.link.cancel(ErrClosed)
+		_ = r.link.conn.Close() // it only says that it was closed before
+		r.link = nil
+	}
+}
+
+// cloneLink is one attempt.
+type cloneLink struct {
+	request *peerpb.CloneRequest
+	stream  grpc.ServerStreamingClient[peerpb.CloneChunk] // nil before the first receive
+	ctx     context.Context                               // of the stream
+	cancel  context.CancelCauseFunc
+	conn    *grpc.ClientConn
+	dialing dialing
+}
+
+// cloneWindow is how much may be under way to a recipient that does not keep up.
+const cloneWindow = 4 << 20
+
+func (r *cloneReader) newLink() (*cloneLink, error) {
+	l := &cloneLink{request: r.request}
+	l.request.Offset = r.offset
+	conn, err := grpc.NewClient("passthrough:///"+r.addr, append(clientOptions(r.opts.TLS),
+		l.dialing.option(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithStaticStreamWindowSize(cloneWindow), grpc.WithStaticConnWindowSize(cloneWindow),
+		grpc.WithReadBufferSize(cloneSocketBuffer),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	l.conn = conn
+	l.ctx, l.cancel = context.WithCancelCause(r.ctx)
+	return l, nil
+}
+
+// receive returns the next chunk, or errSilent if none comes in time. The first
+// call connects.
+func (l *cloneLink) receive(patience time.Duration) (chunk *peerpb.CloneChunk, err error) {
+	timer := time.AfterFunc(patience, func() { l.cancel(errSilent) })
+	defer timer.Stop()
+	if l.stream == nil {
+		l.stream, err = peerpb.NewPeerClient(l.conn).Clone(l.ctx, l.request)
+	}
+	if err == nil {
+		chunk, err = l.stream.Recv()
+	}
+	switch {
+	case err == nil:
+		return chunk, nil
+	case errors.Is(err, io.EOF):
+		return nil, io.ErrUnexpectedEOF // only the last chunk ends a clone
+	case errors.Is(context.Cause(l.ctx), errSilent):
+		return nil, errSilent
+	}
+	return nil, l.dialing.explain(err)
 }
 
 // Clone passes the request on to the handler, which writes into the stream.
@@ -99,36 +285,78 @@ func (s service) Clone(req *peerpb.CloneRequest, stream grpc.ServerStreamingServ
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.t.ctx, func() { cancel(ErrClosed) })()
-	chunks := bufio.NewWriterSize(chunkWriter{stream: stream}, cloneChunkBytes)
-	err := s.t.cfg.Handler.Clone(ctx, req, chunks)
+	w := newChunkWriter(ctx, stream, req.GetOffset(), req.GetRate())
+	err := s.t.cfg.Handler.Clone(ctx, req, w)
 	if err == nil {
-		err = chunks.Flush()
+		err = w.finish()
 	}
-	if err == nil {
-		return stream.Send(&peerpb.CloneChunk{Last: true})
+	if err != nil {
+		s.t.log.Warn("clone ended early", attrPeer, req.GetIdentity().GetRaftId(),
+			attrAddress, req.GetIdentity().GetAddress(), attrReason, err)
 	}
-	s.t.log.Warn("clone ended early", attrPeer, req.GetIdentity().GetRaftId(),
-		attrAddress, req.GetIdentity().GetAddress(), attrReason, err)
 	return s.t.statusOf(err)
 }
 
-// cloneChunkBytes is how much of a clone shares a chunk.
-const cloneChunkBytes = 256 << 10
+const (
+	// cloneChunkBytes is how much of a clone shares a chunk.
+	cloneChunkBytes = 1 << 20
+	// throttledChunks is how many chunks a second come at a low rate at least,
+	// as long as there is a byte for each.
+	throttledChunks = 8
+	// cloneSocketBuffer is how much of a clone is read from a socket at once.
+	cloneSocketBuffer = 256 << 10
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// chunkWriter sends what is written as chunks of at most cloneChunkBytes.
+// chunkWriter sends what is written as chunks, at the rate that was asked for.
 type chunkWriter struct {
-	stream grpc.ServerStreamingServer[peerpb.CloneChunk]
+	ctx      context.Context
+	stream   grpc.ServerStreamingServer[peerpb.CloneChunk]
+	throttle throttle
+	offset   uint64 // of the next chunk
+	buf      []byte // the next chunk; its capacity is the size of a chunk
 }
 
-func (w chunkWriter) Write(b []byte) (n int, err error) {
+func newChunkWriter(ctx context.Context, stream grpc.ServerStreamingServer[peerpb.CloneChunk], offset, rate uint64) *chunkWriter {
+	size := cloneChunkBytes
+	if rate > 0 {
+		size = int(min(max(rate/throttledChunks, 1), cloneChunkBytes))
+	}
+	return &chunkWriter{
+		ctx: ctx, stream: stream, throttle: newThrottle(rate, size),
+		offset: offset, buf: make([]byte, 0, size),
+	}
+}
+
+// Write implements [io.Writer].
+func (w *chunkWriter) Write(b []byte) (n int, err error) {
 	for n < len(b) {
-		data := b[n:min(n+cloneChunkBytes, len(b))]
-		if err := w.stream.Send(&peerpb.CloneChunk{Data: data, Crc32C: crc32.Checksum(data, castagnoli)}); err != nil {
-			return n, err
+		room := cap(w.buf) - len(w.buf)
+		part := b[n:min(n+room, len(b))]
+		w.buf = append(w.buf, part...)
+		n += len(part)
+		if len(w.buf) == cap(w.buf) {
+			if err := w.send(false); err != nil {
+				return n, err
+			}
 		}
-		n += len(data)
 	}
 	return n, nil
+}
+
+// finish sends what is left, and says that it was the last.
+func (w *chunkWriter) finish() error { return w.send(true) }
+
+func (w *chunkWriter) send(last bool) error {
+	if err := w.throttle.wait(w.ctx, len(w.buf)); err != nil {
+		return err
+	}
+	chunk := &peerpb.CloneChunk{Data: w.buf, Crc32C: crc32.Checksum(w.buf, castagnoli), Last: last, Offset: w.offset}
+	if err := w.stream.Send(chunk); err != nil {
+		return err
+	}
+	w.offset += uint64(len(w.buf))
+	w.buf = w.buf[:0]
+	return nil
 }
