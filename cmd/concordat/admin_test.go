@@ -39,9 +39,9 @@ type fakeAdmin struct {
 	history []*adminpb.HistoryResponse
 	steps   []*adminpb.Event
 
-	mu    sync.Mutex
-	asked []proto.Message
-	steady,
+	mu     sync.Mutex
+	asked  []proto.Message
+	steady chan struct{}
 	forced chan struct{}
 }
 

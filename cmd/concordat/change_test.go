@@ -9,11 +9,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
 // Each command asks the node for what its flags say, and tells what the group
@@ -87,6 +91,88 @@ func TestChangeJSON(t *testing.T) {
 	}
 }
 
+// refused returns the status of a call that is refused. The library has put
+// the reason as err has it.
+func refused(t *testing.T, err error, r *adminpb.Refusal) error {
+	t.Helper()
+	st, err := status.New(codes.FailedPrecondition, err.Error()).WithDetails(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Err()
+}
+
+func gtidSet(t *testing.T, text string) gtid.Set {
+	t.Helper()
+	set, err := gtid.ParseSet(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// What a node refuses has an exit code of its own, and the reason is told.
+func TestChangeRefused(t *testing.T) {
+	noQuorum, err := status.New(codes.Unavailable, "").WithDetails(&kvpb.ErrorInfo{Code: kvpb.ErrorInfo_CODE_NO_QUORUM, Text: "1 of 3 voters is here"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		code int
+		want []string
+	}{
+		{
+			"refused", refused(t, &concordat.RefusedError{Reason: "it is alive", Forceable: true},
+				&adminpb.Refusal{Kind: adminpb.Refusal_KIND_REFUSED, Text: "it is alive", Forceable: true}),
+			exitRefused,
+			[]string{"it is alive", "insist with force"},
+		},
+		{
+			"join refused", refused(t, fmt.Errorf("%w: its name is taken", concordat.ErrJoinRefused), &adminpb.Refusal{Kind: adminpb.Refusal_KIND_JOIN_REFUSED}),
+			exitRefused,
+			[]string{"its name is taken"},
+		},
+		{
+			"diverged", refused(t, &concordat.DivergedError{Extra: gtidSet(t, testGroup+":7-9"), Common: 42},
+				&adminpb.Refusal{Kind: adminpb.Refusal_KIND_DIVERGED, Extra: testGroup + ":7-9", Common: 42}),
+			exitRefused,
+			[]string{testGroup + ":7-9", "42", "--discard-errant"},
+		},
+		{
+			"force", refused(t, errors.New("the group has its quorum"), &adminpb.Refusal{Kind: adminpb.Refusal_KIND_FORCE}),
+			exitRefused,
+			[]string{"the group has its quorum"},
+		},
+		{"no quorum", noQuorum.Err(), exitNoQuorum, []string{"1 of 3 voters is here"}},
+		{"no answer", status.Error(codes.Internal, "the cable"), exitUnknown, []string{"the cable"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			address := (&fakeAdmin{status: degraded(), err: c.err}).serve(t)
+			for _, args := range [][]string{
+				{"leave"},
+				{"remove", memberC},
+				{"join"},
+				{"rejoin"},
+				{"replace", memberC},
+				{"clone"},
+				{"force-members", "--yes", "--plan-id", testPlan, "--members", memberA},
+			} {
+				_, errOut := here(t, c.code, append(args, "--address", address)...)
+				for _, text := range c.want {
+					if !strings.Contains(errOut, text) {
+						t.Errorf("%s said\n%s\nwant %q in it", args[0], errOut, text)
+					}
+				}
+				if again := strings.Contains(errOut, "--plan-id"); again != (args[0] == "force-members" && c.code != exitRefused) {
+					t.Errorf("%s said\n%s", args[0], errOut)
+				}
+			}
+		})
+	}
+}
+
 // What cannot be is found before a node is asked.
 func TestChangeUsage(t *testing.T) {
 	node := &fakeAdmin{status: degraded()}
@@ -139,8 +225,9 @@ func testChange() *adminpb.Plan {
 		View:         &adminpb.View{Id: "7", Members: []*adminpb.Member{a, b, old}},
 		ViewAfter:    &adminpb.View{Members: []*adminpb.Member{a, b, fresh, testMember("", 0, "5", adminpb.MemberState_MEMBER_STATE_RECOVERING)}},
 		Outlook:      &adminpb.Outlook{Members: 3, Voters: 3, Reachable: 2, Quorum: 2},
-		OutlookAfter: &adminpb.Outlook{Members: 4, Voters: 2, Reachable: 2, Quorum: 2},
-		Leader:       memberA, Warnings: []string{"the group can bear no failure meanwhile"},
+		OutlookAfter: &adminpb.Outlook{Members: 4, Voters: 2, Reachable: 2, Quorum: 2, Recovering: 2},
+		OutlookLater: &adminpb.Outlook{Members: 4, Voters: 4, Reachable: 4, Quorum: 3, Tolerance: 1}, Primaries: []string{memberA, memberB},
+		Leader: memberA, Warnings: []string{"the group can bear no failure meanwhile"},
 	}
 }
 
@@ -149,13 +236,13 @@ func TestPlanTable(t *testing.T) {
 	out, _ := here(t, exitOK, "replace", memberC, "--plan", "--plan-at", node.serve(t), "--address", "127.0.0.1:1")
 	const want = `plan: replace ` + memberC + `
 
-           NOW                                   THEN
-members    3                                     4
-voters     3                                     2
-reachable  2                                     2
-majority   2                                     2
-tolerance  0                                     0
-leader     ` + memberA + `  (to be elected)
+             NOW  THEN  LATER
+members      3    4     4
+catching up  0    2     0
+voters       3    2     4
+reachable    2    2     4
+majority     2    2     3
+tolerance    0    0     1
 
 MEMBER                                ADDRESS     NOW          THEN
 ` + memberA + `  10.0.0.1:1  ONLINE       ONLINE
@@ -163,6 +250,10 @@ MEMBER                                ADDRESS     NOW          THEN
 ` + memberC + `  10.0.0.1:3  UNREACHABLE  -
 ` + memberC + `  10.0.0.1:4  -            RECOVERING
 (the newcomer)                        10.0.0.1:5  -            RECOVERING
+
+leader: ` + memberA + ` now, then one that is to be elected
+
+who may write then: ` + memberA + `, ` + memberB + `
 
 WARNING: the group can bear no failure meanwhile
 
@@ -208,7 +299,8 @@ func TestRefusedPlan(t *testing.T) {
 				t.Fatalf("%v in\n%s", err, out)
 			}
 			if got.Verb != c.args[0] && c.args[0] != "rejoin" || got.Refused != p.GetRefused() || got.Forceable != c.forceable || len(got.After.Members) != 4 ||
-				got.Now.Outlook.Voters != 3 || got.Now.Leader != memberA || got.Now.Members[2].HeardSeconds != 60 || len(got.Warnings) != 1 {
+				got.Now.Outlook.Voters != 3 || got.Now.Leader != memberA || got.Now.Members[2].HeardSeconds != 60 || len(got.Warnings) != 1 ||
+				got.OutlookLater.Tolerance != 1 || got.After.Outlook.Recovering != 2 || len(got.Primaries) != 2 {
 				t.Errorf("%+v", got)
 			}
 			for _, o := range node.orders() {

@@ -31,7 +31,8 @@ const exitHelp = `Exit codes:
     4  nothing happened: a conflict, or the member is not ONLINE or cannot be
        reached; try again, or another member
     5  the outcome of a write is unknown; ask with concordat outcome, or send it
-       again with the same --id
+       again with the same --id; that of a change of the membership or the
+       settings: look with concordat status or settings
     6  the member is in ERROR
     7  the group, the member or a plan refuses; the message says what helps
     8  a majority of the group is out of reach; see concordat status

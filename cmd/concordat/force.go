@@ -140,6 +140,9 @@ func (f *forceFlags) run(ctx context.Context, cmd *cobra.Command, c *server.Clie
 		return err
 	}
 	report, err := f.execute(ctx, cmd.ErrOrStderr(), c, id)
+	if exitCode(err) == exitRefused {
+		return err // it would be refused again
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nplan %s is not done as far as is known here; go on with it: concordat force-members --address %s --members %s --plan-id %s",
 			err, id, f.addresses[0], strings.Join(f.members, ","), id)
@@ -218,6 +221,9 @@ func printForcePlan(w io.Writer, p *adminpb.ForcePlan) error {
 	if err := printLeftOut(w, p.GetExcluded(), p.GetAtRisk()); err != nil {
 		return err
 	}
+	if p.GetExecuted() != "" {
+		say(w, "\nsurvives: %s%s\n", oneLine(p.GetExecuted()), map[bool]string{false: " and perhaps more"}[p.GetExecutedComplete()])
+	}
 	if o := p.GetOutlookAfter(); o != nil {
 		say(w, "\nthen: %s\n", outlookText(o))
 	}
@@ -260,10 +266,10 @@ func printSurvivors(w io.Writer, seed string, survivors []*adminpb.ForceSurvivor
 func printLeftOut(w io.Writer, excluded []*adminpb.ForceExcluded, risks []*adminpb.ForceRisk) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(excluded) > 0 {
-		say(t, "\nLEFT OUT\tADDRESS\tSTATE\tLAST HEARD\tDELIVERED\tEXECUTED\n")
+		say(t, "\nLEFT OUT\tADDRESS\tSTATE\tANSWERS\tLAST HEARD\tDELIVERED\tEXECUTED\n")
 	}
 	for _, x := range excluded {
-		say(t, "%s\t%s\t%s\t%s\t%d\t%s\n", x.GetMember(), x.GetAddress(), stateName(x.GetState()),
+		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", x.GetMember(), x.GetAddress(), stateName(x.GetState()), map[bool]string{true: "yes", false: "no"}[x.GetAnswers()],
 			shortDuration(time.Duration(x.GetHeardNanos())), x.GetDelivered(), orDash(oneLine(x.GetExecuted())))
 	}
 	if len(risks) > 0 {

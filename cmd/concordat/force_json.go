@@ -17,6 +17,9 @@ type forcePlanJSON struct {
 	Warnings     []string            `json:"warnings"`
 	Refused      string              `json:"refused,omitempty"`
 	OutlookAfter outlookJSON         `json:"outlook_after"`
+	// What survives, and unless that is complete perhaps more.
+	Executed         string `json:"executed,omitempty"`
+	ExecutedComplete bool   `json:"executed_complete"`
 }
 
 type forceReportJSON struct {
@@ -47,6 +50,7 @@ type forceExcludedJSON struct {
 	Member       string  `json:"member"`
 	Address      string  `json:"address"`
 	State        string  `json:"state"`
+	Answers      bool    `json:"answers"`
 	HeardSeconds float64 `json:"heard_seconds"`
 	Delivered    uint64  `json:"delivered"`
 	Executed     string  `json:"executed,omitempty"`
@@ -65,6 +69,7 @@ func planOfForce(p *adminpb.ForcePlan) *forcePlanJSON {
 		ID: p.GetId(), View: p.GetView().GetId(), Incarnation: p.GetView().GetIncarnation(), Seed: p.GetSeed(),
 		Survivors: survivorsOf(p.GetSurvivors()), Excluded: excludedOf(p.GetExcluded()), AtRisk: risksOf(p.GetAtRisk()),
 		Warnings: append([]string{}, p.GetWarnings()...), Refused: p.GetRefused(), OutlookAfter: outlookOf(p.GetOutlookAfter()),
+		Executed: oneLine(p.GetExecuted()), ExecutedComplete: p.GetExecutedComplete(),
 	}
 }
 
@@ -91,7 +96,7 @@ func excludedOf(all []*adminpb.ForceExcluded) []forceExcludedJSON {
 	out := []forceExcludedJSON{}
 	for _, x := range all {
 		out = append(out, forceExcludedJSON{
-			x.GetMember(), x.GetAddress(), stateName(x.GetState()), time.Duration(x.GetHeardNanos()).Seconds(),
+			x.GetMember(), x.GetAddress(), stateName(x.GetState()), x.GetAnswers(), time.Duration(x.GetHeardNanos()).Seconds(),
 			x.GetDelivered(), oneLine(x.GetExecuted()),
 		})
 	}

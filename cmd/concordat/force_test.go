@@ -21,29 +21,31 @@ func afterTheLoss() (*adminpb.ForcePlan, *adminpb.ForceReport) {
 		{Member: memberB, Address: "10.0.0.1:2", Term: 3, Last: 97, Delivered: 95, Executed: testGroup + ":1-87", Cut: 2, Fetch: 5, Frozen: testPlan},
 	}
 	excluded := []*adminpb.ForceExcluded{{
-		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103, Executed: testGroup + ":1-93",
+		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103, Executed: testGroup + ":1-93", Answers: true,
 	}}
 	risks := []*adminpb.ForceRisk{
 		{Transactions: testGroup + ":91-93,\n" + memberC + ":5", First: 101, Last: 103, Member: memberC, Address: "10.0.0.1:3"},
 		{First: 104, Last: 104},
 		{Transactions: testGroup + ":99", Member: memberC},
 	}
-	return &adminpb.ForcePlan{
+	plan := &adminpb.ForcePlan{
 		Id: testPlan, View: &adminpb.View{Id: "7", Incarnation: testIncarnation}, Seed: memberA,
 		Survivors: survivors, Excluded: excluded, AtRisk: risks, Warnings: []string{"make sure that " + memberC + " does not run"},
-		OutlookAfter: &adminpb.Outlook{Members: 2, Voters: 2, Reachable: 2, Quorum: 2},
-	}, &adminpb.ForceReport{
+		OutlookAfter: &adminpb.Outlook{Members: 2, Voters: 2, Reachable: 2, Quorum: 2, Recovering: 1}, Executed: testGroup + ":1-90",
+	}
+	report := &adminpb.ForceReport{
 		Plan: testPlan, View: &adminpb.View{Id: "8", Incarnation: memberC}, Seed: memberA, Survivors: survivors, Excluded: excluded,
 		Warnings: []string{"remove or rejoin " + memberC},
 	}
+	return plan, report
 }
 
 const forceTables = `GOES ON                               ADDRESS     ROLE  LAST TERM  LAST ENTRY  DELIVERED  TO DO           EXECUTED                                   FROZEN FOR
 ` + memberA + `  10.0.0.1:1  seed  4          100         98         nothing         ` + testGroup + `:1-90  -
 ` + memberB + `  10.0.0.1:2  -     3          97          95         cut 2, fetch 5  ` + testGroup + `:1-87  ` + testPlan + `
 
-LEFT OUT                              ADDRESS     STATE        LAST HEARD  DELIVERED  EXECUTED
-` + memberC + `  10.0.0.1:3  UNREACHABLE  1m35s       103        ` + testGroup + `:1-93
+LEFT OUT                              ADDRESS     STATE        ANSWERS  LAST HEARD  DELIVERED  EXECUTED
+` + memberC + `  10.0.0.1:3  UNREACHABLE  yes      1m35s       103        ` + testGroup + `:1-93
 `
 
 func TestForcePlanTable(t *testing.T) {
@@ -58,7 +60,9 @@ AT RISK                                                                         
 -                                                                                  104      -                                     -
 ` + testGroup + `:99                                            -        ` + memberC + `  -
 
-then: 2 members, 2 of 2 voters reachable, majority 2, tolerance 0
+survives: ` + testGroup + `:1-90 and perhaps more
+
+then: 2 members (1 catching up), 2 of 2 voters reachable, majority 2, tolerance 0
 
 WARNING: make sure that ` + memberC + ` does not run
 `
@@ -113,10 +117,10 @@ func TestForceJSON(t *testing.T) {
 		t.Fatalf("%v in\n%s", err, out)
 	}
 	survivor := forceSurvivorJSON{memberB, "10.0.0.1:2", 3, 97, 95, testGroup + ":1-87", 5, 2, false, testPlan}
-	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", 95, 103, testGroup + ":1-93"}
+	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", true, 95, 103, testGroup + ":1-93"}
 	risk := forceRiskJSON{testGroup + ":91-93," + memberC + ":5", 101, 103, memberC, "10.0.0.1:3"}
 	if p := got.Plan; p == nil || p.ID != testPlan || p.View != "7" || p.Seed != memberA || p.Survivors[1] != survivor ||
-		p.Excluded[0] != excluded || p.AtRisk[0] != risk || len(p.Warnings) != 1 || p.OutlookAfter.Quorum != 2 {
+		p.Excluded[0] != excluded || p.AtRisk[0] != risk || len(p.Warnings) != 1 || p.OutlookAfter.Quorum != 2 || p.Executed != testGroup+":1-90" || p.ExecutedComplete {
 		t.Errorf("plan %+v", got.Plan)
 	}
 	if r := got.Report; r == nil || r.View != "8" || r.Incarnation != memberC || r.Survivors[1] != survivor || r.AtRisk == nil || len(r.AtRisk) != 0 {
@@ -135,12 +139,12 @@ func TestForcePlanAgain(t *testing.T) {
 	}
 }
 
-// Who was interrupted is told how to go on.
+// Who does not hear of the end is told how to go on.
 func TestForceFails(t *testing.T) {
 	plan, _ := afterTheLoss()
 	node := &fakeAdmin{force: plan, err: status.Error(codes.Internal, "b has gone")}
 	address := node.serve(t)
-	_, errOut := here(t, exitFailure, "force-members", "--yes", "--members", memberA+","+memberB, "--address", address)
+	_, errOut := here(t, exitUnknown, "force-members", "--yes", "--members", memberA+","+memberB, "--address", address)
 	again := "concordat force-members --address " + address + " --members " + memberA + "," + memberB + " --plan-id " + testPlan
 	if !strings.Contains(errOut, "b has gone") || !strings.Contains(errOut, again) {
 		t.Error(errOut)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -39,13 +40,15 @@ func (f *changeFlags) registerPlanAt(cmd *cobra.Command) {
 
 // planJSON is what --plan --json prints. Its fields stay.
 type planJSON struct {
-	Verb      string       `json:"verb"`
-	Member    string       `json:"member,omitempty"`
-	Now       planViewJSON `json:"now"`
-	After     planViewJSON `json:"after"`
-	Warnings  []string     `json:"warnings"`
-	Refused   string       `json:"refused,omitempty"`
-	Forceable bool         `json:"forceable"`
+	Verb         string       `json:"verb"`
+	Member       string       `json:"member,omitempty"`
+	Now          planViewJSON `json:"now"`
+	After        planViewJSON `json:"after"`
+	OutlookLater outlookJSON  `json:"outlook_later"` // once those have caught up that then do so
+	Primaries    []string     `json:"primaries"`     // who may write after the change
+	Warnings     []string     `json:"warnings"`
+	Refused      string       `json:"refused,omitempty"`
+	Forceable    bool         `json:"forceable"`
 }
 
 type planViewJSON struct {
@@ -85,6 +88,7 @@ func planOf(verb, member string, p *adminpb.Plan) planJSON {
 	return planJSON{
 		Verb: verb, Member: member,
 		Now: planViewOf(p.GetView(), p.GetOutlook(), p.GetLeader()), After: planViewOf(p.GetViewAfter(), p.GetOutlookAfter(), p.GetLeaderAfter()),
+		OutlookLater: outlookOf(p.GetOutlookLater()), Primaries: append([]string{}, p.GetPrimaries()...),
 		Warnings: append([]string{}, p.GetWarnings()...), Refused: p.GetRefused(), Forceable: p.GetForceable(),
 	}
 }
@@ -100,24 +104,26 @@ func planViewOf(v *adminpb.View, o *adminpb.Outlook, leader string) planViewJSON
 	return out
 }
 
+// printPlan shows now, then, when the change is agreed, and later, when those
+// have caught up that have to.
 func printPlan(w io.Writer, verb, member string, p *adminpb.Plan) error {
 	say(w, "plan: %s\n\n", strings.TrimSpace(verb+" "+member))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	now, then := p.GetOutlook(), p.GetOutlookAfter()
-	say(t, "\tNOW\tTHEN\n")
+	now, then, later := p.GetOutlook(), p.GetOutlookAfter(), p.GetOutlookLater()
+	say(t, "\tNOW\tTHEN\tLATER\n")
 	for _, l := range []struct {
-		name      string
-		now, then uint32
+		name  string
+		value func(*adminpb.Outlook) uint32
 	}{
-		{"members", now.GetMembers(), then.GetMembers()},
-		{"voters", now.GetVoters(), then.GetVoters()},
-		{"reachable", now.GetReachable(), then.GetReachable()},
-		{"majority", now.GetQuorum(), then.GetQuorum()},
-		{"tolerance", now.GetTolerance(), then.GetTolerance()},
+		{"members", (*adminpb.Outlook).GetMembers},
+		{"catching up", (*adminpb.Outlook).GetRecovering},
+		{"voters", (*adminpb.Outlook).GetVoters},
+		{"reachable", (*adminpb.Outlook).GetReachable},
+		{"majority", (*adminpb.Outlook).GetQuorum},
+		{"tolerance", (*adminpb.Outlook).GetTolerance},
 	} {
-		say(t, "%s\t%d\t%d\n", l.name, l.now, l.then)
+		say(t, "%s\t%d\t%d\t%d\n", l.name, l.value(now), l.value(then), l.value(later))
 	}
-	say(t, "leader\t%s\t%s\n", orElected(p.GetLeader()), orElected(p.GetLeaderAfter()))
 	say(t, "\nMEMBER\tADDRESS\tNOW\tTHEN\n")
 	for _, m := range p.GetView().GetMembers() {
 		say(t, "%s\t%s\t%s\t%s\n", m.GetUuid(), m.GetAddress(), stateName(m.GetState()), stateIn(p.GetViewAfter(), m))
@@ -130,6 +136,10 @@ func printPlan(w io.Writer, verb, member string, p *adminpb.Plan) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if p.GetLeader() != "" {
+		say(w, "\nleader: %s now, then %s\n", p.GetLeader(), orElected(p.GetLeaderAfter()))
+	}
+	say(w, "\nwho may write then: %s\n", cmp.Or(strings.Join(p.GetPrimaries(), ", "), "nobody"))
 	printWarnings(w, p.GetWarnings())
 	if p.GetRefused() != "" {
 		say(w, "\nrefused: %s%s\n", p.GetRefused(), map[bool]string{true: "; --force insists"}[p.GetForceable()])
@@ -157,7 +167,7 @@ func stateIn(v *adminpb.View, m *adminpb.Member) string {
 
 func orElected(leader string) string {
 	if leader == "" {
-		return "(to be elected)"
+		return "one that is to be elected"
 	}
 	return leader
 }

@@ -195,8 +195,12 @@ func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
 }
 
 func outlookText(o *adminpb.Outlook) string {
-	return fmt.Sprintf("%s, %d of %d voters reachable, majority %d, tolerance %d", plural(uint64(o.GetMembers()), "member"),
-		o.GetReachable(), o.GetVoters(), o.GetQuorum(), o.GetTolerance())
+	text := plural(uint64(o.GetMembers()), "member")
+	if o.GetRecovering() > 0 {
+		text += fmt.Sprintf(" (%d catching up)", o.GetRecovering())
+	}
+	return fmt.Sprintf("%s, %d of %s reachable, majority %d, tolerance %d", text,
+		o.GetReachable(), plural(uint64(o.GetVoters()), "voter"), o.GetQuorum(), o.GetTolerance())
 }
 
 // notes are what a member says of itself beside its state, each to follow its
@@ -314,15 +318,16 @@ type diagnosisJSON struct {
 }
 
 type outlookJSON struct {
-	Members   uint32 `json:"members"`
-	Voters    uint32 `json:"voters"`
-	Reachable uint32 `json:"reachable"`
-	Quorum    uint32 `json:"quorum"`
-	Tolerance uint32 `json:"tolerance"`
+	Members    uint32 `json:"members"`
+	Voters     uint32 `json:"voters"`
+	Recovering uint32 `json:"recovering"`
+	Reachable  uint32 `json:"reachable"`
+	Quorum     uint32 `json:"quorum"`
+	Tolerance  uint32 `json:"tolerance"`
 }
 
 func outlookOf(o *adminpb.Outlook) outlookJSON {
-	return outlookJSON{o.GetMembers(), o.GetVoters(), o.GetReachable(), o.GetQuorum(), o.GetTolerance()}
+	return outlookJSON{o.GetMembers(), o.GetVoters(), o.GetRecovering(), o.GetReachable(), o.GetQuorum(), o.GetTolerance()}
 }
 
 // recoveryJSON counts entries of the log, or bytes of a clone.

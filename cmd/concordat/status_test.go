@@ -90,7 +90,7 @@ func TestStatusJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	if got.Diagnosis.Code != "OK_NO_TOLERANCE_PARTIAL" || got.Outlook != (outlookJSON{3, 3, 2, 2, 0}) || !got.Quorum ||
+	if got.Diagnosis.Code != "OK_NO_TOLERANCE_PARTIAL" || got.Outlook != (outlookJSON{3, 3, 0, 2, 2, 0}) || !got.Quorum ||
 		got.SeenBy != memberA || len(got.Members) != 3 || got.Members[2].HeardSeconds != 95 || got.Members[2].State != "OFFLINE" {
 		t.Errorf("%+v", got)
 	}
