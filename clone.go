@@ -45,26 +45,26 @@ func (n *Node) unexplained() (bool, error) {
 }
 
 // replaceState installs another member's state in place of this one's. leader is
-// the raft id of the member that leads, as far as known. It comes back only with
-// a new life, at the end of ctx, or when the member has failed.
-func (n *Node) replaceState(ctx context.Context, leader uint64) (*life, error) {
+// the raft id of the member that leads, as far as known. It comes back only when
+// that is done, at the end of ctx, or when the member has failed.
+func (n *Node) replaceState(ctx context.Context, leader uint64) error {
 	defer n.recovery.end()
 	failed := map[string]int{}   // by address: number of the attempt
 	noted := map[string]string{} // by address: the error that was told
-	pause, round := askAgain, 0
+	patience, round := askAgain, 0
 	for attempt := 1; ; attempt++ {
 		donors, err := n.donors(leader, failed)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(donors) == 0 {
 			n.logger.Warn("no member is known to clone from; name some in Seeds", "member", n.id.Member)
 		}
 		if len(donors) == 0 || donors[0].failed > round {
-			if err := wait(ctx, pause); err != nil {
-				return nil, err
+			if !pause(ctx, patience) {
+				return context.Cause(ctx)
 			}
-			pause, round = min(2*pause, maxAskAgain), attempt
+			patience, round = min(2*patience, maxAskAgain), attempt
 		}
 		if len(donors) == 0 {
 			continue
@@ -72,10 +72,10 @@ func (n *Node) replaceState(ctx context.Context, leader uint64) (*life, error) {
 		d := donors[0]
 		replaced, err := n.cloneFrom(ctx, d)
 		if replaced {
-			return n.rebirth(ctx, err)
+			return err
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		failed[d.address] = attempt
 		if text := err.Error(); noted[d.address] != text {
@@ -83,29 +83,9 @@ func (n *Node) replaceState(ctx context.Context, leader uint64) (*life, error) {
 			n.note(EventCloneFailed, d.uuid, "no copy from %s: %v", d.address, err)
 		}
 		if err := n.failed(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-}
-
-// wait waits for d, or returns the cause when ctx ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (n *Node) rebirth(ctx context.Context, err error) (*life, error) {
-	if err != nil {
-		return nil, err
-	}
-	if _, err = n.nextSession(n.log.Identity()); err != nil {
-		return nil, err
-	}
-	return n.revive(ctx)
 }
 
 // donors lists the members to clone from, the best first, and then the seeds,
@@ -134,20 +114,40 @@ func (n *Node) donors(leader uint64, failed map[string]int) ([]candidate, error)
 	for _, m := range view.Members {
 		if m.State == gcs.Online && m.UUID != n.id.Member && !listed[m.Address] {
 			listed[m.Address] = true
-			donors = append(donors, candidate{
+			c := candidate{
 				uuid: m.UUID, raftID: m.RaftID, address: m.Address,
 				leader: m.RaftID == leader, failed: failed[m.Address],
-			})
+			}
+			c.heard(known.Peers)
+			donors = append(donors, c)
 		}
 	}
-	for _, seed := range n.cfg.Seeds {
+	for _, seed := range n.seeds() {
 		if !listed[seed] {
 			listed[seed] = true
 			donors = append(donors, candidate{raftID: ^uint64(0), address: seed, leader: true, failed: failed[seed]})
 		}
 	}
-	rankDonors(donors, n.cfg.Donor)
+	rankDonors(donors, n.donorWish())
 	return donors, nil
+}
+
+// heard takes what the member said of itself last into account.
+func (c *candidate) heard(peers []gcs.Peer) {
+	for _, p := range peers {
+		if p.RaftID == c.raftID {
+			c.suspected, c.stalled = p.Unreachable, p.Report.Stalled
+			c.exports, c.backlog = p.Report.Exports, p.Report.Delivered-min(p.Report.Delivered, p.Report.Applied)
+		}
+	}
+}
+
+// donorWish is the member that is asked first, by UUID or address.
+func (n *Node) donorWish() string {
+	if wish := n.donor.Load(); wish != nil {
+		return *wish
+	}
+	return n.cfg.Donor
 }
 
 // cloneFrom replaces this member's state by that of a donor. Until replaced is

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -14,7 +15,9 @@ import (
 // and nobody who decides.
 func newTestNode() (*Node, *life) {
 	n := &Node{commits: newAdmission(1, 100), early: newEarly(), conflicts: newConflictLog()}
-	n.standing.Store(&standing{state: replica.Online})
+	n.standing.Store(&known{Status: gcs.Status{Quorum: true}, State: replica.Online})
+	n.own.now = Online
+	n.quorum.set(true)
 	l := newLife(n, nil)
 	n.life.Store(l)
 	return n, l

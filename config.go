@@ -144,7 +144,8 @@ type Config struct {
 	// will and does not come back. Default ReadOnly.
 	ExitStateAction ExitStateAction
 	// OnExit, if set, is called once, in a goroutine of its own, when the member
-	// has come to its ExitStateAction, with the reason. Close waits for it.
+	// has come to its ExitStateAction, with the reason. Nobody waits for it: it may
+	// close the node.
 	OnExit func(reason error)
 	// LogStallTimeout is how long a write of the log may take before a member
 	// that leads gives up the lead. Default 2 s.

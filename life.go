@@ -25,19 +25,21 @@ const peerInboxBytes = 16 << 20
 // engine, one makes the engine durable. The first gives the others work and
 // never waits for them; their completions come back to it as events.
 type life struct {
-	node    *Node
-	replica *replica.Replica
-	inbox   *inbox
-	log     *mailbox[logWork]
-	engine  *mailbox[replica.Task]
-	flushes *mailbox[struct{}]
-	calls   callTable
-	joins   waiters[gcs.JoinAnswer]
-	leaves  waiters[error]
-	exports waiters[exported]
+	node     *Node
+	replica  *replica.Replica
+	inbox    *inbox
+	log      *mailbox[logWork]
+	engine   *mailbox[replica.Task]
+	flushes  *mailbox[struct{}]
+	calls    callTable
+	joins    waiters[replica.JoinAnswer]
+	leaves   waiters[error]
+	removals waiters[gcs.ChangeAnswer]
+	exports  waiters[exported]
 
 	outcomes waiters[replica.OutcomeAnswer]
 	changes  waiters[replica.SettingsAnswer]
+	looks    chan func()   // to be done by the state machine's goroutine
 	done     chan struct{} // closed when the life has ended
 }
 
@@ -69,14 +71,28 @@ func newLife(n *Node, r *replica.Replica) *life {
 		log:    newMailbox[logWork](),
 		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](),
 		calls: callTable{calls: map[uint64]*call{}},
+		looks: make(chan func()),
 		done:  make(chan struct{}),
 	}
 }
 
+// look has the state machine's goroutine do something short between two steps,
+// and reports whether that was done.
+func (l *life) look(ctx context.Context, what func()) bool {
+	finished := make(chan struct{})
+	select {
+	case l.looks <- func() { defer close(finished); what() }:
+		<-finished
+		return true
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
 // run drives the member until ctx ends, the member fails or is out of the
-// group, or its state must be replaced by a clone of another member's: then it
-// returns that one's raft id.
-func (l *life) run(ctx context.Context) (cloneFrom uint64) {
+// group, or its state must be replaced by a clone of another member's.
+func (l *life) run(ctx context.Context) (end ending) {
 	var workers sync.WaitGroup
 	workers.Go(l.guarded("log writer", l.writeLog))
 	workers.Go(l.guarded("engine feeder", l.feedEngine))
@@ -92,8 +108,8 @@ func (l *life) run(ctx context.Context) (cloneFrom uint64) {
 		l.exports.fail(exported{err: ErrNotOnline})
 		close(l.done)
 	}()
-	l.guarded("state machine", func() { cloneFrom = l.loop(ctx) })()
-	return cloneFrom
+	l.guarded("state machine", func() { end = l.loop(ctx) })()
+	return end
 }
 
 // guarded runs one of the life's goroutines. The core asserts its invariants by
@@ -110,7 +126,7 @@ func (l *life) guarded(name string, run func()) func() {
 	}
 }
 
-func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
+func (l *life) loop(ctx context.Context) ending {
 	ticker := time.NewTicker(l.node.cfg.TickInterval)
 	defer ticker.Stop()
 	l.perform(l.replica.Step())
@@ -119,11 +135,16 @@ func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
 	for {
 		select {
 		case <-ctx.Done():
-			return 0
+			return ending{}
 		case <-ticker.C:
-			l.inbox.put(replica.Ticked{OldestSnapshot: l.node.snapshots.oldest(l.node.engine.Position().Index)})
+			l.inbox.put(replica.Ticked{
+				OldestSnapshot: l.node.snapshots.oldest(l.node.engine.Position().Index),
+				Exports:        int(l.node.donations.given()),
+			})
 			l.publish()
 		case <-l.inbox.wake:
+		case what := <-l.looks:
+			what()
 		}
 		if events = l.inbox.take(events); len(events) == 0 {
 			continue
@@ -133,11 +154,11 @@ func (l *life) loop(ctx context.Context) (cloneFrom uint64) {
 		switch {
 		case effects.Failure != nil:
 			l.node.fail(effects.Failure)
-			return 0
-		case effects.State == replica.Removed:
-			return 0 // nothing that waits here will ever be decided for this member
+			return ending{}
+		case effects.Exit != replica.ExitNone:
+			return ending{exit: effects.Exit} // nothing that waits here will ever be decided for this member
 		case effects.CloneFrom != 0:
-			return effects.CloneFrom
+			return ending{cloneFrom: effects.CloneFrom}
 		}
 	}
 }
@@ -173,17 +194,40 @@ func (l *life) perform(e *replica.Effects) {
 		l.calls.answer(a, l.node.commits)
 	}
 	for _, j := range e.Joins {
-		l.joins.answer(j.Ticket, j.Answer)
+		l.joins.answer(j.Ticket, j)
 	}
 	for _, r := range e.Leaves {
 		l.leaves.answer(r.Ticket, r.Err)
 	}
-	if len(e.Views) > 0 || e.Reconfigured || e.State != l.node.known().state {
+	for _, c := range e.Changes {
+		l.removals.answer(c.Ticket, c.Answer)
+	}
+	l.noticed(e.Notices)
+	if len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || e.State != l.node.known().State {
 		l.publish()
 	}
 	for _, a := range e.Settings { // who asked finds them published
 		l.changes.answer(a.Ticket, a)
 	}
+}
+
+// noticed puts what the member has noticed into its history.
+func (l *life) noticed(notices []gcs.Notice) {
+	if len(notices) == 0 {
+		return
+	}
+	view := l.replica.Status().View
+	for _, x := range notices {
+		m, _ := view.Member(x.RaftID)
+		l.node.note(noticeKinds[x.Kind], m.UUID, "%s", x.Text)
+	}
+}
+
+// noticeKinds are the kinds of event that notices become.
+var noticeKinds = map[gcs.NoticeKind]EventKind{
+	gcs.Suspected: EventSuspected, gcs.Trusted: EventTrusted, gcs.Flapping: EventFlapping,
+	gcs.QuorumLost: EventQuorumLost, gcs.QuorumBack: EventQuorumBack, gcs.LeaderChanged: EventLeader,
+	gcs.DiskStalled: EventDiskStalled, gcs.DiskBack: EventDiskBack, gcs.HandedOver: EventLeadHandedOver,
 }
 
 // judged lets local transactions know what was delivered.

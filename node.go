@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/standing"
 )
 
 // Node is this program's member of the group. All methods are safe for
@@ -38,20 +41,44 @@ type Node struct {
 	counters  counters
 
 	life     atomic.Pointer[life]
-	standing atomic.Pointer[standing]
+	standing atomic.Pointer[known]
 	failure  atomic.Pointer[error]
+	quorum   gate
 
-	stop   context.CancelFunc // ends main
-	ended  chan struct{}      // closed when main has ended
-	closed atomic.Bool
-	close  func() error
+	// main alone touches these, but for the waits and the tries.
+	record    record
+	orders    orders
+	exit      atomic.Pointer[exit]
+	exited    sync.Once // the program was told of the exit
+	rejoinTry atomic.Int32
+	waits     atomic.Pointer[waits]
+	left      atomic.Bool                   // in order, in this run
+	firstIdle bool                          // there was nobody to ask when the node was opened
+	entering  standing.Trigger              // by which the next life begins
+	donor     atomic.Pointer[string]        // wished for by an order
+	frozenFor atomic.Pointer[gtid.UUID]     // plan of force-members
+	part      atomic.Pointer[forced.Record] // in a plan of force-members
+	last      *life                         // that has just ended
+
+	own stateOfMember
+
+	lifetime context.Context
+	stop     context.CancelFunc // ends main
+	ended    chan struct{}      // closed when main has ended
+	helpers  sync.WaitGroup     // goroutines of handlers that outlive their call
+	looking  atomic.Bool        // one of them looks for a fork
+	closed   atomic.Bool
+	close    func() error
 }
 
-// standing is what was last published about the member.
-type standing struct {
-	replica.Status
-	state replica.State
+// waits is why a member that is in no view yet still waits.
+type waits struct {
+	asked []string
+	err   error
 }
+
+// known is what was last published about the member.
+type known = replica.Status
 
 type counters struct {
 	committed, duplicates, conflicts, snapshotsTooOld atomic.Uint64
@@ -59,21 +86,28 @@ type counters struct {
 	logNanos                                          atomic.Int64
 }
 
-func (n *Node) known() standing { return *n.standing.Load() }
+func (n *Node) known() known { return *n.standing.Load() }
 
 func (n *Node) publish(s replica.Status) {
-	before := n.known().state
-	n.standing.Store(&standing{Status: s, state: s.State})
-	if before != s.State {
-		n.logger.Info("member state changed", "member", n.id.Member, "from", before.String(), "to", s.State.String())
+	n.standing.Store(&s)
+	n.quorum.set(s.Quorum)
+	switch {
+	case s.State == replica.Online && n.state() == Recovering:
+		n.recovery.end()
+		n.move(standing.CaughtUp)
+	case s.State == replica.Recovering && n.state() == Recovering:
+		target := s.Delivered
+		for _, p := range s.Peers {
+			target = max(target, p.Report.Delivered)
+		}
+		n.recovery.follow(s.Applied, target)
 	}
 	n.changed.broadcast()
 }
 
 // viewChanged tells the transport who the peers are.
 func (n *Node) viewChanged(v gcs.View) {
-	n.logger.Info("view changed", "member", n.id.Member, "view", v.ID, "index", v.Index,
-		"cause", v.Cause.Kind.String(), "of", v.Cause.Member.UUID, "members", len(v.Members))
+	n.note(EventView, v.Cause.Member.UUID, "view %d of %d members at log index %d: %s", v.ID, len(v.Members), v.Index, causeOf(v.Cause))
 	if err := n.checkAddress(v); err != nil {
 		n.fail(err)
 	}
@@ -103,6 +137,7 @@ func (n *Node) fail(err error) {
 	err = fmt.Errorf("%w: %w", ErrFailed, err)
 	if n.failure.CompareAndSwap(nil, &err) {
 		n.logger.Error("member failed", "member", n.id.Member, "err", err)
+		n.move(standing.StoreFailed)
 	}
 	n.stop()
 	n.wake()
@@ -123,79 +158,63 @@ func (n *Node) failed() error {
 	return nil
 }
 
-// main runs one life after the other until the node is closed or fails.
-func (n *Node) main(ctx context.Context, first *life) {
-	defer close(n.ended)
-	l := first
-	for {
-		donor := l.run(ctx)
-		n.life.Store(nil)
-		n.donations.end()
-		for _, tx := range l.calls.abandon(n.commits) {
-			n.early.end(tx.running)
-		}
-		if donor == 0 {
-			n.changed.broadcast()
-			return
-		}
-		n.recovering()
-		next, err := n.replaceState(ctx, donor)
-		if err != nil {
-			if ctx.Err() == nil {
-				n.fail(fmt.Errorf("clone: %w", err))
-			}
-			return
-		}
-		l = next
-		n.life.Store(l)
-		n.wake()
-	}
-}
-
-// recovering says of a member without a life what a state machine would say:
-// that it is catching up.
-func (n *Node) recovering() {
-	s := n.known().Status
-	s.State = replica.Recovering
-	n.publish(s)
-}
-
 // waitOnline returns when the member serves transactions, or says why it will
 // not.
 func (n *Node) waitOnline(ctx context.Context) error {
 	err := n.changed.until(ctx, func() bool {
-		return n.known().state >= replica.Online || n.failed() != nil || n.closed.Load()
+		e := n.lost()
+		return n.state() == Online || n.failed() != nil || n.closed.Load() || e != nil && e.final
 	})
-	switch {
+	switch e := n.lost(); {
 	case err != nil:
-		s := n.known()
-		return fmt.Errorf("%w: still %s after %d log entries when the wait ended; check that the other members run and can be reached: %w",
-			ErrNotOnline, s.state, s.Delivered, err)
+		if w := n.waits.Load(); w != nil && n.state() == Offline {
+			err = errors.Join(err, w.err)
+		}
+		return fmt.Errorf("%w: still %s when the wait ended: %s: %w", ErrNotOnline, n.state(), n.Status().Diagnosis.Text, err)
 	case n.failed() != nil:
 		return n.failed()
-	case n.known().state == replica.Removed:
-		return fmt.Errorf("%w: the group has removed this member; empty %s to join anew", ErrNotOnline, n.cfg.Dir)
+	case e != nil:
+		return e.err
 	}
 	return nil
 }
 
-// serving returns nil if the member takes transactions that write.
+// serving returns nil if the member takes transactions that write. It says
+// nothing of the quorum, see [Node.quorate].
 func (n *Node) serving() error {
-	switch {
+	switch e := n.lost(); {
 	case n.closed.Load():
 		return ErrClosed
 	case n.failed() != nil:
 		return n.failed()
-	case n.known().state != replica.Online:
-		return fmt.Errorf("%w: it is %s", ErrNotOnline, n.known().state)
+	case e != nil:
+		return fmt.Errorf("%w: %w", ErrNotOnline, e.err)
+	case n.state() != Online:
+		return fmt.Errorf("%w: it is %s", ErrNotOnline, n.state())
 	}
 	return nil
+}
+
+// reading returns nil if the member shows what it holds. One in ERROR still
+// does, unless its ExitStateAction forbids it.
+func (n *Node) reading() error {
+	e := n.lost()
+	switch {
+	case e != nil && e.final && n.cfg.ExitStateAction != ReadOnly:
+		return n.serving()
+	case n.failed() != nil || e != nil && !e.never:
+		return nil
+	}
+	return n.serving()
 }
 
 // commit hands a transaction to the group and waits for its fate. Until the
 // group has it, an error means that nothing happened.
 func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answer, error) {
 	if err := n.serving(); err != nil {
+		return replica.Answer{}, err
+	}
+	if err := n.quorate(ctx); err != nil {
 		return replica.Answer{}, err
 	}
 	if err := n.commits.enter(ctx, len(message)); err != nil {
@@ -223,6 +242,8 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 		return a, nil
 	case <-ctx.Done():
 		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: context.Cause(ctx)}
+	case <-n.quorum.lost(ctx):
+		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: ErrNoQuorum}
 	case <-l.done:
 	}
 	select {
@@ -241,42 +262,6 @@ func (n *Node) notServing() error {
 	return ErrNotOnline
 }
 
-// Leave takes the member out of the group in order, and then closes the node:
-// the group becomes smaller, and so does the number of members it needs. The
-// last member cannot leave; Close it instead, the group lives on in its
-// directory. An error that matches ErrLeave says that the node is still open.
-func (n *Node) Leave(ctx context.Context) error {
-	l := n.life.Load()
-	if l == nil || n.closed.Load() {
-		return n.notServing()
-	}
-	ticket, refused := l.leaves.add()
-	defer l.leaves.drop(ticket)
-	l.inbox.put(replica.LeaveAsked{Ticket: ticket})
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var waited error
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		waited = n.changed.until(ctx, func() bool {
-			return n.known().state == replica.Removed || n.failed() != nil || n.closed.Load()
-		})
-	}()
-	select {
-	case err := <-refused:
-		cancel()
-		<-left
-		return fmt.Errorf("%w: %w", ErrLeave, err)
-	case <-left:
-		if waited != nil {
-			l.inbox.put(replica.LeaveWithdrawn{})
-			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, waited)
-		}
-	}
-	return errors.Join(n.failed(), n.Close())
-}
-
 // Close stops the member without telling the group, which will miss it, and
 // releases the directory. Commits under way end with ErrOutcomeUnknown.
 func (n *Node) Close() error {
@@ -288,49 +273,11 @@ func (n *Node) Close() error {
 	// A handler may be waiting for the state machine, and the transport waits
 	// for its handlers: the state machine goes first.
 	<-n.ended
+	n.helpers.Wait()
+	if n.state() != Offline {
+		n.move(standing.Closed)
+	}
 	return n.close()
-}
-
-// Status returns what the node knows now. It never blocks for long, and works
-// in every state but after Close, when it tells what was last known.
-func (n *Node) Status() Status {
-	s := n.known()
-	status := Status{
-		Group: n.id.Group, Incarnation: s.View.Incarnation, Member: n.id.Member,
-		State: n.state(), Err: n.failed(),
-		View:      viewOf(s.View),
-		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
-		Counters: Counters{
-			Committed:       n.counters.committed.Load(),
-			Duplicates:      n.counters.duplicates.Load(),
-			Conflicts:       n.counters.conflicts.Load(),
-			SnapshotsTooOld: n.counters.snapshotsTooOld.Load(),
-			Applied:         n.counters.applied.Load(),
-			LogWrites:       n.counters.logWrites.Load(),
-			LogWriteTime:    time.Duration(n.counters.logNanos.Load()),
-			HistoryItems:    uint64(s.History),
-			HistoryBytes:    uint64(s.HistoryBytes),
-			Sequence:        s.Sequence,
-		},
-	}
-	if leader, ok := s.View.Member(s.Leader); ok {
-		status.Leader = leader.UUID
-	}
-	if !n.closed.Load() {
-		at := n.engine.Position()
-		status.Applied, status.Executed = at.Index, at.Executed
-	}
-	return status
-}
-
-func (n *Node) state() State {
-	if n.failed() != nil {
-		return Error
-	}
-	if n.closed.Load() {
-		return Offline
-	}
-	return State(n.known().state.String())
 }
 
 // Digest returns the digest of the data visible now, and the position that it
@@ -344,17 +291,3 @@ func (n *Node) Digest() (Digest, applier.Position, error) {
 
 // Address returns the address that is told to other members.
 func (n *Node) Address() string { return n.address }
-
-func viewOf(v gcs.View) View {
-	view := View{ID: v.ID, Index: v.Index, Members: make([]Member, 0, len(v.Members))}
-	if v.ID > 0 {
-		view.Cause = fmt.Sprintf("%s %s", v.Cause.Member.UUID, v.Cause.Kind)
-	}
-	for _, m := range v.Members {
-		view.Members = append(view.Members, Member{
-			UUID: m.UUID, RaftID: m.RaftID, Address: m.Address,
-			Version: m.Version, Weight: m.Weight, State: State(m.State.String()),
-		})
-	}
-	return view
-}

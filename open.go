@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -17,7 +18,9 @@ import (
 	"github.com/concordatdb/concordat/gcs/raftlog"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/standing"
 )
 
 // The parts of a member's directory.
@@ -34,6 +37,24 @@ const (
 // opened is closed again and the error says why. ctx does not bound the life of
 // the node.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := Start(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if n.firstIdle {
+		return nil, errors.Join(fmt.Errorf("%w: %s is new; set Seeds to join the group, or Bootstrap to found it", ErrDirectory, cfg.Dir), n.Close())
+	}
+	if err := n.waitOnline(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// Start is Open that does not wait: the member finds its way into the group by
+// itself, and Status, Events and WaitState tell how far it is. A new directory
+// with neither Bootstrap nor Seeds makes a member that is OFFLINE until Join is
+// called.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -41,15 +62,12 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.logger = n.cfg.Logger
 	n.early, n.conflicts = newEarly(), newConflictLog()
 	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
-	n.standing.Store(&standing{})
-	lifetime, stop := context.WithCancel(context.Background())
-	n.stop = stop
-	if err := n.start(ctx, lifetime); err != nil {
-		stop()
+	n.standing.Store(&known{})
+	n.lifetime, n.stop = context.WithCancel(context.Background())
+	n.entering = standing.Opened
+	if err := n.start(ctx); err != nil {
+		n.stop()
 		return nil, err
-	}
-	if err := n.waitOnline(ctx); err != nil {
-		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
@@ -66,7 +84,7 @@ func (c closers) close() error {
 }
 
 // start opens the parts and sets main going. On an error nothing stays open.
-func (n *Node) start(ctx, lifetime context.Context) (err error) {
+func (n *Node) start(ctx context.Context) (err error) {
 	var open closers
 	defer func() {
 		if err != nil {
@@ -94,8 +112,28 @@ func (n *Node) start(ctx, lifetime context.Context) (err error) {
 	if n.id, err = n.identify(); err != nil {
 		return err
 	}
+	if n.record, err = decodeRecord(n.log.Record()); err != nil {
+		return err
+	}
+	if n.record.Plan != nil {
+		part, err := forced.DecodeRecord(n.record.Plan)
+		if err == nil {
+			err = part.CheckIdentity(n.log.Identity())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: its part in a plan of force-members: %w", ErrDirectory, err)
+		}
+		n.part.Store(&part)
+	}
+	if err := n.prepare(); err != nil {
+		return err
+	}
+	allowed, err := n.cfg.allowed()
+	if err != nil {
+		return err
+	}
 	n.transport, err = transport.New(transport.Config{
-		Identity: n.id, Address: n.address, Listener: listener, TLS: n.cfg.TLS,
+		Identity: n.id, Address: n.address, Listener: listener, TLS: n.cfg.TLS, Allow: allowed,
 		Handler: (*peerHandler)(n), Logger: n.logger,
 	})
 	if err != nil {
@@ -103,18 +141,36 @@ func (n *Node) start(ctx, lifetime context.Context) (err error) {
 	}
 	handedOver = true
 	open = append(open, n.transport.Close)
-	if n.id.Incarnation.IsZero() {
-		if err := n.join(ctx); err != nil {
-			return err
-		}
+	n.close = open.close
+	n.firstIdle = n.log.Identity().Incarnation.IsZero() && len(n.seeds()) == 0
+	go n.main(n.lifetime)
+	return nil
+}
+
+// prepare looks at what the directory holds before anything else begins: the
+// state machine must be able to start from it, and the group must know the
+// member at its address.
+func (n *Node) prepare() error {
+	if n.id.Incarnation.IsZero() || n.partNow().Phase == forced.Frozen {
+		return nil
 	}
-	first, err := n.revive(ctx)
+	cfg, err := n.replicaConfig()
+	if errors.Is(err, errNeedsClone) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	n.close = open.close
-	n.life.Store(first)
-	go n.main(lifetime, first)
+	r, err := replica.New(cfg)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	if s := r.Status(); s.View.ID > 0 {
+		if err := n.checkAddress(s.View); err != nil {
+			return err
+		}
+		n.standing.Store(&s)
+	}
 	return nil
 }
 
@@ -178,9 +234,6 @@ func (n *Node) nextSession(id gcs.Identity) (gcs.Identity, error) {
 }
 
 func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
-	if !n.cfg.Bootstrap && len(n.cfg.Seeds) == 0 {
-		return id, fmt.Errorf("%w: %s is new; set Seeds to join the group, or Bootstrap to found it", ErrDirectory, n.cfg.Dir)
-	}
 	if last, err := n.log.LastIndex(); err != nil || (last != 0 && !n.cfg.Bootstrap) {
 		return id, errors.Join(err, fmt.Errorf(
 			"%w: %s holds the beginning of a group whose founding was cut off; open it with Bootstrap, or empty it to join another",
@@ -229,35 +282,50 @@ func (n *Node) describe(id gcs.Identity) gcs.Member {
 	}
 }
 
-// revive makes a life from what the disk holds.
-func (n *Node) revive(ctx context.Context) (*life, error) {
-	if needs, err := n.needsClone(); err != nil {
-		return nil, err
-	} else if needs {
-		return n.replaceState(ctx, 0)
+// errNeedsClone says that what the directory lacks can only come from another
+// member.
+var errNeedsClone = errors.New("concordat: log begins after the data end")
+
+// replicaConfig returns what the state machine starts from: what the disk holds.
+func (n *Node) replicaConfig() (cfg replica.Config, err error) {
+	if needs, err := n.needsClone(); err != nil || needs {
+		return cfg, cmp.Or(err, errNeedsClone)
 	}
 	at := n.engine.Position()
 	checkpoint, err := n.log.Checkpoint(at.Index)
 	if err != nil {
-		return nil, err
+		return cfg, err
 	}
 	hs := n.log.HardState()
-	r, err := replica.New(replica.Config{
+	c := &n.cfg
+	return replica.Config{
 		Group: gcs.Config{
 			Identity:      n.log.Identity(), // with the session of this life
 			Log:           n.log,
 			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
 			Checkpoint:    checkpoint,
 			Applied:       at.Index,
-			ElectionTicks: n.cfg.ElectionTicks,
-			ExpelTicks:    -1,
+			ElectionTicks: c.ElectionTicks,
+			SuspectTicks:  c.ticks(c.MemberSuspectTimeout),
+			ExpelTicks:    max(1, c.ticks(c.MemberExpelTimeout)),
+			StallTicks:    c.ticks(c.LogStallTimeout),
 			Limits:        gcs.DefaultLimits(),
 			Logger:        n.logger,
 		},
+		MajorityTicks:   c.ticks(c.UnreachableMajorityTimeout),
 		Seed:            rand.Uint64(),
-		ApplyBytes:      n.cfg.ApplyQueueBytes,
-		CheckpointBytes: n.cfg.CheckpointBytes,
-	})
+		ApplyBytes:      c.ApplyQueueBytes,
+		CheckpointBytes: c.CheckpointBytes,
+	}, nil
+}
+
+// revive makes a life from what the disk holds.
+func (n *Node) revive() (*life, error) {
+	cfg, err := n.replicaConfig()
+	if err != nil {
+		return nil, err
+	}
+	r, err := replica.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)
 	}

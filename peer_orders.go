@@ -2,41 +2,134 @@ package concordat
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
 // Change implements [transport.Handler].
-func (h *peerHandler) Change(context.Context, *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
-	return nil, cannotNow("change the membership")
-}
-
-// Survey implements [transport.Handler].
-func (h *peerHandler) Survey(context.Context, *peerpb.Identity) ([]byte, error) {
-	return nil, cannotNow("be surveyed")
-}
-
-// Order implements [transport.Handler].
-func (h *peerHandler) Order(context.Context, *peerpb.Identity, []byte) ([]byte, error) {
-	return nil, cannotNow("take orders")
-}
-
-// Entries implements [transport.Handler].
-func (h *peerHandler) Entries(context.Context, *peerpb.EntriesRequest, func(*raftpb.Entry) error) error {
-	return cannotNow("give entries of its log")
+func (h *peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*peerpb.ChangeResponse, error) {
+	n := (*Node)(h)
+	view := n.known().View
+	change := gcs.Change{Kind: gcs.Removed, Member: gcs.Member{RaftID: req.GetRaftId()}, Reason: req.GetReason()}
+	for _, m := range view.Members {
+		if m.RaftID == req.GetRaftId() || string(m.UUID[:]) == string(req.GetMember()) {
+			change.Member = m
+		}
+	}
+	a, err := n.askChange(ctx, change)
+	switch {
+	case err != nil:
+		return nil, notOnline(err.Error())
+	case a.Refused != nil:
+		return nil, &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ALLOWED, Text: a.Refused.Error()}
+	}
+	r := &peerpb.ChangeResponse{Done: a.Done, LeaderAddress: a.Leader.Address}
+	for _, m := range a.View.Members {
+		r.Members = append(r.Members, &peerpb.Identity{Member: m.UUID[:], RaftId: m.RaftID, Address: m.Address})
+	}
+	return r, nil
 }
 
 // Lineage implements [transport.Handler].
 func (h *peerHandler) Lineage(context.Context, *peerpb.Identity) (transport.Ancestry, error) {
-	return transport.Ancestry{}, cannotNow("tell where its incarnation came from")
+	s := (*Node)(h).known()
+	a := transport.Ancestry{Incarnation: s.View.Incarnation}
+	for _, f := range s.Forks {
+		a.Forks = append(a.Forks, transport.Fork{Incarnation: f.Incarnation, Index: f.Index})
+	}
+	return a, nil
 }
 
-func cannotNow(do string) error {
-	return &transport.RefusedError{
-		Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ONLINE,
-		Text:   "this member cannot " + do + " now; ask another one",
+// Survey implements [transport.Handler].
+func (h *peerHandler) Survey(ctx context.Context, _ *peerpb.Identity) ([]byte, error) {
+	s, err := (*Node)(h).ownSurvey(ctx)
+	if err != nil {
+		return nil, unavailable(err.Error())
 	}
+	return s.Append(nil), nil
+}
+
+// Order implements [transport.Handler].
+func (h *peerHandler) Order(ctx context.Context, asker *peerpb.Identity, order []byte) ([]byte, error) {
+	r, err := forced.DecodeRequest(order)
+	if err != nil {
+		return nil, &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_MALFORMED_REQUEST, Text: err.Error()}
+	}
+	n := (*Node)(h)
+	n.note(EventForce, n.id.Member, "asked by the member at %s to %s", asker.GetAddress(), r.Step)
+	a, err := n.takeStep(ctx, r)
+	if err != nil {
+		return nil, unavailable(err.Error())
+	}
+	return a.Append(nil), nil
+}
+
+// Entries implements [transport.Handler].
+func (h *peerHandler) Entries(_ context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error {
+	n := (*Node)(h)
+	var plan gtid.UUID
+	if copy(plan[:], req.GetPlanId()) != len(req.GetPlanId()) {
+		return &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_MALFORMED_REQUEST, Text: "the plan's id is not a UUID"}
+	}
+	part := n.partNow()
+	if err := part.Serve(plan, req.GetFirst(), req.GetLast()); err != nil {
+		return unavailable(err.Error())
+	}
+	const portion = 1 << 20
+	for index := req.GetFirst(); index <= req.GetLast(); {
+		entries, err := n.log.Entries(index, req.GetLast()+1, portion)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := send(e); err != nil {
+				return err
+			}
+		}
+		index += uint64(len(entries))
+	}
+	return nil
+}
+
+// unavailable refuses for now.
+func unavailable(why string) error {
+	return &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ONLINE, Text: why}
+}
+
+// suspectFork looks whether a member that does not talk to this one any more
+// has gone over to an incarnation that came from this one's: then an operator
+// has forced the membership, and left this member out. One look at a time.
+func (n *Node) suspectFork(raftID uint64) {
+	peer, ok := n.known().View.Member(raftID)
+	if !ok || n.closed.Load() || !n.looking.CompareAndSwap(false, true) {
+		return
+	}
+	n.helpers.Go(func() {
+		defer n.looking.Store(false)
+		ctx, cancel := context.WithTimeout(n.lifetime, joinPatience)
+		defer cancel()
+		asker := n.transport.Identity()
+		a, err := transport.Lineage(ctx, peer.Address, asker, n.cfg.TLS)
+		if err != nil {
+			return
+		}
+		for _, f := range a.Forks {
+			if string(f.Incarnation[:]) != string(asker.GetIncarnation()) {
+				continue
+			}
+			err := n.order(ctx, func(context.Context) (phase, error) { return n.superseded(f.Incarnation, a.Incarnation), nil })
+			if err != nil && !errors.Is(err, errBusy) && !errors.Is(err, ErrClosed) {
+				n.fail(fmt.Errorf("left out of incarnation %s: %w", a.Incarnation, err))
+			}
+			return
+		}
+	})
 }

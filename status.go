@@ -1,23 +1,37 @@
 package concordat
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outlook"
+	"github.com/concordatdb/concordat/internal/standing"
 )
 
-// State is a member's state as the member sees it itself, in the words of
-// Group Replication.
-type State string
+// State is a member's state, in the words of Group Replication. What leads from
+// one to another is in docs/membership.md.
+type State = standing.State
 
-// The states.
+// The states. Unreachable is what a member calls another one that it does not
+// hear; no member is it in its own eyes.
 const (
-	Offline    State = "OFFLINE"    // in no view
-	Recovering State = "RECOVERING" // in the group, and catching up
-	Online     State = "ONLINE"     // serves transactions
-	Error      State = "ERROR"      // failed; see Status.Err
+	Offline     = standing.Offline     // in no group
+	Recovering  = standing.Recovering  // in the group, and catching up
+	Online      = standing.Online      // serves transactions
+	Error       = standing.Error       // lost its place, or failed; see Status.Err
+	Unreachable = standing.Unreachable // not heard by the member that was asked
 )
+
+// Diagnosis says in a word and in a few sentences how the group stands in the
+// eyes of a member, and what to do about it.
+type Diagnosis = outlook.Diagnosis
+
+// Outlook is the arithmetic behind it: members, votes, quorum, tolerance.
+type Outlook = outlook.Outlook
 
 // Digest identifies the contents of a store: members at the same position have
 // the same one.
@@ -31,6 +45,11 @@ type Member struct {
 	Version uint32 // major<<16 | minor<<8 | patch
 	Weight  uint32
 	State   State
+	// Heard is how long ago the member that was asked last heard this one, and
+	// Delivered and Applied how far it said it was; zero for that member itself
+	// and for those it never heard.
+	Heard              time.Duration
+	Delivered, Applied uint64
 }
 
 // View is the membership of the group as the log has it.
@@ -47,7 +66,7 @@ type Status struct {
 	Incarnation gtid.UUID // of the group
 	Member      gtid.UUID
 	State       State
-	Err         error     // why the state is ERROR, else nil
+	Err         error     // why the state is ERROR, or why the group did not take the member; else nil
 	Leader      gtid.UUID // member that leads raft, zero if none is known
 	View        View
 
@@ -56,6 +75,15 @@ type Status struct {
 	Durable   uint64   // log index below which the store cannot fall back
 	Executed  gtid.Set // GTIDs visible here
 	Counters  Counters
+
+	Quorum     bool // the member hears, itself included, a majority of the voters
+	Outlook    Outlook
+	Diagnosis  Diagnosis
+	Waiting    string    // for whom the member waits that hears no quorum
+	Recovery   *Recovery // of a member that catches up, else nil
+	LogStalled bool      // a write of the log takes longer than LogStallTimeout
+	Frozen     gtid.UUID // the plan of force-members that the member is frozen for, else zero
+	RejoinTry  int       // the try to come back that is under way, else 0
 }
 
 // Counters count since the node was opened.
@@ -70,4 +98,157 @@ type Counters struct {
 	HistoryItems    uint64 // items and transactions in the certification history now
 	HistoryBytes    uint64 // about what that takes, as GroupSettings.HistoryBytes limits it
 	Sequence        uint64 // transactions certified since the group began
+}
+
+// Status returns what the node knows now. It never blocks for long, and works
+// in every state but after Close, when it tells what was last known.
+func (n *Node) Status() Status {
+	s := n.known()
+	status := Status{
+		Group: n.id.Group, Incarnation: s.View.Incarnation, Member: n.id.Member,
+		State: n.state(), Err: n.trouble(),
+		View:      n.shown(&s),
+		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
+		Counters: Counters{
+			Committed:       n.counters.committed.Load(),
+			Duplicates:      n.counters.duplicates.Load(),
+			Conflicts:       n.counters.conflicts.Load(),
+			SnapshotsTooOld: n.counters.snapshotsTooOld.Load(),
+			Applied:         n.counters.applied.Load(),
+			LogWrites:       n.counters.logWrites.Load(),
+			LogWriteTime:    time.Duration(n.counters.logNanos.Load()),
+			HistoryItems:    uint64(s.History),
+			HistoryBytes:    uint64(s.HistoryBytes),
+			Sequence:        s.Sequence,
+		},
+		Quorum: s.Quorum, LogStalled: s.Stalled, RejoinTry: int(n.rejoinTry.Load()),
+	}
+	if leader, ok := s.View.Member(s.Leader); ok {
+		status.Leader = leader.UUID
+	}
+	if !n.closed.Load() {
+		at := n.engine.Position()
+		status.Applied, status.Executed = at.Index, at.Executed
+	}
+	if r, ok := n.recovery.report(); ok {
+		status.Recovery = &r
+	}
+	if p := n.frozenFor.Load(); p != nil {
+		status.Frozen = *p
+	}
+	facts := n.facts(&s, &status)
+	status.Outlook, status.Diagnosis, status.Waiting = outlook.Of(facts.View, facts.Unreachable), outlook.Diagnose(facts), facts.Waiting()
+	if w := n.waits.Load(); w != nil && status.State == Offline {
+		status.Diagnosis.Text = fmt.Sprintf("This member asks %v to take it into the group, and goes on until somebody does: %v", w.asked, w.err)
+	}
+	return status
+}
+
+// trouble is why the member is in ERROR, or why the group did not take it.
+func (n *Node) trouble() error {
+	if err := n.failed(); err != nil {
+		return err
+	}
+	if e := n.lost(); e != nil {
+		return e.err
+	}
+	return nil
+}
+
+func (n *Node) facts(s *known, status *Status) outlook.Facts {
+	f := outlook.Facts{
+		State: status.State, View: s.View, Unreachable: unreachable(s), Quorum: s.Quorum, Leader: s.Leader != 0,
+		LogStalled: s.Stalled, Frozen: status.Frozen, RejoinTry: status.RejoinTry, RejoinTries: n.cfg.AutoRejoinTries,
+		Diverged: errors.Is(status.Err, ErrDiverged),
+	}
+	if status.Err != nil {
+		f.Err = status.Err.Error()
+	}
+	if r := status.Recovery; r != nil {
+		f.Recovery = progress(r)
+	}
+	return f
+}
+
+// unreachable are the raft ids of those whom the member does not hear.
+func unreachable(s *known) (ids []uint64) {
+	for _, p := range s.Peers {
+		if p.Unreachable {
+			ids = append(ids, p.RaftID)
+		}
+	}
+	return ids
+}
+
+// shown is the view as the member sees it: with those UNREACHABLE whom it does
+// not hear.
+func (n *Node) shown(s *known) View {
+	view := viewOf(s.View)
+	for i := range view.Members {
+		m := &view.Members[i]
+		for _, p := range s.Peers {
+			if p.RaftID != m.RaftID {
+				continue
+			}
+			m.State = standing.Shown(m.State, false, !p.Unreachable)
+			m.Heard = time.Duration(p.Heard) * n.cfg.TickInterval
+			m.Delivered, m.Applied = p.Report.Delivered, p.Report.Applied
+		}
+	}
+	return view
+}
+
+func viewOf(v gcs.View) View {
+	view := View{ID: v.ID, Index: v.Index, Members: make([]Member, 0, len(v.Members))}
+	if v.ID > 0 {
+		view.Cause = causeOf(v.Cause)
+	}
+	for _, m := range v.Members {
+		view.Members = append(view.Members, Member{
+			UUID: m.UUID, RaftID: m.RaftID, Address: m.Address,
+			Version: m.Version, Weight: m.Weight, State: State(m.State.String()),
+		})
+	}
+	return view
+}
+
+// causeOf says what began a view.
+func causeOf(c gcs.Change) string {
+	if c.Reason == "" {
+		return c.String()
+	}
+	return fmt.Sprintf("%s: %s", c, c.Reason)
+}
+
+// ViewRecord is one of the group's last views.
+type ViewRecord struct {
+	ID          uint64
+	Index       uint64 // log index where it began
+	Incarnation gtid.UUID
+	Cause       string // what began it, and why
+}
+
+// Views returns the group's last 64 views as this member knows them, oldest
+// first. They are part of what the group replicates: a member that joined or
+// restarted since knows them too.
+func (n *Node) Views() []ViewRecord {
+	history := n.known().Views
+	out := make([]ViewRecord, 0, len(history))
+	for _, v := range history {
+		out = append(out, ViewRecord{ID: v.ID, Index: v.Index, Incarnation: v.Incarnation, Cause: causeOf(v.Cause)})
+	}
+	return out
+}
+
+// progress says how a member catches up, as the predicate of a sentence.
+func progress(r *Recovery) string {
+	text := fmt.Sprintf("has applied the log up to %d of %d", r.Position, r.Target)
+	unit := "entries/s"
+	if r.Method == RecoveryClone {
+		text, unit = fmt.Sprintf("copies the state of %s, %d of %d bytes", r.Address, r.Done, r.Total), "B/s"
+	}
+	if r.Rate > 0 {
+		text += fmt.Sprintf(", at %.0f %s, about %s left", r.Rate, unit, r.Left.Round(time.Second))
+	}
+	return text
 }

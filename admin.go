@@ -1,0 +1,318 @@
+package concordat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outlook"
+	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
+)
+
+// Verb is what an operator can do to the membership.
+type Verb = outlook.Verb
+
+// The verbs.
+const (
+	VerbLeave   = outlook.Leave
+	VerbRemove  = outlook.Remove
+	VerbReplace = outlook.Replace
+	VerbJoin    = outlook.Join
+)
+
+// Plan is what a change of the membership would lead to: view, quorum,
+// tolerance, primaries, and what speaks against it.
+type Plan = outlook.Plan
+
+// Operation is a change of the membership that an operator thinks of.
+type Operation struct {
+	Verb   Verb
+	Member gtid.UUID // whom it is about: who goes, is replaced, or joins
+}
+
+// Plan returns what an operation would lead to as this member sees the group. It
+// changes nothing.
+func (n *Node) Plan(op Operation) Plan {
+	s := n.known()
+	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member})
+}
+
+// ChangeOption changes how an operator's change of the membership is made.
+type ChangeOption func(*changeOptions)
+
+type changeOptions struct{ force bool }
+
+// Force insists on what is refused because the group would be weaker for it.
+func Force() ChangeOption { return func(o *changeOptions) { o.force = true } }
+
+// permit returns the *RefusedError of an operation that is not to be done.
+func (n *Node) permit(op Operation, opts []ChangeOption) error {
+	var o changeOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	p := n.Plan(op)
+	if reason := p.Refusal(o.force); reason != "" {
+		return &RefusedError{Reason: reason, Forceable: p.Forceable}
+	}
+	return nil
+}
+
+// Leave takes the member out of the group in order, and then closes the node:
+// the group becomes smaller, and so does the number of members it needs. The
+// last member cannot leave; Close it instead, the group lives on in its
+// directory. What would leave the group without tolerance is refused unless
+// Force is given. An error that matches ErrLeave says that the node is still
+// open.
+func (n *Node) Leave(ctx context.Context, opts ...ChangeOption) error {
+	l := n.life.Load()
+	if l == nil || n.closed.Load() {
+		return n.notServing()
+	}
+	if err := n.permit(Operation{VerbLeave, n.id.Member}, opts); err != nil {
+		return fmt.Errorf("%w: %w", ErrLeave, err)
+	}
+	if err := n.letGo(ctx, l); err != nil {
+		return err
+	}
+	return errors.Join(n.failed(), n.Close())
+}
+
+// letGo asks the group to let this member go, and waits until it has.
+func (n *Node) letGo(ctx context.Context, l *life) error {
+	ticket, refused := l.leaves.add()
+	defer l.leaves.drop(ticket)
+	l.inbox.put(replica.LeaveAsked{Ticket: ticket})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var waited error
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		waited = n.changed.until(ctx, func() bool {
+			return n.left.Load() || n.failed() != nil || n.closed.Load()
+		})
+	}()
+	select {
+	case err := <-refused:
+		cancel()
+		<-left
+		return fmt.Errorf("%w: %w", ErrLeave, err)
+	case <-left:
+		if waited != nil {
+			l.inbox.put(replica.LeaveWithdrawn{})
+			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, waited)
+		}
+	}
+	return nil
+}
+
+// Remove takes another member out of the group, one that is dead above all: it
+// no longer counts for the quorum. It returns once a view without it is known
+// here. If it lives, it learns of it and is in ERROR.
+func (n *Node) Remove(ctx context.Context, member gtid.UUID, opts ...ChangeOption) error {
+	if err := n.serving(); err != nil {
+		return err
+	}
+	if err := n.quorate(ctx); err != nil {
+		return err
+	}
+	if member == n.id.Member {
+		return fmt.Errorf("%w: a member does not remove itself; see Leave", ErrInvalid)
+	}
+	if err := n.permit(Operation{VerbRemove, member}, opts); err != nil {
+		return err
+	}
+	view := n.known().View
+	i := slices.IndexFunc(view.Members, func(m gcs.Member) bool { return m.UUID == member })
+	if i < 0 {
+		return &RefusedError{Reason: fmt.Sprintf("%s is no member of the group", member)}
+	}
+	change := gcs.Change{Kind: gcs.Removed, Member: view.Members[i], Reason: "by order of an operator, given to member " + n.id.Member.String()}
+	for {
+		err := n.orderRemoval(ctx, change)
+		if _, in := n.known().View.Member(change.Member.RaftID); !in {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !pause(ctx, askAgain) {
+			return fmt.Errorf("concordat: member %s is not removed yet: %w", member, context.Cause(ctx))
+		}
+	}
+}
+
+// orderRemoval asks whoever leads to propose the change. Only a refusal, and
+// the end of ctx, is an error: everything else can be tried again.
+func (n *Node) orderRemoval(ctx context.Context, change gcs.Change) error {
+	answer, err := n.askChange(ctx, change)
+	if err != nil {
+		return err
+	}
+	if answer.Refused != nil {
+		return &RefusedError{Reason: answer.Refused.Error()}
+	}
+	if answer.Done || answer.Leader.Address == "" || answer.Leader.RaftID == n.id.RaftID {
+		return nil
+	}
+	req := &peerpb.ChangeRequest{
+		Identity: n.transport.Identity(), Kind: peerpb.ChangeKind_CHANGE_KIND_REMOVE,
+		RaftId: change.Member.RaftID, Reason: change.Reason,
+	}
+	asking, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	_, err = transport.Change(asking, answer.Leader.Address, req, n.cfg.TLS)
+	if refused, ok := errors.AsType[*transport.RefusedError](err); ok && refused.Reason == peerpb.RefusalReason_REFUSAL_REASON_NOT_ALLOWED {
+		return &RefusedError{Reason: refused.Text}
+	}
+	return ctx.Err()
+}
+
+// askChange hands a change to this member's own state machine.
+func (n *Node) askChange(ctx context.Context, change gcs.Change) (gcs.ChangeAnswer, error) {
+	l := n.life.Load()
+	if l == nil {
+		return gcs.ChangeAnswer{}, n.notServing()
+	}
+	ticket, answer := l.removals.add()
+	defer l.removals.drop(ticket)
+	l.inbox.put(replica.ChangeAsked{Ticket: ticket, Change: change})
+	select {
+	case a := <-answer:
+		return a, nil
+	case <-ctx.Done():
+		return gcs.ChangeAnswer{}, context.Cause(ctx)
+	case <-l.done:
+		return gcs.ChangeAnswer{}, n.notServing()
+	}
+}
+
+// JoinOptions says how a member joins.
+type JoinOptions struct {
+	Seeds    []string  // addresses of members to ask; empty for those of Config
+	Replaces gtid.UUID // a dead member whose place it takes, zero for none
+	Donor    string    // as Config.Donor; empty for that
+}
+
+// Join has a member that is OFFLINE ask the group to take it in. It returns
+// once the member is in the group and on its way to ONLINE.
+func (n *Node) Join(ctx context.Context, o JoinOptions) error {
+	if n.state() != Offline || n.left.Load() {
+		return &RefusedError{Reason: fmt.Sprintf("the member is %s; only one that is OFFLINE and never was a member joins, others rejoin", n.state())}
+	}
+	return n.order(ctx, func(ctx context.Context) (phase, error) {
+		if len(o.Seeds) > 0 {
+			n.cfg.Seeds = o.Seeds
+		}
+		if !o.Replaces.IsZero() {
+			n.cfg.Replaces = o.Replaces.String()
+		}
+		n.wish(o.Donor)
+		claim, err := n.claim(ctx)
+		if err == nil {
+			err = n.join(ctx, claim)
+		}
+		if err != nil {
+			return n.idle, err
+		}
+		return n.afterJoin(), nil
+	})
+}
+
+// wish sets the donor that is asked first.
+func (n *Node) wish(donor string) {
+	if donor != "" {
+		n.donor.Store(&donor)
+	}
+}
+
+// RejoinOptions says how a member comes back.
+type RejoinOptions struct {
+	Seeds []string // addresses of members to ask beside those that it knows
+	// DiscardErrant saves the transactions that only this member has to a file
+	// in its directory, and then gives up all that it holds for a copy of the
+	// group's state.
+	DiscardErrant bool
+	Donor         string // as Config.Donor; empty for that
+}
+
+// RejoinReport says what became of a rejoin.
+type RejoinReport struct {
+	Discarded gtid.Set // transactions that only this member had
+	SavedTo   string   // file that has them, one JSON object a line; empty if there were none
+}
+
+// Rejoin has a member that is in ERROR because it lost its place ask the group
+// to take it back, now. It returns once the member is in the group and on its
+// way to ONLINE.
+func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport, err error) {
+	if n.failed() != nil {
+		return report, n.failed()
+	}
+	if n.lost() == nil {
+		return report, &RefusedError{Reason: fmt.Sprintf("the member has not lost its place, it is %s", n.state())}
+	}
+	err = n.order(ctx, func(ctx context.Context) (phase, error) {
+		before := n.lost()
+		n.cfg.Seeds = append(slices.Clone(n.cfg.Seeds), o.Seeds...)
+		n.wish(o.Donor)
+		err := n.rejoin(ctx)
+		if diverged, ok := errors.AsType[*DivergedError](err); ok && o.DiscardErrant {
+			report.Discarded, report.SavedTo, err = n.discard(ctx, diverged)
+		}
+		if err != nil {
+			n.setExit(&exit{err: err, final: true, never: before.never})
+			return n.idle, err
+		}
+		return n.afterJoin(), nil
+	})
+	return report, err
+}
+
+// discard saves what only this member has, gives everything up, and joins.
+func (n *Node) discard(ctx context.Context, diverged *DivergedError) (extra gtid.Set, path string, err error) {
+	if extra, path, err = n.saveErrant(ctx, diverged); err != nil {
+		return extra, "", err
+	}
+	n.note(EventDiscarded, n.id.Member, "%v is saved to %s and given up", extra, path)
+	if err := n.reidentify(true); err != nil {
+		return extra, path, err
+	}
+	return extra, path, n.join(ctx, replica.Claim{})
+}
+
+// Clone replaces what this member holds by a copy of another one's state: of
+// the donor, by UUID or address, or of the least busy one. For that it leaves the
+// group and comes back with nothing, since what it has answered for must not be
+// lost while others count on it. It returns once the member is ONLINE again; the
+// last ONLINE member cannot be cloned.
+func (n *Node) Clone(ctx context.Context, donor string) error {
+	if err := n.serving(); err != nil {
+		return err
+	}
+	l := n.life.Load()
+	if l == nil {
+		return n.notServing()
+	}
+	if err := n.letGo(ctx, l); err != nil {
+		return err
+	}
+	err := n.order(ctx, func(ctx context.Context) (phase, error) {
+		n.wish(donor)
+		n.left.Store(false)
+		if err := n.reidentify(true); err != nil {
+			return n.idle, err
+		}
+		return n.joining, nil
+	})
+	if err != nil {
+		return err
+	}
+	return n.waitOnline(ctx)
+}

@@ -1,0 +1,500 @@
+package concordat
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
+	"github.com/concordatdb/concordat/internal/standing"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
+)
+
+// ForcePlan is what imposing a membership would do, to whom, and what may be
+// lost by it.
+type ForcePlan = forced.Plan
+
+// ForceReport is what a run of a plan has come to.
+type ForceReport = forced.Report
+
+// ForceRefusedError says why a membership is not forced, or a step of it not
+// taken. It matches [ErrRefused].
+type ForceRefusedError struct{ Cause *forced.RefusedError }
+
+// Error says what is wrong and what to do.
+func (e *ForceRefusedError) Error() string { return fmt.Sprintf("%v: %v", ErrRefused, e.Cause) }
+
+// Is reports whether target is ErrRefused.
+func (e *ForceRefusedError) Is(target error) bool { return target == ErrRefused }
+
+// Unwrap returns the cause.
+func (e *ForceRefusedError) Unwrap() error { return e.Cause }
+
+// forceError is err as callers of this package get it.
+func forceError(err error) error {
+	if refused, ok := errors.AsType[*forced.RefusedError](err); ok {
+		return &ForceRefusedError{Cause: refused}
+	}
+	return err
+}
+
+// How long a member is given for a step, and how often it is asked. Aligning
+// takes as long as its data do, so only the caller's ctx bounds that.
+const (
+	surveyPatience = 5 * time.Second
+	stepPatience   = 30 * time.Second
+	stepAttempts   = 3
+)
+
+// PlanForceMembers draws a plan that imposes a membership on a group that has
+// lost its quorum: exactly these members, of which this must be one. It asks
+// everybody in the view, and changes nothing. The error is a
+// *ForceRefusedError where the plan cannot be.
+func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID) (ForcePlan, error) {
+	id, err := gtid.NewUUID(crand.Reader)
+	if err != nil {
+		return ForcePlan{}, err
+	}
+	plan, _, err := n.drawPlan(ctx, id, members)
+	return plan, err
+}
+
+// drawPlan draws a plan with an id. known reports whether somebody takes part in
+// it already; then there is nothing to draw.
+func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID) (plan ForcePlan, known bool, err error) {
+	own, err := n.ownSurvey(ctx)
+	if err != nil {
+		return plan, false, err
+	}
+	answers := n.surveyOthers(ctx, own)
+	var supersedes []gtid.UUID
+	for _, a := range append(answers, own) {
+		if a.Record.In(id) {
+			return plan, true, nil
+		}
+		if a.Record.Phase == forced.Frozen {
+			supersedes = append(supersedes, a.Record.Order.Plan)
+		}
+	}
+	plan, err = forced.New(id, own, members, answers, supersedes)
+	return plan, false, forceError(err)
+}
+
+// ForceMembers imposes the membership of a plan: the survivors stop, take over
+// the longest of their logs, and go on as a new incarnation of the group, in
+// which whoever is left out has no part. It may be called again with the same
+// plan, on any survivor, after whatever came between; with members empty it
+// only goes on with what was begun. It returns once this member has adopted the
+// plan and every other survivor has been asked.
+//
+// It is the last resort: what only those who are left out have executed is
+// lost, and if they live they must be stopped first. The report says what was
+// known to be at risk.
+func (n *Node) ForceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (ForceReport, error) {
+	var c *forced.Coordinator
+	own, err := n.ownSurvey(ctx)
+	if err != nil {
+		return ForceReport{}, err
+	}
+	if len(members) > 0 {
+		drawn, known, err := n.drawPlan(ctx, plan, members)
+		if err != nil {
+			return ForceReport{}, err
+		}
+		if !known {
+			c = forced.Run(drawn)
+		}
+	}
+	if c == nil {
+		c = forced.Resume(plan, own)
+	}
+	n.note(EventForce, n.id.Member, "plan %s is being carried out", plan)
+	report := n.coordinate(ctx, c)
+	for i := range report.Plan.Excluded {
+		x := &report.Plan.Excluded[i]
+		if executed, ok := n.executedAtFork(ctx, report.Plan.Ends); ok {
+			x.AtRisk = x.AtRisk.Subtract(executed)
+			report.Plan.Executed, report.Plan.Known = executed, true
+		}
+	}
+	n.note(EventForce, n.id.Member, "plan %s has ended: complete %t, %v", plan, report.Complete, report.Err)
+	if report.Err == nil && !report.Complete {
+		return report, fmt.Errorf("concordat: plan %s is not carried out yet; run it again with its id: %w", plan, context.Cause(ctx))
+	}
+	return report, forceError(report.Err)
+}
+
+// executedAtFork waits until this member has gone over the end of an
+// incarnation, and returns what the group had executed there.
+func (n *Node) executedAtFork(ctx context.Context, incarnation gtid.UUID) (executed gtid.Set, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, surveyPatience)
+	defer cancel()
+	find := func() bool {
+		for _, f := range n.known().Forks {
+			if f.Incarnation == incarnation {
+				executed, ok = f.Executed, true
+			}
+		}
+		return ok
+	}
+	return executed, n.changed.until(ctx, find) == nil && ok
+}
+
+// answered is what came of a request.
+type answered struct {
+	request forced.Request
+	survey  *forced.Survey
+	answer  forced.Answer
+	err     error
+}
+
+// coordinate drives a plan to its end, or to that of ctx.
+func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceReport {
+	answers := make(chan answered)
+	asking := 0
+	for !c.Ended() {
+		for _, r := range c.Requests() {
+			asking++
+			n.helpers.Go(func() { answers <- n.ask(ctx, r) })
+		}
+		a := <-answers
+		asking--
+		switch id := a.request.To.RaftID; {
+		case a.err != nil:
+			c.Lost(id, a.request.Step, a.err.Error())
+		case a.survey != nil:
+			c.Surveyed(id, *a.survey)
+		default:
+			n.note(EventForce, a.request.To.UUID, "%s: %s", a.request.Step, outcomeOfStep(a.answer))
+			c.Answered(id, a.request.Step, a.answer)
+		}
+	}
+	for ; asking > 0; asking-- {
+		<-answers
+	}
+	return c.Report()
+}
+
+func outcomeOfStep(a forced.Answer) string {
+	if a.Refused != nil {
+		return a.Refused.Error()
+	}
+	return "it is " + a.Record.Phase.String()
+}
+
+// ask has a member take a step, this one or another.
+func (n *Node) ask(ctx context.Context, r forced.Request) answered {
+	out := answered{request: r}
+	for attempt := 0; ; attempt++ {
+		if out.err = n.askOnce(ctx, r, &out); out.err == nil || attempt+1 == stepAttempts || !pause(ctx, askAgain) {
+			return out
+		}
+	}
+}
+
+func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) error {
+	patience := stepPatience
+	if r.Step == forced.StepSurvey {
+		patience = surveyPatience
+	}
+	if r.Step != forced.StepAlign {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	own := r.To.UUID == n.id.Member
+	if r.Step == forced.StepSurvey {
+		s, err := n.ownSurvey(ctx)
+		if !own {
+			s, err = n.surveyAt(ctx, r.To.Address)
+		}
+		if err == nil {
+			out.survey = &s
+		}
+		return err
+	}
+	if own {
+		var err error
+		out.answer, err = n.takeStep(ctx, r)
+		return err
+	}
+	b, err := transport.Order(ctx, r.To.Address, n.transport.Identity(), r.Append(nil), n.cfg.TLS)
+	if err == nil {
+		out.answer, err = forced.DecodeAnswer(b)
+	}
+	return err
+}
+
+func (n *Node) surveyAt(ctx context.Context, address string) (forced.Survey, error) {
+	ctx, cancel := context.WithTimeout(ctx, surveyPatience)
+	defer cancel()
+	b, err := transport.Survey(ctx, address, n.transport.Identity(), n.cfg.TLS)
+	if err != nil {
+		return forced.Survey{}, err
+	}
+	return forced.DecodeSurvey(b)
+}
+
+// surveyOthers asks everybody else whom own knows of, at once.
+func (n *Node) surveyOthers(ctx context.Context, own forced.Survey) (answers []forced.Survey) {
+	results := make(chan *forced.Survey)
+	for _, m := range own.View.Members {
+		n.helpers.Go(func() {
+			if m.UUID == own.Member {
+				results <- nil
+				return
+			}
+			s, err := n.surveyAt(ctx, m.Address)
+			if err != nil {
+				n.logger.Info("survey", "member", n.id.Member, "of", m.UUID, "err", err)
+				results <- nil
+				return
+			}
+			results <- &s
+		})
+	}
+	for range own.View.Members {
+		if s := <-results; s != nil {
+			answers = append(answers, *s)
+		}
+	}
+	return answers
+}
+
+// ownSurvey is what this member says of itself.
+func (n *Node) ownSurvey(ctx context.Context) (s forced.Survey, err error) {
+	err = ErrNotOnline
+	if l := n.life.Load(); l != nil {
+		asked := l.look(ctx, func() { s, err = n.survey(l) })
+		if asked {
+			return s, err
+		}
+	}
+	if p := n.part.Load(); p != nil && p.Phase == forced.Frozen {
+		s = forced.Survey{Facts: p.Facts, Record: *p}
+		return s, s.ReadLog(n.log)
+	}
+	return s, fmt.Errorf("%w: it runs no state machine now, it is %s", err, n.state())
+}
+
+// survey is what a member says of itself that runs, or has just ended, its state
+// machine. It is called where nothing else uses that.
+func (n *Node) survey(l *life) (s forced.Survey, err error) {
+	st := l.replica.Status()
+	id := n.log.Identity()
+	hs := n.log.HardState()
+	s.Facts = forced.Facts{
+		Group: id.Group, Incarnation: id.Incarnation, Member: id.Member, RaftID: id.RaftID, Address: n.address,
+		View: st.View, Term: max(st.Term, hs.GetTerm()), Commit: max(st.Delivered, hs.GetCommit()),
+		Delivered: st.Delivered, Executed: l.replica.Claim().Executed,
+	}
+	for _, p := range st.Peers {
+		if p.Heard == gcs.NeverHeard {
+			continue
+		}
+		s.Heard = append(s.Heard, forced.Heard{
+			RaftID: p.RaftID, Delivered: p.Report.Delivered, Executed: p.Report.Executed, Ticks: p.Heard,
+		})
+	}
+	s.Quorum = st.Quorum
+	if p := n.part.Load(); p != nil {
+		s.Record = *p
+	}
+	return s, s.ReadLog(n.log)
+}
+
+// takeStep takes a step of a plan. An error says that it is not known whether
+// the step was taken; a refusal is an answer.
+func (n *Node) takeStep(ctx context.Context, r forced.Request) (a forced.Answer, err error) {
+	if r.Step == forced.StepFreeze {
+		if a, done, err := n.wouldFreeze(ctx, r.Order); done || err != nil {
+			return a, err
+		}
+	}
+	err = n.order(ctx, func(ctx context.Context) (phase, error) {
+		back := n.living // where a refusal leads
+		if p := n.part.Load(); p != nil && p.Phase == forced.Frozen {
+			back = n.frozen
+		}
+		next, err := back, error(nil)
+		switch r.Step {
+		case forced.StepFreeze:
+			next, err = n.freeze(r.Order, back)
+		case forced.StepAlign:
+			err = n.align(ctx, r.Decision)
+		case forced.StepAdopt:
+			next, err = n.adopt(r.Decision, back)
+		default:
+			err = fmt.Errorf("%w: a plan has no step %d", ErrInvalid, r.Step)
+		}
+		if err == nil {
+			a.Record = n.partNow()
+		}
+		if refused, ok := errors.AsType[*forced.RefusedError](err); ok {
+			a.Refused, err = refused, nil
+		}
+		return next, err
+	})
+	return a, err
+}
+
+// partNow is the part that this member has in a plan.
+func (n *Node) partNow() forced.Record {
+	if p := n.part.Load(); p != nil {
+		return *p
+	}
+	return forced.Record{}
+}
+
+// wouldFreeze answers an order to freeze that would be refused, or has been
+// carried out, without stopping anything for it.
+func (n *Node) wouldFreeze(ctx context.Context, o forced.Order) (a forced.Answer, done bool, err error) {
+	s, err := n.ownSurvey(ctx)
+	if err != nil {
+		return a, false, err
+	}
+	next, changed, err := s.Record.Freeze(o, s)
+	if refused, ok := errors.AsType[*forced.RefusedError](err); ok {
+		return forced.Answer{Refused: refused}, true, nil
+	}
+	return forced.Answer{Record: next}, !changed, err
+}
+
+// keep stores the part that this member has in a plan.
+func (n *Node) keep(p forced.Record) error {
+	r := n.record
+	r.Plan = p.Append(nil)
+	if err := n.remember(r); err != nil {
+		return err
+	}
+	n.part.Store(&p)
+	return nil
+}
+
+// freeze stops this member for a plan. The life before has ended, and what it
+// wrote is on disk.
+func (n *Node) freeze(o forced.Order, back phase) (phase, error) {
+	part := n.partNow()
+	var s forced.Survey
+	switch {
+	case n.last != nil:
+		var err error
+		if s, err = n.survey(n.last); err != nil {
+			return back, err
+		}
+	case part.Phase == forced.Frozen:
+		s = forced.Survey{Facts: part.Facts, Record: part}
+		if err := s.ReadLog(n.log); err != nil {
+			return back, err
+		}
+	default:
+		return back, fmt.Errorf("%w: it runs no state machine that could be frozen", ErrNotOnline)
+	}
+	next, changed, err := part.Freeze(o, s)
+	if err != nil || !changed {
+		return back, err
+	}
+	if err := n.keep(next); err != nil {
+		return back, err
+	}
+	n.note(EventForce, n.id.Member, "frozen for plan %s", o.Plan)
+	return n.frozen, nil
+}
+
+// frozen is the phase of a member that takes no part in its group until the plan
+// it is frozen for goes on, or another one takes its place.
+func (n *Node) frozen(ctx context.Context) phase {
+	p := n.partNow()
+	if n.frozenFor.Swap(&p.Order.Plan) == nil {
+		if n.state() == Offline { // after a restart
+			n.move(standing.Opened)
+		}
+		n.move(standing.Frozen)
+	}
+	n.standing.Store(n.frozenStanding(p))
+	n.quorum.set(false)
+	n.changed.broadcast()
+	<-ctx.Done()
+	return nil
+}
+
+// frozenStanding is what is known of a frozen member: the view that it froze in.
+func (n *Node) frozenStanding(p forced.Record) *known {
+	s := n.known()
+	s.Quorum, s.Leader, s.Peers = false, 0, nil
+	if s.View.ID == 0 {
+		s.View = p.Facts.View
+	}
+	return &s
+}
+
+// align makes this member's log the seed's.
+func (n *Node) align(ctx context.Context, d forced.Decision) error {
+	part := n.partNow()
+	work, err := part.Align(d, n.log)
+	if err != nil || work.Done() {
+		return err
+	}
+	seed, ok := memberOf(d.Members, d.Seed)
+	if !ok {
+		return fmt.Errorf("%w: the decision names no seed", ErrInvalid)
+	}
+	n.note(EventForce, n.id.Member, "fetches the log from %d to %d from %s, and cuts %d entries of its own", work.From, work.To, seed.UUID, work.Cut)
+	req := &peerpb.EntriesRequest{Identity: n.transport.Identity(), First: work.From, Last: work.To, PlanId: d.Plan[:]}
+	return transport.Entries(ctx, seed.Address, req, n.cfg.TLS, func(entries []*raftpb.Entry) error {
+		next, err := work.Take(&d, entries)
+		if err != nil {
+			return err
+		}
+		if err := n.log.Write([]gcs.LogWrite{{Entries: entries, Sync: true}}); err != nil {
+			return err
+		}
+		work = next
+		return nil
+	})
+}
+
+func memberOf(members []gcs.Member, raftID uint64) (gcs.Member, bool) {
+	for _, m := range members {
+		if m.RaftID == raftID {
+			return m, true
+		}
+	}
+	return gcs.Member{}, false
+}
+
+// adopt takes this member over to the incarnation that a plan begins.
+func (n *Node) adopt(d forced.Decision, back phase) (phase, error) {
+	part := n.partNow()
+	adoption, next, err := part.Adopt(d, n.log.Identity(), n.log)
+	if err != nil || adoption == nil {
+		return back, err
+	}
+	r := record{Plan: next.Append(nil)}
+	adoption.Record = r.encode()
+	if err := n.log.Adopt(*adoption); err != nil {
+		return back, err
+	}
+	n.record = r
+	n.part.Store(&next)
+	n.note(EventForce, n.id.Member, "adopted plan %s: incarnation %s begins at log index %d", d.Plan, d.Begins, d.Last+1)
+	return func(context.Context) phase {
+		// Not before the order is answered: the transport waits for its handlers.
+		n.id.Incarnation = d.Begins
+		if _, err := n.nextSession(n.log.Identity()); err != nil {
+			n.fail(err)
+			return nil
+		}
+		n.transport.SetIdentity(n.id)
+		n.frozenFor.Store(nil)
+		n.entering = standing.Adopted
+		return n.living
+	}, nil
+}

@@ -1,0 +1,176 @@
+package concordat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
+	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/standing"
+)
+
+// errExpelled, errMinority and errSuperseded are why a member loses its place.
+var (
+	errExpelled   = errors.New("concordat: the group has gone on without this member")
+	errMinority   = errors.New("concordat: no majority was heard for the UnreachableMajorityTimeout")
+	errSuperseded = errors.New("concordat: an operator has forced the membership of the group without this member")
+)
+
+// ending is how a life ends that nobody ended from outside.
+type ending struct {
+	cloneFrom uint64 // raft id of the member that has what no log can bring
+	exit      replica.Exit
+}
+
+// living is the phase of a member that runs its state machine.
+func (n *Node) living(ctx context.Context) phase {
+	n.last = nil
+	l, err := n.revive()
+	switch {
+	case errors.Is(err, errNeedsClone):
+		return n.cloning(0)
+	case err != nil:
+		n.fail(err)
+		return nil
+	}
+	n.life.Store(l)
+	n.publish(l.replica.Status())
+	n.move(n.entering)
+	n.entering = standing.NewSession
+	end := l.run(ctx)
+	n.last = l
+	n.life.Store(nil)
+	n.donations.end()
+	for _, tx := range l.calls.abandon(n.commits) {
+		n.early.end(tx.running)
+	}
+	n.published(l)
+	switch {
+	case n.failed() != nil || ctx.Err() != nil:
+		return nil
+	case end.cloneFrom != 0:
+		return n.cloning(end.cloneFrom)
+	}
+	switch end.exit {
+	case replica.ExitLeft:
+		n.left.Store(true)
+		n.move(standing.Left)
+		return n.idle
+	case replica.ExitExpelled:
+		if err := n.reidentify(false); err != nil {
+			n.fail(err)
+			return nil
+		}
+		return n.out(standing.Expelled, errExpelled)
+	case replica.ExitMinority:
+		return n.out(standing.MinorityTimeout, fmt.Errorf("%w: %w", ErrNoQuorum, errMinority))
+	case replica.ExitNone:
+	}
+	return n.living
+}
+
+// published leaves what the life knew last as what is known of the member, that
+// takes no part in the group for now.
+func (n *Node) published(l *life) {
+	s := l.replica.Status()
+	if s.State == replica.Online {
+		s.State = replica.Recovering
+	}
+	n.publish(s)
+}
+
+// cloning is the phase of a member that lacks what no log can bring. The donor
+// is a raft id, 0 for any.
+func (n *Node) cloning(donor uint64) phase {
+	return func(ctx context.Context) phase { return n.clonePhase(ctx, donor) }
+}
+
+func (n *Node) clonePhase(ctx context.Context, leader uint64) phase {
+	if n.state() != Recovering && n.state() != Online {
+		n.move(n.entering) // the state comes before a life
+	}
+	n.move(standing.CloneNeeded)
+	n.entering = standing.NewSession
+	if err := n.knowView(); err != nil {
+		n.fail(err)
+		return nil
+	}
+	stop := n.reportAlive(ctx)
+	err := n.replaceState(ctx, leader)
+	stop()
+	if err == nil {
+		_, err = n.nextSession(n.log.Identity())
+	}
+	switch {
+	case err == nil:
+		return n.living
+	case ctx.Err() == nil:
+		n.fail(fmt.Errorf("clone: %w", err))
+	}
+	return nil
+}
+
+// knowView takes up the view of the newest checkpoint if none is known: after a
+// restart that needs a clone nothing else says who the others are.
+func (n *Node) knowView() error {
+	s := n.known()
+	if s.View.ID > 0 {
+		return nil
+	}
+	c, err := n.log.Checkpoint(^uint64(0))
+	if err != nil || c.Index == 0 {
+		return err
+	}
+	if s.View, err = replica.CheckpointView(c); err != nil {
+		return err
+	}
+	n.standing.Store(&s)
+	n.setPeers(s.View)
+	return nil
+}
+
+// reportAlive tells the other members of the last known view that this one
+// lives, while it has no state machine that does. The returned function ends it
+// and waits.
+func (n *Node) reportAlive(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			view := n.known().View
+			report := gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
+			for _, m := range view.Members {
+				if m.UUID != n.id.Member {
+					n.transport.Send(m.RaftID, &gcs.Message{Kind: gcs.MessageReport, Report: report})
+				}
+			}
+			if !pause(ctx, 2*n.cfg.TickInterval) {
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// superseded is the phase of a member that was left out when an operator forced
+// the membership. What it holds is compared by the group before it is taken
+// back.
+func (n *Node) superseded(ended, began gtid.UUID) phase {
+	return func(context.Context) phase {
+		if n.log.Identity().Incarnation != ended || n.lost() != nil || n.partNow().Phase == forced.Frozen {
+			return n.firstPhase() // it has found its way meanwhile, or waits for another order
+		}
+		if err := n.reidentify(false); err != nil {
+			n.fail(err)
+			return nil
+		}
+		return n.out(standing.Superseded, fmt.Errorf("%w: incarnation %s has followed on %s", errSuperseded, began, ended))
+	}
+}

@@ -1,0 +1,60 @@
+package concordat
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// gate lets calls know at once when the quorum is lost.
+type gate struct {
+	mu   sync.Mutex
+	open bool
+	shut chan struct{} // closed while there is no quorum; nil before the first set
+}
+
+// set tells whether there is a quorum.
+func (g *gate) set(quorum bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case quorum == g.open && g.shut != nil:
+		return
+	case g.shut == nil:
+		g.shut = make(chan struct{})
+	case quorum:
+		g.shut = make(chan struct{})
+	}
+	if g.open = quorum; !quorum {
+		close(g.shut)
+	}
+}
+
+// lost returns what is closed when the quorum is lost, for a call that does not
+// say itself how long it waits. One whose context has a deadline waits until
+// then for the quorum to come back, and gets a channel that never closes.
+func (g *gate) lost(ctx context.Context) <-chan struct{} {
+	if _, patient := ctx.Deadline(); patient {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
+}
+
+// quorate returns nil if this member hears a majority of its group. If it does
+// not, a call with a deadline waits for that until then, and one without fails
+// at once: in a minority nobody waits without end.
+func (n *Node) quorate(ctx context.Context) error {
+	if n.known().Quorum {
+		return nil
+	}
+	if _, patient := ctx.Deadline(); patient {
+		err := n.changed.until(ctx, func() bool { return n.known().Quorum || n.serving() != nil })
+		if err == nil {
+			return n.serving()
+		}
+		return fmt.Errorf("%w; nothing happened: %s: %w", ErrNoQuorum, n.Status().Diagnosis.Text, err)
+	}
+	return fmt.Errorf("%w; nothing happened: %s", ErrNoQuorum, n.Status().Diagnosis.Text)
+}

@@ -1,0 +1,66 @@
+package concordat
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// record is what a member must not forget between two phases, beside its
+// identity. It is rare and small, so it is JSON: an operator can read it.
+type record struct {
+	// Format is that of the record.
+	Format int `json:"format"`
+	// Peers are addresses of members to ask, of a member that is on its way back
+	// into its group and in no view from which it could know them.
+	Peers []string `json:"peers,omitempty"`
+	// Plan is the step that the member has reached in a plan of force-members,
+	// in the form of package forced; nil when it takes part in none.
+	Plan []byte `json:"plan,omitempty"`
+}
+
+const recordFormat = 1
+
+// maxRecord bounds a record that is read.
+const maxRecord = 1 << 20
+
+// encode returns the bytes to store; nil, which stands for no record, if there
+// is nothing to remember.
+func (r record) encode() []byte {
+	if len(r.Peers) == 0 && r.Plan == nil {
+		return nil
+	}
+	r.Format = recordFormat
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("concordat: record %+v: %v", r, err)) // strings and bytes always have a form
+	}
+	return b
+}
+
+func decodeRecord(b []byte) (r record, err error) {
+	if len(b) == 0 {
+		return record{}, nil
+	}
+	if len(b) > maxRecord {
+		return record{}, fmt.Errorf("%w: its record has %d bytes, the limit is %d", ErrDirectory, len(b), maxRecord)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return record{}, fmt.Errorf("%w: its record cannot be read: %w", ErrDirectory, err)
+	}
+	if r.Format != recordFormat {
+		return record{}, fmt.Errorf("%w: its record has format %d, this version knows %d", ErrDirectory, r.Format, recordFormat)
+	}
+	return r, nil
+}
+
+// remember stores r before anything is done that depends on it.
+func (n *Node) remember(r record) error {
+	if err := n.log.SetRecord(r.encode()); err != nil {
+		return err
+	}
+	n.record = r
+	return nil
+}

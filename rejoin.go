@@ -1,0 +1,333 @@
+package concordat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gcs/transport"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/standing"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
+)
+
+// pause waits, and reports whether ctx lives on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// seeds are the addresses to ask for the group: those of the configuration,
+// those on record, and the members of the last view known.
+func (n *Node) seeds() []string {
+	all := slices.Concat(n.cfg.Seeds, n.record.Peers)
+	for _, m := range n.known().View.Members {
+		if m.UUID != n.id.Member {
+			all = append(all, m.Address)
+		}
+	}
+	var out []string
+	for _, address := range all {
+		if address != n.address && !slices.Contains(out, address) {
+			out = append(out, address)
+		}
+	}
+	return out
+}
+
+// joining is the phase of a member that is in no view: it asks until it is, or
+// is refused. A refusal to one that never was a member ends in OFFLINE, as with
+// START GROUP_REPLICATION.
+func (n *Node) joining(ctx context.Context) phase {
+	claim, err := n.claim(ctx)
+	if err == nil {
+		n.note(EventJoining, n.id.Member, "asks %v", n.seeds())
+		err = n.join(ctx, claim)
+	}
+	switch {
+	case err == nil:
+		return n.afterJoin()
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, ErrDiverged) || errors.Is(err, ErrJoinRefused):
+		n.note(EventRefused, n.id.Member, "%v", err)
+		n.setExit(&exit{err: err, final: true, never: true})
+		n.move(standing.JoinRefused)
+		return n.idle
+	}
+	n.fail(err)
+	return nil
+}
+
+// afterJoin is the phase of a member that the group has just taken in.
+func (n *Node) afterJoin() phase {
+	n.rejoinTry.Store(0)
+	n.setExit(nil)
+	n.entering = standing.Joined
+	return n.living
+}
+
+// rejoin makes one try to be in the group again after the member was lost to
+// it. While nobody has said that the group goes on without it, it keeps its
+// place.
+func (n *Node) rejoin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.AutoRejoinInterval+joinPatience)
+	defer cancel()
+	if !n.log.Identity().Incarnation.IsZero() {
+		in, err := n.stillMember(ctx)
+		if in || err != nil {
+			return err
+		}
+		if err := n.reidentify(false); err != nil {
+			return err
+		}
+	}
+	claim, err := n.claim(ctx)
+	if err != nil {
+		return err
+	}
+	n.note(EventJoining, n.id.Member, "asks %v to be taken back", n.seeds())
+	return n.join(ctx, claim)
+}
+
+// joinPatience is for one member; others can be asked.
+const joinPatience = 5 * time.Second
+
+// stillMember asks whether the group has this member under its raft id. An
+// error says that nobody could tell.
+func (n *Node) stillMember(ctx context.Context) (bool, error) {
+	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight), DryRun: true}
+	last := errors.New("no member is known to ask")
+	for _, address := range n.seeds() {
+		response, err := n.askToJoin(ctx, address, req)
+		switch {
+		case err != nil:
+			last = err
+		case response.GetAccepted():
+			return true, nil
+		case response.GetText() != "":
+			return false, nil
+		default:
+			last = fmt.Errorf("the member at %s does not lead, or has no quorum itself", address)
+		}
+	}
+	return false, fmt.Errorf("%w: %w", ErrNoQuorum, last)
+}
+
+// reidentify makes the member one that has never been in the group, under a new
+// raft id, with what it holds for certain: the log up to where it is known to
+// be committed, or nothing if everything is to be cloned.
+//
+// That the tail of the log goes breaks no promise: the group has taken the old
+// raft id out, so whatever was acknowledged under it and is committed has a
+// majority without it.
+func (n *Node) reidentify(empty bool) error {
+	id := gcs.Identity{Group: n.id.Group, Member: n.id.Member, RaftID: newRaftID(), Session: 1}
+	hs := n.log.HardState()
+	last := max(hs.GetCommit(), n.engine.Position().Index)
+	if end, err := n.log.LastIndex(); err != nil || last > end {
+		return errors.Join(err, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last))
+	}
+	if empty {
+		last = 0
+	}
+	next := record{Peers: n.seeds()}
+	err := n.log.Adopt(gcs.Adoption{
+		Identity: id, Last: last, Record: next.encode(),
+		HardState: &raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
+	})
+	if err != nil {
+		return err
+	}
+	n.record = next
+	n.id.RaftID, n.id.Incarnation, n.id.Session = id.RaftID, id.Incarnation, id.Session
+	n.transport.SetIdentity(n.id)
+	return nil
+}
+
+// claim says what this member holds, so that the group can see whether it is
+// its own. It is found by going through the log once more: nothing but the log
+// knows.
+func (n *Node) claim(ctx context.Context) (replica.Claim, error) {
+	end, err := n.log.LastIndex()
+	if err != nil || end == 0 {
+		return replica.Claim{}, err
+	}
+	r, err := n.replay(ctx, nil)
+	if err != nil {
+		return replica.Claim{}, err
+	}
+	return r.Claim(), nil
+}
+
+// replay goes through the log as far as it is committed, from the last
+// checkpoint that the engine has reached, and changes nothing. Each transaction
+// is given to each, if that is not nil.
+func (n *Node) replay(ctx context.Context, each func(*replica.Judged) error) (*replica.Replica, error) {
+	cfg, err := n.replicaConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Group.HardState.Commit = max(cfg.Group.HardState.Commit, cfg.Group.Applied)
+	committed := cfg.Group.HardState.Commit
+	cfg.Group.Applied = cfg.Group.Checkpoint.Index // as an engine that has to apply it all
+	r, err := replica.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
+	for effects := r.Step(); ; {
+		for i := range effects.Judged {
+			if each == nil {
+				break
+			}
+			if err := each(&effects.Judged[i]); err != nil {
+				return nil, err
+			}
+		}
+		at := r.Status().Delivered
+		if at >= committed {
+			return r, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		writes := responses(effects.Writes)
+		effects = r.Step(replica.Applied{Index: at}, replica.Written{Responses: writes})
+		if r.Status().Delivered == at && len(writes) == 0 {
+			return nil, fmt.Errorf("%w: its log cannot be gone through beyond %d, it is committed up to %d", ErrDirectory, at, committed)
+		}
+	}
+}
+
+// responses are those of writes that are as good as done.
+func responses(writes []gcs.Write) (all []*raftpb.Message) {
+	for i := range writes {
+		all = append(all, writes[i].Responses...)
+	}
+	return all
+}
+
+// join asks the seeds, and whom they name, until the group has this member in
+// its view. The group's own decision is final when it is a refusal; everything
+// else can change.
+func (n *Node) join(ctx context.Context, claim replica.Claim) error {
+	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
+	if claim.Index > 0 {
+		req.Claim = transport.Claim(claim).Proto()
+	}
+	replaces, _ := gtid.ParseUUID(n.cfg.Replaces) // Validate has seen it
+	// Until the raft id of whom this member replaces is known, it only asks.
+	req.DryRun = !replaces.IsZero()
+	var last error
+	for {
+		ask := n.seeds()
+		for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {
+			response, err := n.askToJoin(ctx, ask[i], req)
+			n.learnIncarnation(response)
+			var refused *transport.RefusedError
+			switch {
+			case errors.As(err, &refused):
+				if err = n.refusedToJoin(ctx, refused, claim); err != nil {
+					return err
+				}
+				claim = replica.Claim{} // what was only here is nothing
+				req.Identity, req.Claim = n.transport.Identity(), nil
+			case err != nil:
+				last = err
+			case req.DryRun && (response.GetAccepted() || response.GetText() != ""):
+				if req.Replaces, err = whoHas(replaces, response.GetMembers()); err != nil {
+					return err
+				}
+				req.DryRun = false
+				ask = append(ask, ask[i])
+			case response.GetAccepted():
+				return n.joined(response)
+			case response.GetLeaderAddress() != "" && response.GetLeaderAddress() != ask[i]:
+				ask = append(ask, response.GetLeaderAddress())
+			}
+		}
+		if last == nil {
+			last = errors.New("no member could add this one; the group may be without a leader or a quorum")
+		}
+		n.waits.Store(&waits{asked: n.seeds(), err: last})
+		if !pause(ctx, askAgain) {
+			return fmt.Errorf("concordat: join through seeds %v: %w: %w", n.seeds(), context.Cause(ctx), last)
+		}
+	}
+}
+
+// whoHas returns the raft id of the member with a UUID.
+func whoHas(uuid gtid.UUID, members []*peerpb.Identity) (uint64, error) {
+	for _, m := range members {
+		if string(m.GetMember()) == string(uuid[:]) {
+			return m.GetRaftId(), nil
+		}
+	}
+	return 0, fmt.Errorf("%w: it has no member %s that could be replaced; join without Replaces", ErrJoinRefused, uuid)
+}
+
+// refusedToJoin returns why the member cannot join. It returns nil when that is
+// because of a history that is its own and holds no transaction: then nothing
+// is lost by giving it up, and the member can be cloned.
+func (n *Node) refusedToJoin(ctx context.Context, refused *transport.RefusedError, claim replica.Claim) error {
+	if refused.Reason != peerpb.RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS || claim.Index == 0 {
+		return fmt.Errorf("%w: %w", ErrJoinRefused, refused)
+	}
+	diverged := &DivergedError{Common: refused.CommonIndex}
+	var err error
+	if diverged.Extra, err = gtid.ParseSet(refused.Extra); err != nil {
+		return fmt.Errorf("concordat: join: the group's list of extra transactions: %w", err)
+	}
+	extra, err := n.errant(ctx, diverged, func(*replica.Judged) error { return nil })
+	if err != nil {
+		return err
+	}
+	if diverged.Extra = extra; extra.IsEmpty() && diverged.Common > 0 {
+		return n.reidentify(true)
+	}
+	return diverged
+}
+
+func (n *Node) askToJoin(ctx context.Context, address string, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	return transport.Join(ctx, address, req, n.cfg.TLS)
+}
+
+// learnIncarnation takes note of the group's incarnation as soon as any member
+// names it, so that the leader's stream is not refused when it comes.
+func (n *Node) learnIncarnation(r *peerpb.JoinResponse) {
+	var incarnation gtid.UUID
+	if copy(incarnation[:], r.GetIncarnation()) == len(incarnation) && !incarnation.IsZero() {
+		n.id.Incarnation = incarnation
+		n.transport.SetIdentity(n.id)
+	}
+}
+
+func (n *Node) joined(r *peerpb.JoinResponse) error {
+	if n.id.Incarnation.IsZero() {
+		return errors.New("concordat: join: the group's answer names no incarnation; it runs another version")
+	}
+	if err := n.log.SetIdentity(n.id); err != nil {
+		return err
+	}
+	n.waits.Store(nil)
+	peers := map[uint64]string{}
+	for _, m := range r.GetMembers() {
+		peers[m.GetRaftId()] = m.GetAddress()
+	}
+	n.transport.SetPeers(peers)
+	return nil
+}
