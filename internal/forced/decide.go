@@ -145,16 +145,11 @@ func Decide(o Order, frozen []Facts) (Decision, error) {
 	if err := complete(&o, facts); err != nil {
 		return Decision{}, err
 	}
-	seed := &facts[0]
 	term := uint64(0)
 	for i := range facts {
-		f := &facts[i]
-		term = max(term, f.Term, f.LastTerm())
-		// Of equally long logs, which are the same, the lowest raft id's.
-		if c := cmp.Or(cmp.Compare(f.LastTerm(), seed.LastTerm()), cmp.Compare(f.Last, seed.Last)); c > 0 {
-			seed = f
-		}
+		term = max(term, facts[i].Term, facts[i].LastTerm())
 	}
+	seed := seedOf(facts)
 	d := Decision{
 		Order: o, Seed: seed.RaftID, First: seed.First, Last: seed.Last,
 		LastTerm: seed.LastTerm(), Term: term + 1, Runs: seed.Runs,
@@ -165,6 +160,45 @@ func Decide(o Order, frozen []Facts) (Decision, error) {
 		}
 	}
 	return d, nil
+}
+
+// seedOf returns the survivor whose log all take: the longest, by last term and
+// then by last index, of those that have everything which a survivor knows to
+// be committed. A longer one without that has a tail that a leader wrote and
+// never committed. Of equally long ones, which are the same, it is the lowest
+// raft id's.
+func seedOf(facts []Facts) *Facts {
+	known := &facts[0]
+	for i := range facts {
+		if facts[i].Commit > known.Commit {
+			known = &facts[i]
+		}
+	}
+	seed := known
+	for i := range facts {
+		f := &facts[i]
+		if _, ok := agree(known, f.Runs, f.Last); !ok {
+			continue
+		}
+		c := cmp.Or(cmp.Compare(f.LastTerm(), seed.LastTerm()), cmp.Compare(f.Last, seed.Last))
+		if c > 0 || c == 0 && f.RaftID < seed.RaftID {
+			seed = f
+		}
+	}
+	return seed
+}
+
+// agree compares the log of f with another one, given by its runs and its end.
+// It returns up to where they agree, as far as f's log need be looked at, and
+// whether that covers all that f knows to be committed.
+func agree(f *Facts, runs []gcs.TermRun, last uint64) (keep uint64, ok bool) {
+	keep, known := gcs.CommonPrefix(f.Runs, f.Last, runs, last)
+	if known {
+		return keep, keep >= f.Commit
+	}
+	// They agree nowhere from where both are known. Before that, what is
+	// committed is in both, and no more need be compared.
+	return f.Commit, f.Commit <= last && f.Commit < max(f.Runs[0].First, runs[0].First)
 }
 
 // complete checks that facts, ascending by raft id, are one of each survivor.
@@ -205,23 +239,15 @@ func (w Work) Fetch() uint64 {
 
 // work says what to do on a log that is as the facts say.
 func (d *Decision) work(f *Facts) (Work, error) {
-	if c := cmp.Or(cmp.Compare(f.LastTerm(), d.LastTerm), cmp.Compare(f.Last, d.Last)); c > 0 {
-		return Work{}, refuse(OtherDecision, f.Member,
-			"has a log up to entry %d of term %d, longer than the seed's up to %d of term %d", f.Last, f.LastTerm(), d.Last, d.LastTerm)
-	}
-	keep, known := gcs.CommonPrefix(f.Runs, f.Last, d.Runs, d.Last)
-	switch {
-	case !known && f.Commit <= d.Last:
-		// What is committed is in both logs, so no more need be compared.
-		keep = f.Commit
-	case keep < f.Commit:
+	keep, ok := agree(f, d.Runs, d.Last)
+	if !ok {
 		return Work{}, refuse(OtherHistory, f.Member,
-			"has entry %d as committed, and its log agrees with the longest one up to %d only: they are of different histories; leave one of the two out",
-			f.Commit, keep)
+			"knows entry %d to be committed, and its log agrees with that of member %d up to %d only: they are of different histories; leave one of the two out",
+			f.Commit, d.Seed, keep)
 	}
 	if d.First > keep+1 {
 		return Work{}, refuse(TooFarBehind, f.Member,
-			"agrees with the longest log up to entry %d, and that one begins at %d; leave it out, it joins again with a clone", keep, d.First)
+			"agrees with the log of member %d up to entry %d, and that one begins at %d; leave it out, it joins again with a clone", d.Seed, keep, d.First)
 	}
 	return Work{From: keep + 1, To: d.Last, Cut: f.Last - keep}, nil
 }

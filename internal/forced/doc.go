@@ -5,8 +5,8 @@
 // confirms ([Plan]), the one decision that follows from the survivors' logs
 // ([Decide]), what a survivor keeps durably ([Record]) and who is told what in
 // which order ([Coordinator]). It promises that all who adopt a plan adopt the
-// same decision, that nothing is lost of what was ever committed and any
-// survivor held, that nothing delivered is cut, and that a plan can be gone on
+// same decision, that nothing is lost that was committed with the help of any
+// survivor, that nothing delivered is cut, and that a plan can be gone on
 // with after a crash of anybody at any point, by anybody who knows its id.
 //
 // It must never know what a transaction is, how bytes travel or reach a disk,
@@ -24,10 +24,20 @@
 // has written down is what it answers ever after, so the decision is a function
 // of the plan: whoever asks, whenever, decides the same.
 //
-// Decide: the longest log, by last term and then by last index, is the seed. It
-// has every entry that any survivor holds and that was ever committed: when its
-// last term is later than the entry's, the leader of that term had the entry;
-// when it is the same, logs of one term agree and the seed's is the longer one.
+// Decide: of the logs that have everything which any survivor knows to be
+// committed, the longest, by last term and then by last index, is the seed. It
+// has every entry in whose commitment any survivor had a part: whoever
+// acknowledged to a leader what made the entry committed has it, in a log with
+// the leader's term at its end or a later one. So has the seed a last term no
+// less: when it is the same, logs of one term agree and the seed's is the longer
+// one; when it is later, the leader of that term had the entry.
+//
+// An entry that a survivor holds without having had a part in its commitment is
+// another thing. It was written in one term, left behind, and may have been
+// committed in a later one by members who are all excluded, before the plan or
+// even after it; and another survivor may have a later entry in its place that
+// was never committed. Their logs cannot tell which of the two it was. What
+// those excluded are known to have executed is listed as at risk.
 //
 // Align: the others cut what conflicts with the seed's log and fetch the rest.
 //

@@ -13,14 +13,16 @@ func (c *Coordinator) surveyed() bool {
 		return false
 	}
 	c.know(c.order.Members)
+	more := false
 	for i := range c.members {
 		m := &c.members[i]
 		m.survivor = c.order.has(m.UUID, m.RaftID)
 		if m.step == 0 {
 			c.askMember(m)
+			more = true
 		}
 	}
-	if len(c.requests) > 0 {
+	if more {
 		return false
 	}
 	if c.late {
