@@ -225,6 +225,45 @@ func TestCountdownBeginsWithTheLeader(t *testing.T) {
 	}
 }
 
+// Each of these gives a suspect more time: a majority that has just come back
+// under the same leader, and one that is heard but not trusted yet.
+func TestCountdownWaits(t *testing.T) {
+	for name, wait := range map[string]func(g *Group){
+		"for a majority": func(g *Group) { g.quorumAt = g.ticks },
+		"for trust": func(g *Group) {
+			w := g.detector.find(2)
+			w.suspected, w.flaps, w.steady, w.turned = true, 9, g.ticks, g.ticks
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := expelling(t, 3)
+			g := w.member(1).group
+			w.crash(w.member(3))
+			w.run(suspectTicks + expelTicks - 2*reportTicks)
+			wait(g)
+			took := w.takes("expulsion", func() bool { return !has(g.View(), 3) })
+			if took < expelTicks-reportTicks || took > expelTicks+2*reportTicks {
+				t.Errorf("expelled after %d more ticks, want %d", took, expelTicks)
+			}
+		})
+	}
+}
+
+// To ask for the status between two ticks costs nothing.
+func TestStatusIsMadeOnceATick(t *testing.T) {
+	w := expelling(t, 3)
+	g := w.member(1).group
+	if got := testing.AllocsPerRun(10, func() { g.Status() }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+	before := g.Status()
+	w.crash(w.member(3))
+	w.run(reportTicks)
+	if before.Peers[1].Heard > reportTicks || g.Status().Peers[1].Heard <= before.Peers[1].Heard {
+		t.Errorf("member 3 was heard %d ticks ago, then %d", before.Peers[1].Heard, g.Status().Peers[1].Heard)
+	}
+}
+
 // A member whose messages are lost on the way to everybody is expelled, though
 // it hears the others.
 func TestMuteMemberIsExpelled(t *testing.T) {
@@ -549,5 +588,34 @@ func TestNoticesAreBounded(t *testing.T) {
 	got := g.Notices(nil)
 	if len(got) != keptNotices || got[keptNotices-1].RaftID != 10*keptNotices-1 || len(g.Notices(got)) != 0 {
 		t.Errorf("%d notices, the last is %+v", len(got), got[len(got)-1])
+	}
+}
+
+// Durations that make no sense are refused, and 0 stands for the default.
+func TestPatienceIsChecked(t *testing.T) {
+	w := expelling(t, 1)
+	m := w.member(1)
+	config := func(suspect, stall int) Config {
+		id := m.identity()
+		id.Session++
+		return Config{
+			Identity: id, Log: &m.log, HardState: m.log.hard, ElectionTicks: 10, Limits: DefaultLimits(),
+			SuspectTicks: suspect, StallTicks: stall,
+		}
+	}
+	for _, c := range []Config{config(2*reportTicks, 0), config(-1, 0), config(0, -1)} {
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "too few") {
+			t.Errorf("%d and %d are answered with %v", c.SuspectTicks, c.StallTicks, err)
+		}
+	}
+	g, err := New(config(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (patience{suspect: DefaultSuspectTicks, expel: DefaultExpelTicks, stall: DefaultStallTicks}); g.patience != want {
+		t.Errorf("the defaults are %+v, want %+v", g.patience, want)
+	}
+	if _, err := New(config(2*reportTicks+1, 1)); err != nil {
+		t.Error(err)
 	}
 }
