@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
@@ -25,18 +28,25 @@ func nobody(t *testing.T) string {
 // The reason of PeerDown tells a process that is gone from one that is silent,
 // and from one that does not want to talk.
 func TestPeerDownTellsWhy(t *testing.T) {
-	a := start(t, 1, func(c *Config) { c.HandshakeTimeout = 10 * time.Millisecond })
+	patient := start(t, 1)
+	hasty := start(t, 6, func(c *Config) { c.HandshakeTimeout = 10 * time.Millisecond })
 	stranger := start(t, 4)
-	a.SetPeers(map[uint64]string{2: nobody(t), 3: deaf(t), 5: stranger.address})
-	for id, refused := range map[uint64]bool{2: true, 3: false, 5: false} {
-		a.until(t, "attempts in vain", func() bool { return len(a.downs[id]) >= 2 })
-		a.recorder.mu.Lock()
-		for _, err := range a.downs[id] {
-			if Refused(err) != refused {
-				t.Errorf("peer %d: Refused is %v of %v", id, !refused, err)
+	patient.SetPeers(map[uint64]string{2: nobody(t), 5: stranger.address})
+	hasty.SetPeers(map[uint64]string{3: deaf(t)})
+	for _, test := range []struct {
+		name    string
+		at      node
+		id      uint64
+		refused bool
+	}{{"nobody", patient, 2, true}, {"deaf", hasty, 3, false}, {"stranger", patient, 5, false}} {
+		test.at.until(t, "attempts in vain", func() bool { return len(test.at.downs[test.id]) >= 2 })
+		test.at.recorder.mu.Lock()
+		for _, err := range test.at.downs[test.id] {
+			if Refused(err) != test.refused {
+				t.Errorf("%s: Refused is %v of %v", test.name, !test.refused, err)
 			}
 		}
-		a.recorder.mu.Unlock()
+		test.at.recorder.mu.Unlock()
 	}
 }
 
@@ -68,5 +78,29 @@ func TestCallsTellRefused(t *testing.T) {
 	}
 	if Refused(nil) || Refused(errors.New("connection refused")) || Refused(&RefusedError{}) {
 		t.Error("Refused is true of something else")
+	}
+}
+
+// What went wrong with an earlier dial does not explain what went wrong after a
+// later one.
+func TestDialErrorIsTheLast(t *testing.T) {
+	var d dialing
+	if _, err := d.dial(t.Context(), nobody(t)); !Refused(err) {
+		t.Fatalf("dialing nobody gives %v", err)
+	}
+	broken := status.Error(codes.Unavailable, "broken")
+	if err := d.explain(broken); !Refused(err) {
+		t.Errorf("explained by %v", err)
+	}
+	if err := d.explain(status.Error(codes.Unknown, "the answer")); Refused(err) {
+		t.Errorf("an answer is explained by %v", err)
+	}
+	conn, err := d.dial(t.Context(), deaf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if err := d.explain(broken); Refused(err) {
+		t.Errorf("explained by the dial before, %v", err)
 	}
 }

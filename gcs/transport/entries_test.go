@@ -191,6 +191,9 @@ func TestEntriesAreVerified(t *testing.T) {
 	one, two, three := encoded(t, logEntry(5, 2, 9))[0], encoded(t, logEntry(6, 2, 9))[0], encoded(t, logEntry(7, 2, 9))[0]
 	shifted := chunk(one, two)
 	shifted.Entries = [][]byte{slices.Concat(one, two[:2]), two[2:]} // the same bytes
+	if sumEntries(shifted.GetEntries()) == shifted.GetCrc32C() {
+		t.Error("the checksum does not see where an entry ends")
+	}
 	type chunks []*peerpb.EntriesChunk
 	for _, test := range []struct {
 		name   string

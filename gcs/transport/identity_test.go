@@ -155,6 +155,31 @@ func TestOneStreamPerUUID(t *testing.T) {
 	b.logged(t, "peer refused", "goes by the UUID of raft id 2")
 }
 
+// A stream that is to end is nobody's present one from then on, however long it
+// takes to end.
+func TestSupersededStreamIsNobodys(t *testing.T) {
+	b := start(t, 2)
+	hello := helloTo(b, 5).GetHello()
+	var member gtid.UUID
+	copy(member[:], hello.GetIdentity().GetMember())
+	b.Transport.mu.Lock()
+	defer b.Transport.mu.Unlock()
+	ended := make(chan struct{})
+	close(ended)
+	nothing := func(error) {}
+	earlier := &inbound{member: member, address: hello.GetIdentity().GetAddress(), cancel: nothing, done: ended}
+	now := &inbound{member: member, address: earlier.address, cancel: nothing, done: ended}
+	b.inbound[1] = earlier
+	b.addPeer(1, earlier.address).learned = true
+	previous, err := b.admitLocked(hello, now)
+	if err != nil || previous != earlier {
+		t.Errorf("superseded %v, %v", previous, err)
+	}
+	if len(b.inbound) != 1 || b.inbound[5] != now || b.peers[1] != nil {
+		t.Errorf("streams %v, peers %v", b.inbound, b.peers)
+	}
+}
+
 // refusedHello fails unless a stream that begins so is refused for that reason.
 func refusedHello(t *testing.T, client peerpb.PeerClient, hello *peerpb.ConnectRequest, want peerpb.RefusalReason) {
 	t.Helper()
