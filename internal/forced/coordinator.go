@@ -198,6 +198,7 @@ func (c *Coordinator) askMember(m *member) {
 	}
 	r := Request{To: m.Member, Step: c.step}
 	switch c.step {
+	case StepSurvey:
 	case StepFreeze:
 		r.Order = c.order
 	case StepAlign, StepAdopt:
@@ -209,6 +210,8 @@ func (c *Coordinator) askMember(m *member) {
 // taken reports whether the member is known to have taken the present step.
 func (c *Coordinator) taken(m *member) bool {
 	switch c.step {
+	case StepSurvey:
+		return false
 	case StepFreeze:
 		return m.record.Phase != Free
 	case StepAlign, StepAdopt:

@@ -51,6 +51,7 @@ func (g *three) take(n uint64, step Step, d Decision) Answer {
 	s := g.surveys[n]
 	err := error(nil)
 	switch step {
+	case StepSurvey:
 	case StepFreeze:
 		s.Record, _, err = s.Record.Freeze(g.plan.Order, s)
 	case StepAlign:
@@ -136,7 +137,7 @@ func TestPhases(t *testing.T) {
 	c.Lost(4, StepSurvey, "refused")
 	c.Lost(5, StepSurvey, "refused")
 	g.expect(c, "")
-	if again := c.Report(); !again.Complete || again.Err != nil || !again.Plan.Decision.equal(&r.Plan.Decision) {
+	if again := c.Report(); !again.Complete || again.Err != nil || !again.Plan.equal(&r.Plan.Decision) {
 		t.Fatalf("once more: %+v", again)
 	}
 }
@@ -268,7 +269,7 @@ func TestLate(t *testing.T) {
 	g.all(c, 1)
 	r := c.Report()
 	wants(t, r.Err, Unreachable, testUUID(3))
-	if r.Complete || r.Plan.Decision.Seed != 2 || len(r.Plan.Survivors) != 3 {
+	if r.Complete || r.Plan.Seed != 2 || len(r.Plan.Survivors) != 3 {
 		t.Fatalf("two of three have adopted: %+v", r)
 	}
 
