@@ -619,3 +619,13 @@ func TestPatienceIsChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who is in no view has no majority to miss.
+func TestStrangerMissesNobody(t *testing.T) {
+	w := expelling(t, 1)
+	w.start(w.add(2))
+	w.run(5 * suspectTicks)
+	if st := w.member(2).group.Status(); st.Quorum || st.NoQuorumTicks != 0 || w.member(2).kinds() != "" {
+		t.Errorf("the status is %+v", st)
+	}
+}
