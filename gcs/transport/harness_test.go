@@ -275,7 +275,9 @@ func (n node) dials(peers ...node) {
 func (n node) setIncarnation(incarnation gtid.UUID) {
 	id := n.identity().Identity
 	id.Incarnation = incarnation
-	n.SetIdentity(id)
+	if err := n.SetIdentity(id); err != nil {
+		panic(err)
+	}
 }
 
 // frame is a message that tells its number.

@@ -16,7 +16,9 @@ import (
 func (n node) reborn(id uint64) {
 	identity := n.Transport.identity().Identity
 	identity.RaftID, identity.Session = id, 1
-	n.SetIdentity(identity)
+	if err := n.SetIdentity(identity); err != nil {
+		panic(err)
+	}
 }
 
 // A member that comes back with another raft id is not taken for the earlier
@@ -85,7 +87,9 @@ func TestSetIdentityAgain(t *testing.T) {
 	a, b := start(t, 1), start(t, 2)
 	a.dials(b)
 	a.untilUp(t, 2, 1)
-	a.SetIdentity(a.cfg.Identity)
+	if err := a.SetIdentity(a.cfg.Identity); err != nil {
+		t.Fatal(err)
+	}
 	a.Send(2, frame(1, 0))
 	b.until(t, "message", func() bool { return len(b.got[1]) == 1 })
 	a.recorder.mu.Lock()
@@ -98,14 +102,9 @@ func TestSetIdentityAgain(t *testing.T) {
 		{Group: testGroup, RaftID: 1},
 		{Group: testGroup, Member: gtid.UUID{1}},
 	} {
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%+v was accepted", wrong)
-				}
-			}()
-			a.SetIdentity(wrong)
-		}()
+		if err := a.SetIdentity(wrong); err == nil || a.Transport.identity().Identity != a.cfg.Identity {
+			t.Errorf("%+v was accepted, %v", wrong, err)
+		}
 	}
 }
 

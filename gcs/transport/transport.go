@@ -197,13 +197,15 @@ func (t *Transport) removePeer(p *peer) {
 // to it can reach the handler any more, by [Handler.Receive] or
 // [Handler.Change], and nothing that was queued under it can leave, nor
 // anything queued later under it. A PeerDown of a stream that it ended may come
-// afterwards. The group never changes. It must not be called by the handler.
-func (t *Transport) SetIdentity(id gcs.Identity) {
+// afterwards. It must not be called by the handler. An identity of another
+// group, or one that lacks a part, is an error and changes nothing; only a bug
+// of the caller makes one.
+func (t *Transport) SetIdentity(id gcs.Identity) error {
 	t.mu.RLock()
 	now := t.self.Identity
 	t.mu.RUnlock()
 	if id.Group != now.Group || id.Member.IsZero() || id.RaftID == 0 {
-		panic(fmt.Sprintf("transport: identity %+v cannot follow on %+v", id, now))
+		return fmt.Errorf("transport: identity %+v cannot follow on %+v", id, now)
 	}
 	ending, earlier := t.changeIdentity(id)
 	for _, over := range ending {
@@ -212,6 +214,7 @@ func (t *Transport) SetIdentity(id gcs.Identity) {
 	if earlier != nil {
 		earlier.calls.Wait()
 	}
+	return nil
 }
 
 // changeIdentity returns what ends for the sake of the new identity: streams,
