@@ -142,8 +142,7 @@ func (n *Node) BeginReadOnly(ctx context.Context, opts ...TxOption) (*Tx, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// A member in ERROR still has its data, and says what it is.
-	if err := n.serving(); err != nil && n.failed() == nil {
+	if err := n.reading(); err != nil {
 		return nil, err
 	}
 	s, err := n.engine.Begin()
