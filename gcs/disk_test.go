@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"go.etcd.io/raft/v3/raftpb"
 	"pgregory.net/rapid"
 )
 
@@ -62,7 +63,7 @@ func TestHeirHasADisk(t *testing.T) {
 	w.load(first, 1)
 	w.run(stallTicks + reportTicks)
 	for range 5 {
-		if got := first.group.heir(); got == 2 || got == 0 {
+		if got := first.group.heir(); got == 2 || got == 0 || first.group.fit(2) {
 			t.Errorf("the heir is %d", got)
 		}
 		w.run(1)
@@ -147,6 +148,21 @@ func TestStalledLeaderTriesAgain(t *testing.T) {
 	}
 	if tries < 5 || tries > ticks/(2*stallTicks) {
 		t.Errorf("%d tries in %d ticks", tries, ticks)
+	}
+}
+
+// What was applied says nothing of what is written.
+func TestApplyingIsNoAnswerOfTheDisk(t *testing.T) {
+	w := expelling(t, 1)
+	g := w.member(1).group
+	g.owing.add(g.ticks, 1)
+	g.noteWritten([]*raftpb.Message{{Type: raftpb.MsgStorageApplyResp.Enum()}})
+	if got := g.owing.age(g.ticks + 5); got != 5 {
+		t.Errorf("the oldest answer is owed for %d ticks, want 5", got)
+	}
+	g.noteWritten([]*raftpb.Message{{Type: raftpb.MsgStorageAppendResp.Enum()}})
+	if got := g.owing.age(g.ticks + 5); got != 0 {
+		t.Errorf("an answer that has come is owed for %d ticks", got)
 	}
 }
 
