@@ -54,7 +54,7 @@ var house = []room{
 	{dir: "gcs/raftlog", ours: []string{"gcs", "gtid"}, others: []string{raft, protobuf, pebble}},
 	{
 		dir: "gcs/transport", ours: []string{"gcs", "gtid", "proto"},
-		others: []string{protobuf, grpc},
+		others: []string{raft, protobuf, grpc},
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
 	{
@@ -67,10 +67,10 @@ var house = []room{
 	{dir: "internal/running", pure: true, ours: []string{"gtid", "certifier", "internal/queue"}},
 	{
 		dir:    ".",
-		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/contention", "internal/running", "internal/outcome", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
+		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
-	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto"}, others: []string{anything}},
+	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto", "internal/outlook"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
 		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome"}, core...),

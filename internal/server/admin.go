@@ -26,8 +26,13 @@ func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Status
 		Group: s.Group.String(), Incarnation: s.Incarnation.String(), Member: s.Member.String(),
 		State: state(s.State), Leader: uuidText(s.Leader), View: view(s.View),
 		Delivered: s.Delivered, Applied: s.Applied, Durable: s.Durable,
-		Executed: s.Executed.String(),
-		Counters: counters(s.Counters),
+		Executed:  s.Executed.String(),
+		Counters:  counters(s.Counters),
+		Address:   n.Address(),
+		Diagnosis: &adminpb.Diagnosis{Code: string(s.Diagnosis.Code), Text: s.Diagnosis.Text},
+		Outlook:   outlookOf(s.Outlook), Quorum: s.Quorum, Waiting: s.Waiting,
+		Recovery: recovery(s.Recovery), LogStalled: s.LogStalled, Frozen: uuidText(s.Frozen),
+		RejoinTry: uint32(s.RejoinTry),
 	}
 	if s.Err != nil {
 		response.Error = s.Err.Error()
@@ -40,19 +45,6 @@ func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Status
 	return response, nil
 }
 
-// Leave implements adminpb.AdminServer.
-func (a *admin) Leave(ctx context.Context, _ *adminpb.LeaveRequest) (*adminpb.LeaveResponse, error) {
-	n, err := a.server.current()
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	a.server.leaveAsked.Store(true)
-	if err := n.Leave(ctx); err != nil {
-		return nil, toStatus(err)
-	}
-	return &adminpb.LeaveResponse{}, nil
-}
-
 func state(s concordat.State) adminpb.MemberState {
 	switch s {
 	case concordat.Offline:
@@ -63,6 +55,8 @@ func state(s concordat.State) adminpb.MemberState {
 		return adminpb.MemberState_MEMBER_STATE_ONLINE
 	case concordat.Error:
 		return adminpb.MemberState_MEMBER_STATE_ERROR
+	case concordat.Unreachable:
+		return adminpb.MemberState_MEMBER_STATE_UNREACHABLE
 	}
 	return adminpb.MemberState_MEMBER_STATE_UNSPECIFIED
 }
@@ -73,7 +67,26 @@ func view(v concordat.View) *adminpb.View {
 		out.Members = append(out.Members, &adminpb.Member{
 			Uuid: m.UUID.String(), RaftId: m.RaftID, Address: m.Address,
 			State: state(m.State), Version: m.Version, Weight: m.Weight,
+			HeardNanos: int64(m.Heard), Delivered: m.Delivered,
 		})
+	}
+	return out
+}
+
+// recovery returns nil for a member that does not catch up.
+func recovery(r *concordat.Recovery) *adminpb.Recovery {
+	if r == nil {
+		return nil
+	}
+	out := &adminpb.Recovery{
+		Donor: uuidText(r.Donor), DonorAddress: r.Address, Done: r.Done, Total: r.Total,
+		Rate: r.Rate, LeftNanos: int64(r.Left),
+	}
+	switch r.Method {
+	case concordat.RecoveryClone:
+		out.Method = adminpb.Recovery_METHOD_CLONE
+	case concordat.RecoveryLog:
+		out.Method, out.Done, out.Total = adminpb.Recovery_METHOD_LOG, r.Position, r.Target
 	}
 	return out
 }

@@ -23,6 +23,9 @@ func refusal(err error) *adminpb.Refusal {
 	if r, ok := errors.AsType[*concordat.RefusedError](err); ok {
 		return &adminpb.Refusal{Kind: adminpb.Refusal_KIND_REFUSED, Text: r.Reason, Forceable: r.Forceable}
 	}
+	if f, ok := errors.AsType[*concordat.ForceRefusedError](err); ok {
+		return &adminpb.Refusal{Kind: adminpb.Refusal_KIND_FORCE, Text: f.Cause.Error()}
+	}
 	if errors.Is(err, concordat.ErrJoinRefused) {
 		return &adminpb.Refusal{Kind: adminpb.Refusal_KIND_JOIN_REFUSED, Text: err.Error()}
 	}

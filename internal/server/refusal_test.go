@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
 
@@ -32,6 +33,7 @@ func TestRefusalsTravel(t *testing.T) {
 		{refused, concordat.ErrRefused},
 		{forceable, concordat.ErrRefused},
 		{fmt.Errorf("%w: %w", concordat.ErrLeave, forceable), concordat.ErrRefused},
+		{&concordat.ForceRefusedError{Cause: &forced.RefusedError{Reason: forced.HasQuorum, Text: "the group has its quorum"}}, concordat.ErrRefused},
 		{diverged, concordat.ErrDiverged},
 		{fmt.Errorf("rejoin: %w", diverged), concordat.ErrDiverged},
 		{fmt.Errorf("%w: it belongs to another group", concordat.ErrJoinRefused), concordat.ErrJoinRefused},

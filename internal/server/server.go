@@ -98,11 +98,11 @@ func (s *Server) SetNode(n *concordat.Node) {
 	s.workers.Go(func() { s.watch(n) })
 }
 
-// watch tells the health service whether the member serves transactions, until
-// it never will again.
+// watch tells the health service whether the member serves transactions. One
+// that is OFFLINE, or in ERROR, may come back.
 func (s *Server) watch(n *concordat.Node) {
 	var last concordat.State
-	for last != concordat.Offline {
+	for {
 		state, err := n.WaitState(s.lifetime, func(now concordat.State) bool { return now != last })
 		if err != nil {
 			return

@@ -79,7 +79,7 @@ func TestLifeOfANode(t *testing.T) {
 		r.GetDigestPosition() != at.Index || len(r.GetView().GetMembers()) != 1 || r.GetCounters().GetCommitted() != 1 {
 		t.Errorf("status %v\nof %+v", r, want)
 	}
-	if _, err := c.Leave(ctx, &adminpb.LeaveRequest{}); !errors.Is(err, concordat.ErrLeave) || !s.LeaveAsked() {
+	if _, err := c.Leave(ctx, &adminpb.LeaveRequest{}); !errors.Is(err, concordat.ErrRefused) || !s.LeaveAsked() {
 		t.Errorf("leave of the last member: %v", err)
 	}
 
