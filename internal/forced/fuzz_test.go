@@ -3,6 +3,8 @@ package forced
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/concordatdb/concordat/gtid"
@@ -140,4 +142,64 @@ func FuzzDecodePlan(f *testing.F) {
 			Run(p).Report()
 		}
 	})
+}
+
+// TestCorrupt changes and cuts every byte of everything that travels.
+func TestCorrupt(t *testing.T) {
+	surveys, requests, answers, plans := samples(t)
+	check := func(b []byte, read func([]byte) ([]byte, error)) {
+		t.Helper()
+		again := func(b []byte) {
+			t.Helper()
+			got, err := read(b)
+			canonical(t, b, err, func() []byte { return got })
+		}
+		if got, err := read(b); err != nil || !bytes.Equal(got, b) {
+			t.Fatalf("own bytes %x: %x, %v", b, got, err)
+		}
+		for i := range b {
+			for _, v := range []byte{0, 1, 2, 3, 0x7f, 0x80, 0xff, b[i] + 1, b[i] ^ 0x80} {
+				c := bytes.Clone(b)
+				c[i] = v
+				again(c)
+			}
+			again(b[:i])
+			again(append(bytes.Clone(b[:i+1]), b[i:]...))
+		}
+	}
+	for _, s := range surveys {
+		check(s.Append(nil), func(b []byte) ([]byte, error) { s, err := DecodeSurvey(b); return s.Append(nil), err })
+		check(s.Record.Append(nil), func(b []byte) ([]byte, error) { r, err := DecodeRecord(b); return r.Append(nil), err })
+	}
+	for _, r := range requests {
+		check(r.Append(nil), func(b []byte) ([]byte, error) { r, err := DecodeRequest(b); return r.Append(nil), err })
+	}
+	for _, a := range answers {
+		check(a.Append(nil), func(b []byte) ([]byte, error) { a, err := DecodeAnswer(b); return a.Append(nil), err })
+	}
+	for _, p := range plans {
+		check(p.Append(nil), func(b []byte) ([]byte, error) { p, err := DecodePlan(b); return p.Append(nil), err })
+	}
+}
+
+// TestLimits writes what is longer than may be read.
+func TestLimits(t *testing.T) {
+	s := says(1, log(2, 1, 1))
+	text := []byte(group.String())
+	for i := range MaxExecuted / 2 {
+		text = fmt.Appendf(text, ":%d", 3*i+1)
+	}
+	huge, err := gtid.ParseSet(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Executed, s.Heard = huge, []Heard{{RaftID: 2, Executed: huge}}
+	got, err := DecodeSurvey(s.Append(nil))
+	if err != nil || !got.Executed.IsEmpty() || !got.Heard[0].Executed.IsEmpty() || got.Last != s.Last {
+		t.Errorf("of a huge set: %v, %v", got, err)
+	}
+	a := Answer{Refused: &RefusedError{Reason: NoVote, Text: strings.Repeat("x", maxText-1) + "ü"}}
+	if got, err := DecodeAnswer(a.Append(nil)); err != nil || got.Refused.Text != strings.Repeat("x", maxText-1) {
+		t.Errorf("of a long text: %v", err)
+	}
 }
