@@ -122,6 +122,13 @@ func (n *Node) donors(leader uint64, failed map[string]int) ([]candidate, error)
 			donors = append(donors, c)
 		}
 	}
+	for _, c := range n.recovery.introduced() {
+		if view.ID == 0 && c.uuid != n.id.Member && !listed[c.address] {
+			listed[c.address] = true
+			c.leader, c.failed = c.raftID == leader, failed[c.address]
+			donors = append(donors, c)
+		}
+	}
 	for _, seed := range n.seeds() {
 		if !listed[seed] {
 			listed[seed] = true
@@ -292,20 +299,19 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendCloneHead appends what comes ahead of an engine's export of exportSize
+// cloneHead returns what comes ahead of an engine's export of exportSize
 // bytes.
 //
 //	head := "CCDTCL" version(2) index(8) term(8) len export(8) len data(8) data sum(4)
 //
 // Numbers are big-endian; sum is the CRC-32C of everything before it.
-func appendCloneHead(b []byte, c gcs.Checkpoint, exportSize uint64) []byte {
-	from := len(b)
-	b = append(b, cloneMagic[:]...)
+func cloneHead(c gcs.Checkpoint, exportSize uint64) []byte {
+	b := append([]byte(nil), cloneMagic[:]...)
 	for _, n := range []uint64{c.Index, c.Term, exportSize, uint64(len(c.Data))} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	b = append(b, c.Data...)
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[from:], castagnoli))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // readCloneHead reads the head of a clone, and returns how many bytes the clone

@@ -118,37 +118,45 @@ func (d *donations) givenLocked() (n int) {
 // givingStream is one stream that writes a copy, or the rest of it.
 type givingStream struct {
 	*donation
-	ctx  context.Context // ends also when the copy is taken away
 	done func(complete bool)
 }
 
-// take returns a stream for the copy that a request is about. A new one is made
-// by pin, if there is a place. The caller calls done when it has written what it
-// could, and says whether that was all.
+// take returns a stream for the copy that a request is about, and the context
+// for it, which ends also when the copy is taken away. A new copy is made by pin,
+// if there is a place. The caller calls done when it has written what it could,
+// and says whether that was all.
 func (d *donations) take(
 	ctx context.Context, req *peerpb.CloneRequest, pin func(context.Context) (*donation, error),
-) (*givingStream, error) {
+) (context.Context, *givingStream, error) {
 	key := donationKey{req.GetIdentity().GetRaftId(), req.GetCopy()}
 	if err := d.endStream(ctx, key); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	s, found, err := d.claim(ctx, key, req.GetOffset())
-	if err != nil || found {
-		return s, err
+	ctx, cancel := context.WithCancelCause(ctx)
+	s, found, err := d.claim(key, req.GetOffset(), cancel)
+	if err != nil {
+		cancel(err)
+		return nil, nil, err
 	}
-	pinned, err := pin(s.ctx)
+	if found {
+		return ctx, s, nil
+	}
+	pinned, err := pin(ctx)
 	if err != nil {
 		d.remove(key, s.donation)
-		return nil, err
+		return nil, nil, err
 	}
 	d.mu.Lock()
 	s.head, s.export = pinned.head, pinned.export
 	d.mu.Unlock()
-	return s, nil
+	return ctx, s, nil
 }
 
-// claim returns a stream for the copy that there is, or for a new one.
-func (d *donations) claim(ctx context.Context, key donationKey, offset uint64) (_ *givingStream, found bool, err error) {
+// claim returns a stream, which cancel ends, for the copy that there is, or for a
+// new one.
+func (d *donations) claim(
+	key donationKey, offset uint64, cancel context.CancelCauseFunc,
+) (_ *givingStream, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, found := d.copies[key]
@@ -176,9 +184,8 @@ func (d *donations) claim(ctx context.Context, key donationKey, offset uint64) (
 	default:
 		c.linger.Stop()
 	}
-	ctx, c.cancel = context.WithCancelCause(ctx)
-	c.idle, c.sent = make(chan struct{}), false
-	return &givingStream{donation: c, ctx: ctx, done: func(complete bool) { d.pause(key, c, complete) }}, found, nil
+	c.cancel, c.idle, c.sent = cancel, make(chan struct{}), false
+	return &givingStream{donation: c, done: func(complete bool) { d.pause(key, c, complete) }}, found, nil
 }
 
 // endStream ends the stream that still writes the copy, if there is one: the
@@ -307,13 +314,13 @@ func (h *peerHandler) Clone(ctx context.Context, req *peerpb.CloneRequest, w io.
 	}
 	var asker gtid.UUID
 	copy(asker[:], req.GetIdentity().GetMember())
-	stream, err := n.donations.take(ctx, req, l.pin)
+	ctx, stream, err := n.donations.take(ctx, req, l.pin)
 	if err != nil {
 		return err
 	}
 	n.note(EventDonor, asker, "copies the state of this member, from byte %d on", req.GetOffset())
-	err = stream.writeTo(stream.ctx, w, req.GetOffset())
-	stops := errors.Is(context.Cause(stream.ctx), errDonorStops)
+	err = stream.writeTo(ctx, w, req.GetOffset())
+	stops := errors.Is(context.Cause(ctx), errDonorStops)
 	stream.done(err == nil)
 	if err != nil && stops {
 		return notOnline("it stops")
@@ -346,7 +353,7 @@ func (l *life) pin(ctx context.Context) (*donation, error) {
 		x.close()
 		return nil, notOnline(x.err.Error())
 	}
-	return &donation{head: appendCloneHead(nil, x.checkpoint, uint64(x.export.Size())), export: x.export}, nil
+	return &donation{head: cloneHead(x.checkpoint, uint64(x.export.Size())), export: x.export}, nil
 }
 
 func notOnline(why string) error {

@@ -111,30 +111,30 @@ func (g *giver) pin(context.Context) (*donation, error) {
 }
 
 // ask has a member ask for a copy, and returns what comes.
-func (g *giver) ask(ctx context.Context, member, copy, offset uint64) (string, error) {
-	req := &peerpb.CloneRequest{Identity: &peerpb.Identity{RaftId: member}, Copy: copy, Offset: offset}
-	s, err := g.take(ctx, req, g.pin)
+func (g *giver) ask(ctx context.Context, member, number, offset uint64) (string, error) {
+	req := &peerpb.CloneRequest{Identity: &peerpb.Identity{RaftId: member}, Copy: number, Offset: offset}
+	ctx, s, err := g.take(ctx, req, g.pin)
 	if err != nil {
 		return "", err
 	}
 	var out bytes.Buffer
-	err = s.writeTo(s.ctx, &out, offset)
+	err = s.writeTo(ctx, &out, offset)
 	s.done(err == nil)
 	return out.String(), err
 }
 
-func (g *giver) mustAsk(t *testing.T, member, copy, offset uint64, want string) {
+func (g *giver) mustAsk(t *testing.T, member, number, offset uint64, want string) {
 	t.Helper()
-	if got, err := g.ask(t.Context(), member, copy, offset); got != want || err != nil {
-		t.Errorf("member %d asks for copy %d from %d on: %q, %v, want %q", member, copy, offset, got, err, want)
+	if got, err := g.ask(t.Context(), member, number, offset); got != want || err != nil {
+		t.Errorf("member %d asks for copy %d from %d on: %q, %v, want %q", member, number, offset, got, err, want)
 	}
 }
 
-func (g *giver) mustRefuse(t *testing.T, member, copy, offset uint64, want peerpb.RefusalReason) {
+func (g *giver) mustRefuse(t *testing.T, member, number, offset uint64, want peerpb.RefusalReason) {
 	t.Helper()
-	got, err := g.ask(t.Context(), member, copy, offset)
+	got, err := g.ask(t.Context(), member, number, offset)
 	if r, ok := errors.AsType[*transport.RefusedError](err); !ok || r.Reason != want {
-		t.Errorf("member %d asks for copy %d from %d on: %q, %v, want %v", member, copy, offset, got, err, want)
+		t.Errorf("member %d asks for copy %d from %d on: %q, %v, want %v", member, number, offset, got, err, want)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestDonationsPinFails(t *testing.T) {
 	var d donations
 	gone := errors.New("not now")
 	for range maxDonations + 1 {
-		_, err := d.take(t.Context(), &peerpb.CloneRequest{Copy: 1}, func(context.Context) (*donation, error) { return nil, gone })
+		_, _, err := d.take(t.Context(), &peerpb.CloneRequest{Copy: 1}, func(context.Context) (*donation, error) { return nil, gone })
 		if !errors.Is(err, gone) || d.given() != 0 {
 			t.Errorf("%v, %d copies", err, d.given())
 		}

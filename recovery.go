@@ -1,10 +1,12 @@
 package concordat
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
 // RecoveryMethod says how a member catches up with its group.
@@ -49,6 +51,28 @@ type recoveryState struct {
 	mu    sync.Mutex
 	now   Recovery // Method is empty when there is nothing to report
 	meter meter
+	// known are the members that the group named when it took this one in: until
+	// there is a view here, nothing else tells whom to copy from.
+	known []candidate
+}
+
+// introduce notes who is in the group.
+func (s *recoveryState) introduce(members []*peerpb.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = nil
+	for _, m := range members {
+		c := candidate{raftID: m.GetRaftId(), address: m.GetAddress()}
+		copy(c.uuid[:], m.GetMember())
+		s.known = append(s.known, c)
+	}
+}
+
+// introduced returns who was said to be in the group.
+func (s *recoveryState) introduced() []candidate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.known)
 }
 
 // beginClone notes that another member's state is about to be copied.

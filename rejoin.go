@@ -136,7 +136,13 @@ func (n *Node) stillMember(ctx context.Context) (bool, error) {
 func (n *Node) reidentify(empty bool) error {
 	id := gcs.Identity{Group: n.id.Group, Member: n.id.Member, RaftID: newRaftID(), Session: 1}
 	hs := n.log.HardState()
-	last := max(hs.GetCommit(), n.engine.Position().Index)
+	newest, err := n.log.Checkpoint(^uint64(0))
+	if err != nil {
+		return err
+	}
+	// A checkpoint is of what was delivered, also where the commit index on disk
+	// lags behind.
+	last := max(hs.GetCommit(), n.engine.Position().Index, newest.Index)
 	if end, err := n.log.LastIndex(); err != nil || last > end {
 		return errors.Join(err, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last))
 	}
@@ -144,8 +150,12 @@ func (n *Node) reidentify(empty bool) error {
 		last = 0
 	}
 	next := record{Peers: n.seeds()}
-	err := n.log.Adopt(gcs.Adoption{
-		Identity: id, Last: last, Record: next.encode(),
+	encoded, err := next.encode()
+	if err != nil {
+		return err
+	}
+	err = n.log.Adopt(gcs.Adoption{
+		Identity: id, Last: last, Record: encoded,
 		HardState: &raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
 	})
 	if err != nil {
@@ -153,8 +163,7 @@ func (n *Node) reidentify(empty bool) error {
 	}
 	n.record = next
 	n.id.RaftID, n.id.Incarnation, n.id.Session = id.RaftID, id.Incarnation, id.Session
-	n.transport.SetIdentity(n.id)
-	return nil
+	return n.transport.SetIdentity(n.id)
 }
 
 // claim says what this member holds, so that the group can see whether it is
@@ -329,5 +338,6 @@ func (n *Node) joined(r *peerpb.JoinResponse) error {
 		peers[m.GetRaftId()] = m.GetAddress()
 	}
 	n.transport.SetPeers(peers)
+	n.recovery.introduce(r.GetMembers())
 	return nil
 }

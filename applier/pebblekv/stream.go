@@ -64,7 +64,8 @@ type chunkWriter struct {
 
 func newChunkWriter(w io.Writer, s salt, from int64) (*chunkWriter, error) {
 	c := &chunkWriter{w: w, sums: newChecksummer(s), from: from, buf: make([]byte, chunkSize(maxChunk))}
-	return c, c.write(append(append(c.buf[:0], streamMagic[:]...), s[:]...))
+	err := c.write(append(append(c.buf[:0], streamMagic[:]...), s[:]...))
+	return c, err
 }
 
 // write writes what comes next in the stream, as far as it is wanted.

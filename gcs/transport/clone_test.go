@@ -135,7 +135,7 @@ type cutConn struct {
 
 func (c *cutConn) Write(b []byte) (int, error) {
 	if atomic.AddInt64(&c.left, -int64(len(b))) < 0 {
-		return 0, errors.Join(io.ErrClosedPipe, c.Conn.Close())
+		return 0, errors.Join(io.ErrClosedPipe, c.Close())
 	}
 	return c.Conn.Write(b)
 }
