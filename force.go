@@ -478,7 +478,9 @@ func (n *Node) adopt(d forced.Decision, back phase) (phase, error) {
 		return back, err
 	}
 	r := record{Plan: next.Append(nil)}
-	adoption.Record = r.encode()
+	if adoption.Record, err = r.encode(); err != nil {
+		return back, err
+	}
 	if err := n.log.Adopt(*adoption); err != nil {
 		return back, err
 	}
@@ -488,11 +490,14 @@ func (n *Node) adopt(d forced.Decision, back phase) (phase, error) {
 	return func(context.Context) phase {
 		// Not before the order is answered: the transport waits for its handlers.
 		n.id.Incarnation = d.Begins
-		if _, err := n.nextSession(n.log.Identity()); err != nil {
+		_, err := n.nextSession(n.log.Identity())
+		if err == nil {
+			err = n.transport.SetIdentity(n.id)
+		}
+		if err != nil {
 			n.fail(err)
 			return nil
 		}
-		n.transport.SetIdentity(n.id)
 		n.frozenFor.Store(nil)
 		n.entering = standing.Adopted
 		return n.living

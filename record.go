@@ -26,16 +26,12 @@ const maxRecord = 1 << 20
 
 // encode returns the bytes to store; nil, which stands for no record, if there
 // is nothing to remember.
-func (r record) encode() []byte {
+func (r record) encode() ([]byte, error) {
 	if len(r.Peers) == 0 && r.Plan == nil {
-		return nil
+		return nil, nil
 	}
 	r.Format = recordFormat
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Sprintf("concordat: record %+v: %v", r, err)) // strings and bytes always have a form
-	}
-	return b
+	return json.Marshal(r)
 }
 
 func decodeRecord(b []byte) (r record, err error) {
@@ -58,7 +54,11 @@ func decodeRecord(b []byte) (r record, err error) {
 
 // remember stores r before anything is done that depends on it.
 func (n *Node) remember(r record) error {
-	if err := n.log.SetRecord(r.encode()); err != nil {
+	encoded, err := r.encode()
+	if err == nil {
+		err = n.log.SetRecord(encoded)
+	}
+	if err != nil {
 		return err
 	}
 	n.record = r

@@ -112,7 +112,7 @@ func (g *Group) configure(next View) {
 		has = g.raft.ApplyConfChange(&raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{step}})
 	}
 	if !next.agrees(has) {
-		panic(fmt.Sprintf("gcs: raft has the configuration %v, %s stands for %v", has, next, next.confState()))
+		g.fail(fmt.Errorf("%w: raft has the configuration %v, %s stands for %v", ErrState, has, next, next.confState()))
 	}
 }
 

@@ -283,16 +283,7 @@ func testRefusals(t *testing.T, o Options) {
 			return f.log.Write([]gcs.LogWrite{{Entries: entriesOf(index, 5, terms...), Sync: true}})
 		}
 	}
-	adopt := func(a gcs.Adoption) func() error {
-		if a.HardState == nil {
-			a.HardState = hardState(3, 0, 0)
-		}
-		return func() error { return f.log.Adopt(a) }
-	}
-	for _, call := range []struct {
-		name string
-		do   func() error
-	}{
+	f.refuses([]refusal{
 		{"a gap", entries(8, 3)},
 		{"an entry that is forgotten", entries(2, 3)},
 		{"an entry before a checkpoint", entries(4, 3)},
@@ -311,6 +302,55 @@ func testRefusals(t *testing.T, o Options) {
 		{"a checkpoint of another term", func() error {
 			return f.log.SaveCheckpoint(gcs.Checkpoint{Index: 5, Term: 2})
 		}},
+		{"a reset with a commit index beyond it", func() error {
+			return f.log.Reset(gcs.Checkpoint{Index: 9, Term: 3}, hardState(3, 0, 10))
+		}},
+	})
+	if err := f.log.Truncate(1); err != nil {
+		t.Errorf("a truncation that is done already: %v", err)
+	}
+	f.compare("after a truncation that is done already")
+	f.terms(7, 3, 4)
+	f.reopen()
+	f.compare("opened again")
+}
+
+// refusal is a call that must be refused.
+type refusal struct {
+	name string
+	do   func() error
+}
+
+func (f *fixture) refuses(calls []refusal) {
+	f.t.Helper()
+	for _, call := range calls {
+		if err := call.do(); err == nil {
+			f.t.Errorf("%s was not refused", call.name)
+		}
+		f.compare("after " + call.name)
+	}
+}
+
+// testAdoptRefuses makes adoptions that no right caller makes.
+func testAdoptRefuses(t *testing.T, o Options) {
+	f := newFixture(t, o)
+	f.terms(1, 1, 1, 2, 2, 3, 3)
+	if err := f.log.Truncate(2); err != nil {
+		t.Fatal(err)
+	}
+	f.want.truncate(2)
+	c := gcs.Checkpoint{Index: 4, Term: 2}
+	if err := f.log.SaveCheckpoint(c); err != nil {
+		t.Fatal(err)
+	}
+	f.want.save(c)
+	adopt := func(a gcs.Adoption) func() error {
+		if a.HardState == nil {
+			a.HardState = hardState(3, 0, 0)
+		}
+		return func() error { return f.log.Adopt(a) }
+	}
+	f.refuses([]refusal{
 		{"a record that is too long", func() error { return f.log.SetRecord(make([]byte, gcs.MaxRecord+1)) }},
 		{"an adoption with a record that is too long", adopt(gcs.Adoption{Last: 6, Record: make([]byte, gcs.MaxRecord+1)})},
 		{"an adoption of entries that are not there", adopt(gcs.Adoption{Last: 7})},
@@ -322,19 +362,7 @@ func testRefusals(t *testing.T, o Options) {
 		{"an adoption with a commit index beyond the end", adopt(gcs.Adoption{Last: 5, HardState: hardState(3, 0, 6)})},
 		{"an adoption that empties the log, with a commit index", adopt(gcs.Adoption{HardState: hardState(3, 0, 1)})},
 		{"an adoption without a hard state", func() error { return f.log.Adopt(gcs.Adoption{Last: 6}) }},
-		{"a reset with a commit index beyond it", func() error {
-			return f.log.Reset(gcs.Checkpoint{Index: 9, Term: 3}, hardState(3, 0, 10))
-		}},
-	} {
-		if err := call.do(); err == nil {
-			t.Errorf("%s was not refused", call.name)
-		}
-		f.compare("after " + call.name)
-	}
-	if err := f.log.Truncate(1); err != nil {
-		t.Errorf("a truncation that is done already: %v", err)
-	}
-	f.compare("after a truncation that is done already")
+	})
 	f.terms(7, 3, 4)
 	f.reopen()
 	f.compare("opened again")

@@ -43,6 +43,7 @@ func Run(t *testing.T, o Options) {
 	t.Run("record", func(t *testing.T) { testRecord(t, o) })
 	t.Run("adoption", func(t *testing.T) { testAdopt(t, o) })
 	t.Run("refusals", func(t *testing.T) { testRefusals(t, o) })
+	t.Run("refused adoptions", func(t *testing.T) { testAdoptRefuses(t, o) })
 	t.Run("closed", func(t *testing.T) { testClosed(t, o) })
 	t.Run("random calls", func(t *testing.T) { testRandom(t, o) })
 	if !o.OneGoroutine {
