@@ -60,6 +60,7 @@ var exits = []struct {
 	code int
 }{
 	{errNotFound, exitNotFound},
+	{errAborted, exitMemberFailed},
 	{concordat.ErrOutcomeUnknown, exitUnknown},
 	{concordat.ErrInvalid, exitUsage},
 	{concordat.ErrNoQuorum, exitNoQuorum},

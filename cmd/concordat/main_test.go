@@ -202,7 +202,7 @@ func TestGroupOfProcesses(t *testing.T) {
 	if code := second.wait(t); code != exitOK {
 		t.Fatalf("leave: exit code %d\n%s", code, second.stderr.String())
 	}
-	if text := want(t, exitFailure, "leave", "--address", first.ClientAddress); !strings.Contains(text, "last") {
+	if text := want(t, exitRefused, "leave", "--address", first.ClientAddress); !strings.Contains(text, "last") {
 		t.Errorf("leave of the last member: %s", text)
 	}
 	if got := want(t, exitOK, "get", "bank.accounts", "bob", "--address", first.ClientAddress); got != "7\n" {
