@@ -82,7 +82,8 @@ func (r *Replica) noteFork(v gcs.View) {
 // Within one incarnation what a member has delivered is a part of the group's
 // log, whatever was lost since. Of an older one, the entries up to its end were
 // taken over as one survivor had them, which need not be as the claimant has
-// them: the terms tell.
+// them: the terms tell. After that they tell nothing, for both incarnations may
+// have gone on in terms of the same number.
 func (r *Replica) judgeClaim(c Claim) error {
 	if c.Index == 0 || c.Incarnation == r.group.View().Incarnation {
 		return nil
@@ -91,7 +92,7 @@ func (r *Replica) judgeClaim(c Claim) error {
 		if f.Incarnation != c.Incarnation {
 			continue
 		}
-		common, known := gcs.CommonPrefix(r.group.Terms(), r.last.Index, c.Terms, c.Index)
+		common, known := gcs.CommonPrefix(r.group.Terms(), f.Index, c.Terms, c.Index)
 		switch {
 		case !known:
 			return &DivergedError{Extra: c.Executed.Subtract(f.Executed)}
