@@ -74,6 +74,9 @@ func (n *Node) Leave(ctx context.Context, opts ...ChangeOption) error {
 	if l == nil || n.closed.Load() {
 		return n.notServing()
 	}
+	if err := n.quorate(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrLeave, err)
+	}
 	if err := n.permit(Operation{VerbLeave, n.id.Member}, opts); err != nil {
 		return fmt.Errorf("%w: %w", ErrLeave, err)
 	}
@@ -95,21 +98,30 @@ func (n *Node) letGo(ctx context.Context, l *life) error {
 	go func() {
 		defer close(left)
 		waited = n.changed.until(ctx, func() bool {
-			return n.left.Load() || n.failed() != nil || n.closed.Load()
+			return n.left.Load() || n.stopped(l)
 		})
 	}()
+	var err error
 	select {
-	case err := <-refused:
+	case err = <-refused:
 		cancel()
 		<-left
 		return fmt.Errorf("%w: %w", ErrLeave, err)
+	case <-n.quorum.lost(ctx):
+		cancel()
+		<-left
+		err = errQuorumLost
 	case <-left:
-		if waited != nil {
-			l.inbox.put(replica.LeaveWithdrawn{})
-			return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, waited)
-		}
+		err = waited
 	}
-	return nil
+	switch {
+	case n.left.Load():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%w: it had stopped before the group let it go: %w", ErrLeave, n.notServing())
+	}
+	l.inbox.put(replica.LeaveWithdrawn{})
+	return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, err)
 }
 
 // Remove takes another member out of the group, one that is dead above all: it
@@ -139,11 +151,18 @@ func (n *Node) Remove(ctx context.Context, member gtid.UUID, opts ...ChangeOptio
 		if _, in := n.known().View.Member(change.Member.RaftID); !in {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = n.quorate(ctx)
 		}
-		if !pause(ctx, askAgain) {
-			return fmt.Errorf("concordat: member %s is not removed yet: %w", member, context.Cause(ctx))
+		if err == nil && !pause(ctx, askAgain) {
+			err = context.Cause(ctx)
+		}
+		switch {
+		case errors.Is(err, ErrRefused):
+			return err
+		case err != nil:
+			// A change that was proposed can be made later.
+			return fmt.Errorf("concordat: member %s is not removed yet: %v", member, err)
 		}
 	}
 }
@@ -158,7 +177,7 @@ func (n *Node) orderRemoval(ctx context.Context, change gcs.Change) error {
 	if answer.Refused != nil {
 		return &RefusedError{Reason: answer.Refused.Error()}
 	}
-	if answer.Done || answer.Leader.Address == "" || answer.Leader.RaftID == n.id.RaftID {
+	if answer.Done || answer.Leader.Address == "" || answer.Leader.UUID == n.id.Member {
 		return nil
 	}
 	req := &peerpb.ChangeRequest{
@@ -203,23 +222,29 @@ type JoinOptions struct {
 // Join has a member that is OFFLINE ask the group to take it in. It returns
 // once the member is in the group and on its way to ONLINE.
 func (n *Node) Join(ctx context.Context, o JoinOptions) error {
-	if n.state() != Offline || n.left.Load() {
-		return &RefusedError{Reason: fmt.Sprintf("the member is %s; only one that is OFFLINE and never was a member joins, others rejoin", n.state())}
+	check := func() error {
+		if n.state() != Offline || n.left.Load() {
+			return &RefusedError{Reason: fmt.Sprintf("the member is %s; only one that is OFFLINE and never was a member joins, others rejoin", n.state())}
+		}
+		return nil
+	}
+	if err := check(); err != nil {
+		return err
 	}
 	return n.order(ctx, func(ctx context.Context) (phase, error) {
+		if err := check(); err != nil { // it was taken in meanwhile
+			return n.interrupted, err
+		}
 		if len(o.Seeds) > 0 {
 			n.cfg.Seeds = o.Seeds
-		}
-		if !o.Replaces.IsZero() {
-			n.cfg.Replaces = o.Replaces.String()
 		}
 		n.wish(o.Donor)
 		claim, err := n.claim(ctx)
 		if err == nil {
-			err = n.join(ctx, claim)
+			err = n.join(ctx, claim, o.Replaces)
 		}
 		if err != nil {
-			return n.idle, err
+			return n.interrupted, err
 		}
 		return n.afterJoin(), nil
 	})
@@ -255,11 +280,17 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 	if n.failed() != nil {
 		return report, n.failed()
 	}
+	inPlace := func() error {
+		return &RefusedError{Reason: fmt.Sprintf("the member has not lost its place, it is %s", n.state())}
+	}
 	if n.lost() == nil {
-		return report, &RefusedError{Reason: fmt.Sprintf("the member has not lost its place, it is %s", n.state())}
+		return report, inPlace()
 	}
 	err = n.order(ctx, func(ctx context.Context) (phase, error) {
 		before := n.lost()
+		if before == nil { // it has come back meanwhile
+			return n.interrupted, inPlace()
+		}
 		n.cfg.Seeds = append(slices.Clone(n.cfg.Seeds), o.Seeds...)
 		n.wish(o.Donor)
 		err := n.rejoin(ctx)
@@ -267,8 +298,8 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 			report.Discarded, report.SavedTo, err = n.discard(ctx, diverged)
 		}
 		if err != nil {
-			n.setExit(&exit{err: err, final: true, never: before.never})
-			return n.idle, err
+			n.setExit(&exit{err: err, final: before.final, never: before.never})
+			return n.interrupted, err
 		}
 		return n.afterJoin(), nil
 	})
@@ -284,7 +315,7 @@ func (n *Node) discard(ctx context.Context, diverged *DivergedError) (extra gtid
 	if err := n.reidentify(true); err != nil {
 		return extra, path, err
 	}
-	return extra, path, n.join(ctx, replica.Claim{})
+	return extra, path, n.join(ctx, replica.Claim{}, gtid.UUID{})
 }
 
 // Clone replaces what this member holds by a copy of another one's state: of
@@ -300,6 +331,9 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 	if l == nil {
 		return n.notServing()
 	}
+	if err := n.quorate(ctx); err != nil {
+		return err
+	}
 	if err := n.letGo(ctx, l); err != nil {
 		return err
 	}
@@ -307,7 +341,7 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 		n.wish(donor)
 		n.left.Store(false)
 		if err := n.reidentify(true); err != nil {
-			return n.idle, err
+			return n.interrupted, err
 		}
 		return n.joining, nil
 	})

@@ -35,8 +35,8 @@ func (a *admission) take(bytes int) {
 	a.bytes -= bytes
 }
 
-// enter waits for a place, until ctx ends.
-func (a *admission) enter(ctx context.Context, bytes int) error {
+// enter waits for a place, until ctx ends or lost is closed.
+func (a *admission) enter(ctx context.Context, bytes int, lost <-chan struct{}) error {
 	a.mu.Lock()
 	if len(a.queue) == 0 && a.fits(bytes) {
 		a.take(bytes)
@@ -46,10 +46,14 @@ func (a *admission) enter(ctx context.Context, bytes int) error {
 	me := &applicant{bytes: bytes, in: make(chan struct{})}
 	a.queue = append(a.queue, me)
 	a.mu.Unlock()
+	var err error
 	select {
 	case <-me.in:
 		return nil
+	case <-lost:
+		err = ErrNoQuorum
 	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -65,7 +69,7 @@ func (a *admission) enter(ctx context.Context, bytes int) error {
 		}
 		a.admit() // whoever stood behind may be smaller
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // leave gives a place back.

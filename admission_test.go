@@ -14,7 +14,7 @@ func TestAdmissionOrder(t *testing.T) {
 		a := newAdmission(3, 100)
 		enter := func(ctx context.Context, bytes int) <-chan error {
 			done := make(chan error, 1)
-			go func() { done <- a.enter(ctx, bytes) }()
+			go func() { done <- a.enter(ctx, bytes, nil) }()
 			synctest.Wait()
 			return done
 		}
@@ -58,11 +58,11 @@ func TestAdmissionOrder(t *testing.T) {
 func TestAdmissionCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission(1, 100)
-		if err := a.enter(t.Context(), 1); err != nil {
+		if err := a.enter(t.Context(), 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)
-		go func() { done <- a.enter(t.Context(), 1) }()
+		go func() { done <- a.enter(t.Context(), 1, nil) }()
 		if synctest.Wait(); len(done) != 0 {
 			t.Fatal("a second one was let in")
 		}

@@ -22,7 +22,7 @@ func TestCallTablePlaces(t *testing.T) {
 	var tickets []uint64
 	var waiting []*call
 	for range all {
-		if err := places.enter(t.Context(), size); err != nil {
+		if err := places.enter(t.Context(), size, nil); err != nil {
 			t.Fatal(err)
 		}
 		ticket, c := calls.add(nil, size)
@@ -50,7 +50,7 @@ func TestCallTableAnswersTheAbsent(t *testing.T) {
 	places := newAdmission(1, 10)
 	calls := newCallTable()
 	for range 3 {
-		if err := places.enter(t.Context(), 1); err != nil {
+		if err := places.enter(t.Context(), 1, nil); err != nil {
 			t.Fatal(err)
 		}
 		ticket, _ := calls.add(nil, 1)

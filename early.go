@@ -101,9 +101,10 @@ func firstTouches(ws *certifier.Encoded) iter.Seq2[certifier.Item, certifier.Kin
 	}
 }
 
-// hold waits until tx may be broadcast, and has it broadcast. If tx would lose,
+// hold waits until tx may be broadcast, and has it broadcast; not longer than
+// until lost is closed. If tx would lose,
 // the error is a *ConflictError that nobody has counted.
-func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool) error {
+func (n *Node) hold(ctx context.Context, l *life, lost <-chan struct{}, tx *Tx, broadcast func() bool) error {
 	for wasHeld := false; ; wasHeld = true {
 		held, doom, ok := n.early.submit(tx, broadcast)
 		switch {
@@ -122,6 +123,8 @@ func (n *Node) hold(ctx context.Context, l *life, tx *Tx, broadcast func() bool)
 		case <-tx.wake:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-lost:
+			return ErrNoQuorum
 		case <-l.done:
 			return n.notServing()
 		}

@@ -57,13 +57,28 @@ const (
 // lost its quorum: exactly these members, of which this must be one. It asks
 // everybody in the view, and changes nothing. The error is a
 // *ForceRefusedError where the plan cannot be.
-func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID) (ForcePlan, error) {
+func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID) (plan ForcePlan, err error) {
 	id, err := gtid.NewUUID(crand.Reader)
 	if err != nil {
 		return ForcePlan{}, err
 	}
-	plan, _, err := n.drawPlan(ctx, id, members)
+	err = n.whileOpen(ctx, func(ctx context.Context) (err error) {
+		plan, _, err = n.drawPlan(ctx, id, members)
+		return err
+	})
 	return plan, err
+}
+
+// whileOpen does something that ends with the node, which is not closed before.
+func (n *Node) whileOpen(ctx context.Context, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(n.lifetime, func() { cancel(ErrClosed) })()
+	result := make(chan error, 1)
+	if !n.helpers.run(func() { result <- do(ctx) }) {
+		return ErrClosed
+	}
+	return <-result
 }
 
 // drawPlan draws a plan with an id. known reports whether somebody takes part in
@@ -97,7 +112,15 @@ func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID) 
 // It is the last resort: what only those who are left out have executed is
 // lost, and if they live they must be stopped first. The report says what was
 // known to be at risk.
-func (n *Node) ForceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (ForceReport, error) {
+func (n *Node) ForceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (report ForceReport, err error) {
+	err = n.whileOpen(ctx, func(ctx context.Context) (err error) {
+		report, err = n.forceMembers(ctx, plan, members)
+		return err
+	})
+	return report, err
+}
+
+func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (ForceReport, error) {
 	var c *forced.Coordinator
 	own, err := n.ownSurvey(ctx)
 	if err != nil {
@@ -162,7 +185,7 @@ func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceRepor
 	for !c.Ended() {
 		for _, r := range c.Requests() {
 			asking++
-			n.helpers.Go(func() { answers <- n.ask(ctx, r) })
+			go func() { answers <- n.ask(ctx, r) }() // the node is not closed before this has come
 		}
 		a := <-answers
 		asking--
@@ -246,7 +269,7 @@ func (n *Node) surveyAt(ctx context.Context, address string) (forced.Survey, err
 func (n *Node) surveyOthers(ctx context.Context, own forced.Survey) (answers []forced.Survey) {
 	results := make(chan *forced.Survey)
 	for _, m := range own.View.Members {
-		n.helpers.Go(func() {
+		go func() {
 			if m.UUID == own.Member {
 				results <- nil
 				return
@@ -258,7 +281,7 @@ func (n *Node) surveyOthers(ctx context.Context, own forced.Survey) (answers []f
 				return
 			}
 			results <- &s
-		})
+		}()
 	}
 	for range own.View.Members {
 		if s := <-results; s != nil {
@@ -270,6 +293,9 @@ func (n *Node) surveyOthers(ctx context.Context, own forced.Survey) (answers []f
 
 // ownSurvey is what this member says of itself.
 func (n *Node) ownSurvey(ctx context.Context) (s forced.Survey, err error) {
+	if n.closed.Load() {
+		return s, ErrClosed
+	}
 	err = ErrNotOnline
 	if l := n.life.Load(); l != nil {
 		asked := l.look(ctx, func() { s, err = n.survey(l) })
@@ -313,24 +339,18 @@ func (n *Node) survey(l *life) (s forced.Survey, err error) {
 // takeStep takes a step of a plan. An error says that it is not known whether
 // the step was taken; a refusal is an answer.
 func (n *Node) takeStep(ctx context.Context, r forced.Request) (a forced.Answer, err error) {
-	if r.Step == forced.StepFreeze {
-		if a, done, err := n.wouldFreeze(ctx, r.Order); done || err != nil {
-			return a, err
-		}
+	if a, done, err := n.foresee(ctx, r); done || err != nil {
+		return a, err
 	}
 	err = n.order(ctx, func(ctx context.Context) (phase, error) {
-		back := n.living // where a refusal leads
-		if p := n.part.Load(); p != nil && p.Phase == forced.Frozen {
-			back = n.frozen
-		}
-		next, err := back, error(nil)
+		next, err := n.interrupted, error(nil)
 		switch r.Step {
 		case forced.StepFreeze:
-			next, err = n.freeze(r.Order, back)
+			next, err = n.freeze(r.Order)
 		case forced.StepAlign:
 			err = n.align(ctx, r.Decision)
 		case forced.StepAdopt:
-			next, err = n.adopt(r.Decision, back)
+			next, err = n.adopt(r.Decision)
 		default:
 			err = fmt.Errorf("%w: a plan has no step %d", ErrInvalid, r.Step)
 		}
@@ -353,18 +373,26 @@ func (n *Node) partNow() forced.Record {
 	return forced.Record{}
 }
 
-// wouldFreeze answers an order to freeze that would be refused, or has been
-// carried out, without stopping anything for it.
-func (n *Node) wouldFreeze(ctx context.Context, o forced.Order) (a forced.Answer, done bool, err error) {
-	s, err := n.ownSurvey(ctx)
-	if err != nil {
-		return a, false, err
+// foresee answers for a step that would be refused, or has been taken, without
+// stopping anything for it. Only who is frozen has more to do than to freeze.
+func (n *Node) foresee(ctx context.Context, r forced.Request) (a forced.Answer, done bool, err error) {
+	part, changed := n.partNow(), false
+	switch {
+	case r.Step == forced.StepFreeze:
+		var s forced.Survey
+		if s, err = n.ownSurvey(ctx); err != nil {
+			return a, false, err
+		}
+		part, changed, err = s.Record.Freeze(r.Order, s)
+	case part.Phase == forced.Frozen:
+		return a, false, nil
+	default:
+		_, err = part.Align(r.Decision, n.log)
 	}
-	next, changed, err := s.Record.Freeze(o, s)
 	if refused, ok := errors.AsType[*forced.RefusedError](err); ok {
 		return forced.Answer{Refused: refused}, true, nil
 	}
-	return forced.Answer{Record: next}, !changed, err
+	return forced.Answer{Record: part}, !changed, err
 }
 
 // keep stores the part that this member has in a plan.
@@ -380,8 +408,8 @@ func (n *Node) keep(p forced.Record) error {
 
 // freeze stops this member for a plan. The life before has ended, and what it
 // wrote is on disk.
-func (n *Node) freeze(o forced.Order, back phase) (phase, error) {
-	part := n.partNow()
+func (n *Node) freeze(o forced.Order) (phase, error) {
+	part, back := n.partNow(), n.interrupted
 	var s forced.Survey
 	switch {
 	case n.last != nil:
@@ -471,8 +499,8 @@ func memberOf(members []gcs.Member, raftID uint64) (gcs.Member, bool) {
 }
 
 // adopt takes this member over to the incarnation that a plan begins.
-func (n *Node) adopt(d forced.Decision, back phase) (phase, error) {
-	part := n.partNow()
+func (n *Node) adopt(d forced.Decision) (phase, error) {
+	part, back := n.partNow(), n.interrupted
 	adoption, next, err := part.Adopt(d, n.log.Identity(), n.log)
 	if err != nil || adoption == nil {
 		return back, err

@@ -43,11 +43,12 @@ func (n *Node) living(ctx context.Context) phase {
 	end := l.run(ctx)
 	n.last = l
 	n.life.Store(nil)
+	n.wake()
 	n.donations.end()
 	for _, tx := range l.calls.abandon(n.commits) {
 		n.early.end(tx.running)
 	}
-	n.published(l)
+	n.published(l, end.exit != replica.ExitNone)
 	switch {
 	case n.failed() != nil || ctx.Err() != nil:
 		return nil
@@ -73,11 +74,14 @@ func (n *Node) living(ctx context.Context) phase {
 }
 
 // published leaves what the life knew last as what is known of the member, that
-// takes no part in the group for now.
-func (n *Node) published(l *life) {
+// takes no part in the group for now. One that is out of it hears nobody.
+func (n *Node) published(l *life, out bool) {
 	s := l.replica.Status()
 	if s.State == replica.Online {
 		s.State = replica.Recovering
+	}
+	if out {
+		s.Quorum, s.Leader, s.Peers = false, 0, nil
 	}
 	n.publish(s)
 }
@@ -159,18 +163,17 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 	}
 }
 
-// superseded is the phase of a member that was left out when an operator forced
-// the membership. What it holds is compared by the group before it is taken
-// back.
+// superseded is what follows when this member was left out by an operator who
+// forced the membership. What it holds is compared by the group before it is
+// taken back. It is called by an order.
 func (n *Node) superseded(ended, began gtid.UUID) phase {
-	return func(context.Context) phase {
-		if n.log.Identity().Incarnation != ended || n.lost() != nil || n.partNow().Phase == forced.Frozen {
-			return n.firstPhase() // it has found its way meanwhile, or waits for another order
-		}
-		if err := n.reidentify(false); err != nil {
-			n.fail(err)
-			return nil
-		}
-		return n.out(standing.Superseded, fmt.Errorf("%w: incarnation %s has followed on %s", errSuperseded, began, ended))
+	e := n.lost()
+	if n.log.Identity().Incarnation != ended || e != nil && e.final || n.partNow().Phase == forced.Frozen {
+		return n.interrupted // it has found its way meanwhile, or waits for an operator
 	}
+	if err := n.reidentify(false); err != nil {
+		n.fail(err)
+		return n.idle
+	}
+	return n.out(standing.Superseded, fmt.Errorf("%w: incarnation %s has followed on %s", errSuperseded, began, ended))
 }

@@ -58,14 +58,16 @@ type Node struct {
 	donor     atomic.Pointer[string]        // wished for by an order
 	frozenFor atomic.Pointer[gtid.UUID]     // plan of force-members
 	part      atomic.Pointer[forced.Record] // in a plan of force-members
-	last      *life                         // that has just ended
+	last      *life                         // that has just ended, for an order
+	// interrupted is the phase that an order has ended, while it is carried out.
+	interrupted phase
 
 	own stateOfMember
 
 	lifetime context.Context
 	stop     context.CancelFunc // ends main
 	ended    chan struct{}      // closed when main has ended
-	helpers  sync.WaitGroup     // goroutines of handlers that outlive their call
+	helpers  helpers            // goroutines that outlive the call that began them
 	looking  atomic.Bool        // one of them looks for a fork
 	closed   atomic.Bool
 	close    func() error
@@ -138,6 +140,7 @@ func (n *Node) fail(err error) {
 	if n.failure.CompareAndSwap(nil, &err) {
 		n.logger.Error("member failed", "member", n.id.Member, "err", err)
 		n.move(standing.StoreFailed)
+		n.act(err)
 	}
 	n.stop()
 	n.wake()
@@ -198,11 +201,13 @@ func (n *Node) serving() error {
 // reading returns nil if the member shows what it holds. One in ERROR still
 // does, unless its ExitStateAction forbids it.
 func (n *Node) reading() error {
-	e := n.lost()
+	e, failed := n.lost(), n.failed() != nil
 	switch {
-	case e != nil && e.final && n.cfg.ExitStateAction != ReadOnly:
+	case n.closed.Load():
+		return ErrClosed
+	case (failed || e != nil && e.final) && n.cfg.ExitStateAction != ReadOnly:
 		return n.serving()
-	case n.failed() != nil || e != nil && !e.never:
+	case failed || e != nil && !e.never:
 		return nil
 	}
 	return n.serving()
@@ -217,7 +222,8 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	if err := n.quorate(ctx); err != nil {
 		return replica.Answer{}, err
 	}
-	if err := n.commits.enter(ctx, len(message)); err != nil {
+	lost := n.quorum.lost(ctx)
+	if err := n.commits.enter(ctx, len(message), lost); err != nil {
 		return replica.Answer{}, fmt.Errorf("concordat: nothing was committed, too many commits are waiting for the group (MaxPendingCommits, MaxPendingBytes): %w", err)
 	}
 	l := n.life.Load()
@@ -226,7 +232,7 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 		return replica.Answer{}, n.notServing()
 	}
 	ticket, c := l.calls.add(tx, len(message))
-	err := n.hold(ctx, l, tx, func() bool {
+	err := n.hold(ctx, l, lost, tx, func() bool {
 		tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
 		return tx.submitted
 	})
@@ -242,7 +248,7 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 		return a, nil
 	case <-ctx.Done():
 		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: context.Cause(ctx)}
-	case <-n.quorum.lost(ctx):
+	case <-lost:
 		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: ErrNoQuorum}
 	case <-l.done:
 	}
@@ -273,10 +279,8 @@ func (n *Node) Close() error {
 	// A handler may be waiting for the state machine, and the transport waits
 	// for its handlers: the state machine goes first.
 	<-n.ended
-	n.helpers.Wait()
-	if n.state() != Offline {
-		n.move(standing.Closed)
-	}
+	n.helpers.wait()
+	n.move(standing.Closed)
 	return n.close()
 }
 

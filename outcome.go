@@ -78,13 +78,23 @@ func (n *Node) Outcome(ctx context.Context, id gtid.UUID) (Outcome, error) {
 	if o.State != OutcomeCommitted {
 		return o, nil
 	}
+	visible := false
 	err := n.visible.until(ctx, func() bool {
-		return n.closed.Load() || n.failed() != nil || n.engine.Position().Index >= o.Index
+		if n.stopped(l) {
+			return true
+		}
+		visible = n.engine.Position().Index >= o.Index
+		return visible
 	})
-	if err == nil && (n.closed.Load() || n.failed() != nil) {
+	if err == nil && !visible {
 		err = n.notServing()
 	}
 	return o, err
+}
+
+// stopped reports whether nothing more becomes visible by a life.
+func (n *Node) stopped(l *life) bool {
+	return n.closed.Load() || n.failed() != nil || n.life.Load() != l
 }
 
 func outcomeOf(a replica.OutcomeAnswer) Outcome {

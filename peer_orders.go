@@ -112,7 +112,7 @@ func (n *Node) suspectFork(raftID uint64) {
 	if !ok || n.closed.Load() || !n.looking.CompareAndSwap(false, true) {
 		return
 	}
-	n.helpers.Go(func() {
+	began := n.helpers.run(func() {
 		defer n.looking.Store(false)
 		ctx, cancel := context.WithTimeout(n.lifetime, joinPatience)
 		defer cancel()
@@ -132,4 +132,7 @@ func (n *Node) suspectFork(raftID uint64) {
 			return
 		}
 	})
+	if !began {
+		n.looking.Store(false)
+	}
 }

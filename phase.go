@@ -69,9 +69,13 @@ func (o *orders) done() {
 }
 
 // order has main carry something out between two phases, and returns its
-// error. Where ctx ends first it is carried out all the same, or not at all if
-// it had not begun: what is called looks at its own ctx.
+// error. The phase that it interrupts is n.interrupted meanwhile, for what
+// changes nothing to lead back to. Where ctx ends first it is carried out all the
+// same, or not at all if it had not begun: what is called looks at its own ctx.
 func (n *Node) order(ctx context.Context, carryOut func(ctx context.Context) (phase, error)) error {
+	if n.closed.Load() {
+		return ErrClosed
+	}
 	result := make(chan error, 1)
 	var once sync.Once
 	answer := func(err error) { once.Do(func() { result <- err }) }
@@ -100,26 +104,28 @@ func (n *Node) order(ctx context.Context, carryOut func(ctx context.Context) (ph
 	}
 }
 
-// main runs one phase after the other until the node is closed or fails.
+// main runs one phase after the other until the node is closed or fails. What a
+// phase leads to by itself comes before an order, which would find things half
+// done otherwise: it ends soon, for the order has ended its ctx already.
 func (n *Node) main(ctx context.Context) {
 	defer close(n.ended)
-	for next := n.firstPhase(); ; {
+	for now := n.firstPhase(); ; {
 		working, end := n.orders.begin(ctx)
-		if next != nil {
-			next = next(working)
-		}
+		next := now(working)
 		end()
 		if ctx.Err() != nil {
 			return
 		}
-		if p := n.orders.take(); p != nil {
-			next = p
-			continue
-		}
-		n.last = nil // only an order has a use for it
 		if next == nil {
+			if next = n.orders.take(); next != nil {
+				n.interrupted = now
+				now = next
+				continue
+			}
 			next = n.idle
 		}
+		n.last, n.interrupted = nil, nil // only an order has a use for them
+		now = next
 	}
 }
 
@@ -159,17 +165,26 @@ func (n *Node) setExit(e *exit) {
 	n.wake()
 }
 
-// out is the phase of a member that has lost its place in the group: it asks
-// to be taken back as often as it may, and then does its ExitStateAction.
+// out is the phase of a member that has lost its place in the group.
 func (n *Node) out(cause standing.Trigger, reason error) phase {
-	return func(ctx context.Context) phase {
+	return func(context.Context) phase {
 		n.note(EventLost, n.id.Member, "%v", reason)
+		n.recovery.end()
 		n.setExit(&exit{err: reason})
 		n.move(cause)
+		return n.tries(cause, reason)
+	}
+}
+
+// tries is the phase in which such a member asks to be taken back as often as it
+// may, and then does its ExitStateAction. One that is interrupted goes on with
+// the tries that are left.
+func (n *Node) tries(cause standing.Trigger, reason error) phase {
+	made, last := 0, reason
+	return func(ctx context.Context) phase {
 		policy := standing.Policy{AutoRejoinTries: n.cfg.AutoRejoinTries, Action: standing.Action(n.cfg.ExitStateAction)}
-		last := reason
-		for try := 0; standing.AfterExit(cause, try, policy).Rejoin; try++ {
-			n.rejoinTry.Store(int32(try + 1))
+		for ; standing.AfterExit(cause, made, policy).Rejoin; made++ {
+			n.rejoinTry.Store(int32(made + 1))
 			n.move(standing.RejoinBegan)
 			err := n.rejoin(ctx)
 			switch {
@@ -183,9 +198,10 @@ func (n *Node) out(cause standing.Trigger, reason error) phase {
 				cause = standing.TriesUsedUp // no further one will do better
 			}
 			n.move(standing.TryFailed)
-			last = fmt.Errorf("%w; try %d of %d to come back: %w", reason, try+1, n.cfg.AutoRejoinTries, err)
+			last = fmt.Errorf("%w; try %d of %d to come back: %w", reason, made+1, n.cfg.AutoRejoinTries, err)
 			n.setExit(&exit{err: last})
-			if cause != standing.Diverged && cause != standing.TriesUsedUp && !pause(ctx, n.cfg.AutoRejoinInterval) {
+			if standing.AfterExit(cause, made+1, policy).Rejoin && !pause(ctx, n.cfg.AutoRejoinInterval) {
+				made++
 				return nil
 			}
 		}
@@ -200,11 +216,16 @@ func (n *Node) out(cause standing.Trigger, reason error) phase {
 	}
 }
 
-// exitStateAction ends a member's efforts. The program is asked once in a
-// node's life, and nobody waits for its answer: it may well be to close the
-// node.
+// exitStateAction ends a member's efforts.
 func (n *Node) exitStateAction(reason error) {
 	n.setExit(&exit{err: reason, final: true})
+	n.act(reason)
+}
+
+// act lets the program know that the member is out for good. It is told once in
+// a node's life, and nobody waits for its answer, which may well be to close the
+// node.
+func (n *Node) act(reason error) {
 	n.note(EventExitStateAction, n.id.Member, "%s: %v", n.cfg.ExitStateAction, reason)
 	if n.cfg.OnExit != nil {
 		n.exited.Do(func() { go n.cfg.OnExit(reason) })

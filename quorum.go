@@ -2,6 +2,7 @@ package concordat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -12,6 +13,10 @@ type gate struct {
 	open bool
 	shut chan struct{} // closed while there is no quorum; nil before the first set
 }
+
+// errQuorumLost is why nobody waits for an answer any more. It is not
+// [ErrNoQuorum], which says that nothing has happened.
+var errQuorumLost = errors.New("the quorum was lost meanwhile")
 
 // set tells whether there is a quorum.
 func (g *gate) set(quorum bool) {

@@ -51,10 +51,14 @@ func (n *Node) seeds() []string {
 // is refused. A refusal to one that never was a member ends in OFFLINE, as with
 // START GROUP_REPLICATION.
 func (n *Node) joining(ctx context.Context) phase {
+	var replaces gtid.UUID
+	if len(n.record.Peers) == 0 { // it never was a member
+		replaces, _ = gtid.ParseUUID(n.cfg.Replaces) // Validate has seen it
+	}
 	claim, err := n.claim(ctx)
 	if err == nil {
 		n.note(EventJoining, n.id.Member, "asks %v", n.seeds())
-		err = n.join(ctx, claim)
+		err = n.join(ctx, claim, replaces)
 	}
 	switch {
 	case err == nil:
@@ -99,7 +103,7 @@ func (n *Node) rejoin(ctx context.Context) error {
 		return err
 	}
 	n.note(EventJoining, n.id.Member, "asks %v to be taken back", n.seeds())
-	return n.join(ctx, claim)
+	return n.join(ctx, claim, gtid.UUID{})
 }
 
 // joinPatience is for one member; others can be asked.
@@ -135,6 +139,10 @@ func (n *Node) stillMember(ctx context.Context) (bool, error) {
 // majority without it.
 func (n *Node) reidentify(empty bool) error {
 	id := gcs.Identity{Group: n.id.Group, Member: n.id.Member, RaftID: newRaftID(), Session: 1}
+	needsClone, err := n.needsClone()
+	if err != nil {
+		return err
+	}
 	hs := n.log.HardState()
 	newest, err := n.log.Checkpoint(^uint64(0))
 	if err != nil {
@@ -143,11 +151,11 @@ func (n *Node) reidentify(empty bool) error {
 	// A checkpoint is of what was delivered, also where the commit index on disk
 	// lags behind.
 	last := max(hs.GetCommit(), n.engine.Position().Index, newest.Index)
+	if empty || needsClone { // then there is nothing that could be gone on from
+		last = 0
+	}
 	if end, err := n.log.LastIndex(); err != nil || last > end {
 		return errors.Join(err, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last))
-	}
-	if empty {
-		last = 0
 	}
 	next := record{Peers: n.seeds()}
 	encoded, err := next.encode()
@@ -189,6 +197,7 @@ func (n *Node) replay(ctx context.Context, each func(*replica.Judged) error) (*r
 	if err != nil {
 		return nil, err
 	}
+	cfg.Group.Identity.Session++ // or what it sent in the last one would be its own
 	cfg.Group.HardState.Commit = max(cfg.Group.HardState.Commit, cfg.Group.Applied)
 	committed := cfg.Group.HardState.Commit
 	cfg.Group.Applied = cfg.Group.Checkpoint.Index // as an engine that has to apply it all
@@ -229,14 +238,14 @@ func responses(writes []gcs.Write) (all []*raftpb.Message) {
 }
 
 // join asks the seeds, and whom they name, until the group has this member in
-// its view. The group's own decision is final when it is a refusal; everything
-// else can change.
-func (n *Node) join(ctx context.Context, claim replica.Claim) error {
+// its view, in the place of the member replaces unless that is zero. The group's
+// own decision is final when it is a refusal; everything else can change.
+func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID) error {
+	defer n.waits.Store(nil)
 	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
 	if claim.Index > 0 {
 		req.Claim = transport.Claim(claim).Proto()
 	}
-	replaces, _ := gtid.ParseUUID(n.cfg.Replaces) // Validate has seen it
 	// Until the raft id of whom this member replaces is known, it only asks.
 	req.DryRun = !replaces.IsZero()
 	var last error
@@ -255,7 +264,9 @@ func (n *Node) join(ctx context.Context, claim replica.Claim) error {
 				req.Identity, req.Claim = n.transport.Identity(), nil
 			case err != nil:
 				last = err
-			case req.DryRun && (response.GetAccepted() || response.GetText() != ""):
+			case req.DryRun && response.GetAccepted():
+				return n.joined(response) // before it was stopped
+			case req.DryRun && response.GetText() != "":
 				if req.Replaces, err = whoHas(replaces, response.GetMembers()); err != nil {
 					return err
 				}
@@ -291,6 +302,15 @@ func whoHas(uuid gtid.UUID, members []*peerpb.Identity) (uint64, error) {
 // because of a history that is its own and holds no transaction: then nothing
 // is lost by giving it up, and the member can be cloned.
 func (n *Node) refusedToJoin(ctx context.Context, refused *transport.RefusedError, claim replica.Claim) error {
+	if err := n.refusal(ctx, refused, claim); err != nil {
+		return err
+	}
+	return n.reidentify(true)
+}
+
+// refusal returns what a refusal means for this member; nil if it is for a
+// history that is its own and holds no transaction.
+func (n *Node) refusal(ctx context.Context, refused *transport.RefusedError, claim replica.Claim) error {
 	if refused.Reason != peerpb.RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS || claim.Index == 0 {
 		return fmt.Errorf("%w: %w", ErrJoinRefused, refused)
 	}
@@ -304,7 +324,7 @@ func (n *Node) refusedToJoin(ctx context.Context, refused *transport.RefusedErro
 		return err
 	}
 	if diverged.Extra = extra; extra.IsEmpty() && diverged.Common > 0 {
-		return n.reidentify(true)
+		return nil
 	}
 	return diverged
 }
@@ -332,7 +352,6 @@ func (n *Node) joined(r *peerpb.JoinResponse) error {
 	if err := n.log.SetIdentity(n.id); err != nil {
 		return err
 	}
-	n.waits.Store(nil)
 	peers := map[uint64]string{}
 	for _, m := range r.GetMembers() {
 		peers[m.GetRaftId()] = m.GetAddress()

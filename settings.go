@@ -92,6 +92,9 @@ func (n *Node) SetGroupSettings(ctx context.Context, s GroupSettings) (GroupSett
 	if err := n.serving(); err != nil {
 		return GroupSettings{}, err
 	}
+	if err := n.quorate(ctx); err != nil {
+		return GroupSettings{}, err
+	}
 	l := n.life.Load()
 	if l == nil {
 		return GroupSettings{}, n.notServing()
@@ -107,6 +110,8 @@ func (n *Node) SetGroupSettings(ctx context.Context, s GroupSettings) (GroupSett
 		return groupSettings(a.Settings), nil
 	case <-ctx.Done():
 		return GroupSettings{}, unansweredChange(context.Cause(ctx))
+	case <-n.quorum.lost(ctx):
+		return GroupSettings{}, unansweredChange(errQuorumLost)
 	case <-l.done:
 		return GroupSettings{}, unansweredChange(n.notServing())
 	}

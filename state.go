@@ -12,6 +12,7 @@ import (
 type stateOfMember struct {
 	mu  sync.Mutex
 	now State // "" before the first, which is OFFLINE
+	end bool  // the node is closed; nothing more can happen to it
 }
 
 func (s *stateOfMember) get() State {
@@ -23,18 +24,26 @@ func (s *stateOfMember) get() State {
 	return s.now
 }
 
+func (s *stateOfMember) move(t standing.Trigger) (from, to State, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from = s.now
+	if from == "" {
+		from = Offline
+	}
+	if s.end {
+		return from, from, true
+	}
+	s.now, ok = standing.Next(from, t)
+	s.end = t == standing.Closed
+	return from, s.now, ok
+}
+
 // move takes the member to the state that a trigger leads to. A trigger that
 // has no meaning in the present state means that this program is wrong, and
 // takes the member to ERROR.
 func (n *Node) move(t standing.Trigger) {
-	n.own.mu.Lock()
-	from := n.own.now
-	if from == "" {
-		from = Offline
-	}
-	to, ok := standing.Next(from, t)
-	n.own.now = to
-	n.own.mu.Unlock()
+	from, to, ok := n.own.move(t)
 	if !ok {
 		n.fail(fmt.Errorf("%q cannot happen to a member that is %s", t, from))
 		return

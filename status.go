@@ -166,6 +166,9 @@ func (n *Node) facts(s *known, status *Status) outlook.Facts {
 	}
 	if r := status.Recovery; r != nil {
 		f.Recovery = progress(r)
+		// Who copies another member's state has no state machine that hears the
+		// others, and does not wait for them.
+		f.Quorum = f.Quorum || r.Method == RecoveryClone
 	}
 	return f
 }

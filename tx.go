@@ -199,7 +199,7 @@ func (n *Node) attempt(ctx context.Context, fn func(*Tx) error, opts []TxOption)
 func (n *Node) waitForWinner(ctx context.Context, refused error, attempt int) error {
 	if c, ok := errors.AsType[*ConflictError](refused); ok {
 		err := n.visible.until(ctx, func() bool {
-			return n.closed.Load() || n.failed() != nil || n.engine.Position().Executed.Contains(c.Winner)
+			return n.serving() != nil || n.engine.Position().Executed.Contains(c.Winner)
 		})
 		if err != nil {
 			return errors.Join(err, refused)

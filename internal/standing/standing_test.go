@@ -20,7 +20,7 @@ const (
 var outcomes = map[standing.State]map[standing.Trigger]standing.State{
 	offline: {
 		standing.JoinRefused: offline, standing.Joined: recovering, standing.Opened: recovering,
-		standing.Closed: offline,
+		standing.Closed: offline, standing.StoreFailed: failed, standing.InvariantBroken: failed,
 	},
 	recovering: {
 		standing.CaughtUp: online, standing.NewSession: recovering, standing.CloneNeeded: recovering,
@@ -41,6 +41,7 @@ var outcomes = map[standing.State]map[standing.Trigger]standing.State{
 		standing.Joined: recovering, standing.Opened: recovering, standing.Adopted: recovering,
 		standing.RejoinBegan: failed, standing.TryFailed: failed, standing.Diverged: failed,
 		standing.TriesUsedUp: failed, standing.Frozen: failed, standing.Thawed: failed,
+		standing.Superseded: failed, standing.StoreFailed: failed, standing.InvariantBroken: failed,
 		standing.Closed: offline,
 	},
 }
