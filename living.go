@@ -12,8 +12,9 @@ import (
 	"github.com/concordatdb/concordat/internal/standing"
 )
 
-// errExpelled, errMinority and errSuperseded are why a member loses its place.
+// Why a member loses its place.
 var (
+	errRemoved    = errors.New("concordat: an operator has removed this member, or given its place to another one; bring it back with rejoin")
 	errExpelled   = errors.New("concordat: the group has gone on without this member")
 	errMinority   = errors.New("concordat: no majority was heard for the UnreachableMajorityTimeout")
 	errSuperseded = errors.New("concordat: an operator has forced the membership of the group without this member")
@@ -66,6 +67,10 @@ func (n *Node) living(ctx context.Context) phase {
 			return nil
 		}
 		return n.out(standing.Expelled, errExpelled)
+	case replica.ExitRemoved:
+		// It keeps its identity, and so is told again if it is started again. An
+		// operator decides when it joins anew.
+		return n.out(standing.Removed, errRemoved)
 	case replica.ExitMinority:
 		return n.out(standing.MinorityTimeout, fmt.Errorf("%w: %w", ErrNoQuorum, errMinority))
 	case replica.ExitNone:

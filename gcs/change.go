@@ -60,6 +60,9 @@ func (k ChangeKind) String() string {
 	return fmt.Sprintf("ChangeKind(%d)", byte(k))
 }
 
+// takesOut reports whether a member can be out of the view by a change.
+func (k ChangeKind) takesOut() bool { return k >= Left && k <= Removed || k == Replaced || k == Forced }
+
 // MaxReason bounds the reason of a change, in bytes.
 const MaxReason = 512
 

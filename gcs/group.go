@@ -106,17 +106,19 @@ type Group struct {
 	peers    []Peer    // for Status
 	peersAt  [2]uint64 // tick and view that they are of
 
-	report   Report // of this member
-	reports  map[uint64]heard
-	since    int       // tick at which this member learned who leads
-	commits  [2]uint64 // this leader's commit index, two rounds of reports ago and one ago
-	ticks    int
-	leaving  bool
-	leavers  map[uint64]int // tick at which a member last asked this leader to let it go
-	removed  bool           // a member that stays says that this one is out of the view
-	clone    clone
-	stalled  map[uint64]int // rounds that a member has been in raft's snapshot state
-	changeAt int            // tick of the last membership change proposed
+	report  Report // of this member
+	reports map[uint64]heard
+	since   int       // tick at which this member learned who leads
+	commits [2]uint64 // this leader's commit index, two rounds of reports ago and one ago
+	ticks   int
+	leaving bool
+	leavers map[uint64]int // tick at which a member last asked this leader to let it go
+	removed bool           // a member that stays says that this one is out of the view
+	// removedBy is the kind of change that took this one out, as far as known.
+	removedBy ChangeKind
+	clone     clone
+	stalled   map[uint64]int // rounds that a member has been in raft's snapshot state
+	changeAt  int            // tick of the last membership change proposed
 }
 
 // Bootstrap returns what the log of a new group holds, committed: an entry that
@@ -221,7 +223,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	if g.departed.has(from) {
 		// Two that both left would tell each other forever.
 		if m.Kind != MessageRemoved && g.settled >= g.left {
-			g.send(from, Message{Kind: MessageRemoved})
+			g.send(from, Message{Kind: MessageRemoved, Removed: g.past.tookOut(from)})
 		}
 		return
 	}
@@ -240,7 +242,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageLeave:
 		g.receiveLeave(from)
 	case MessageRemoved:
-		g.removed = true
+		g.removed, g.removedBy = true, m.Removed
 	}
 }
 

@@ -35,6 +35,23 @@ func (p *past) add(v View) {
 // last. The slice is the caller's.
 func (g *Group) History() []ViewRecord { return slices.Clone(g.past.views) }
 
+// tookOut returns the kind of the change that took out a member that is not in
+// the view; 0 if that is not remembered.
+func (p *past) tookOut(id uint64) (kind ChangeKind) {
+	for _, v := range slices.Backward(p.views) {
+		c := &v.Cause
+		switch {
+		case c.Kind == Forced && kind == 0:
+			kind = Forced // unless it was out before
+		case c.Kind == Replaced && c.Replaces == id, c.Kind.takesOut() && c.Member.RaftID == id && c.Kind != Replaced:
+			return c.Kind
+		case c.Member.RaftID == id:
+			return kind // it came in or was promoted here, and an earlier exit was not its last
+		}
+	}
+	return kind
+}
+
 func (v View) record() ViewRecord {
 	return ViewRecord{ID: v.ID, Index: v.Index, Incarnation: v.Incarnation, Cause: v.Cause}
 }

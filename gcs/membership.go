@@ -171,6 +171,11 @@ func (g *Group) Stay() { g.leaving = false }
 // Removed reports whether the group has this member no longer.
 func (g *Group) Removed() bool { return g.removed }
 
+// RemovedBy returns the kind of change by which this member came to be out of
+// the group: Left, Expelled, Removed, Replaced or Forced; 0 while it is not out,
+// or if those who stay do not remember.
+func (g *Group) RemovedBy() ChangeKind { return g.removedBy }
+
 // CloneFrom returns the member that says that its log begins after the end of
 // this one's, 0 while the log can catch up by itself.
 func (g *Group) CloneFrom() uint64 {

@@ -42,6 +42,9 @@ type Message struct {
 	Frame   []byte // an encoded log entry
 	Refusal Refusal
 	Report  Report
+	// Removed is how the receiver came to be out of the view, for MessageRemoved:
+	// by Left, Expelled, Removed, Replaced or Forced; 0 if nobody knows any more.
+	Removed ChangeKind
 }
 
 // Refusal answers a frame that was not proposed. Nothing happened to it; the
@@ -86,7 +89,8 @@ const MaxReportSet = 1 << 10
 //	report  := uvarint delivered, applied, snapshot, exports, flags
 //	           set  uvarint count  (uvarint raft id, ticks)*
 //	set     := what gtid.Set encodes to
-//	leave, removed := nothing
+//	leave   := nothing
+//	removed := kind of change(1)
 //
 // The flags are 1 for stalled and 2 for recovering. Numbers are in their shortest
 // form.
@@ -102,8 +106,10 @@ func AppendMessage(b []byte, m *Message) ([]byte, error) {
 		return appendUvarints(b, r.Session, r.Seq, r.Expected, r.Leader), nil
 	case MessageReport:
 		return appendReport(b, &m.Report)
-	case MessageLeave, MessageRemoved:
+	case MessageLeave:
 		return b, nil
+	case MessageRemoved:
+		return append(b, byte(m.Removed)), nil
 	}
 	return nil, fmt.Errorf("%w: kind %d", ErrMessage, m.Kind)
 }
@@ -132,8 +138,14 @@ func DecodeMessage(b []byte) (Message, error) {
 		var err error
 		m.Report, err = decodeReport(body)
 		return m, err
-	case MessageLeave, MessageRemoved:
+	case MessageLeave:
 		return m, takeUvarints(body)
+	case MessageRemoved:
+		if len(body) != 1 || !ChangeKind(body[0]).takesOut() && body[0] != 0 {
+			return Message{}, fmt.Errorf("%w: removed by % x", ErrMessage, body)
+		}
+		m.Removed = ChangeKind(body[0])
+		return m, nil
 	}
 	return Message{}, fmt.Errorf("%w: unknown kind %d", ErrMessage, m.Kind)
 }

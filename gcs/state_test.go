@@ -272,8 +272,8 @@ func TestRestartAsksForItsRelease(t *testing.T) {
 		if !slices.Equal(asked, c.asked) || g.Removed() {
 			t.Errorf("after %v left, member 1 asks %v, want %v; it is removed: %v", c.left, asked, c.asked, g.Removed())
 		}
-		g.Receive(2, Message{Kind: MessageRemoved})
-		if !g.Removed() {
+		g.Receive(2, Message{Kind: MessageRemoved, Removed: Expelled})
+		if !g.Removed() || g.RemovedBy() != Expelled {
 			t.Errorf("after %v left, member 2 says in vain that member 1 is out", c.left)
 		}
 	}

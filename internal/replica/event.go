@@ -250,6 +250,8 @@ const (
 	ExitLeft
 	// ExitExpelled: the group took the member out unasked.
 	ExitExpelled
+	// ExitRemoved: an operator ordered it out, or gave its place to another one.
+	ExitRemoved
 	// ExitMinority: the member heard no majority for Config.MajorityTicks. The
 	// group may have it still.
 	ExitMinority

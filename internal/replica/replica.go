@@ -291,6 +291,8 @@ func (r *Replica) exit() Exit {
 	switch {
 	case r.group.Removed() && r.leaving:
 		return ExitLeft
+	case r.group.Removed() && (r.group.RemovedBy() == gcs.Removed || r.group.RemovedBy() == gcs.Replaced):
+		return ExitRemoved
 	case r.group.Removed():
 		return ExitExpelled
 	case limit > 0 && r.group.Status().NoQuorumTicks > limit:
