@@ -85,7 +85,7 @@ func joinResponse(req *peerpb.JoinRequest, asker gcs.Member, answer replica.Join
 		r.Accepted, r.LeaderAddress = false, "" // in a minority nobody knows what the group has become
 		return r, nil
 	}
-	if req.GetDryRun() && answer.Departed {
+	if req.GetDryRun() && answer.Departed && !answer.Foreign {
 		r.Text = "the group has taken this member out; it can join anew"
 		return r, nil
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
@@ -18,6 +19,12 @@ func clientOptions(c *tls.Config) []grpc.DialOption {
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 	}
+}
+
+// IdentityOf returns how a member without a Transport presents itself, which
+// answers at address when it runs.
+func IdentityOf(id gcs.Identity, address string) *peerpb.Identity {
+	return self{Identity: id, address: address}.proto()
 }
 
 // Identity returns how this member presents itself, in whatever it asks of

@@ -116,6 +116,7 @@ func (r *Replica) join(e JoinAsked) {
 		answer.Answer = r.group.WouldJoin(e.Member, e.Replaces)
 	default:
 		answer.Answer = gcs.JoinAnswer{View: r.group.View(), Refused: err}
+		answer.Foreign = true
 	}
 	r.effects.Joins = append(r.effects.Joins, answer)
 }

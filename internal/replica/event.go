@@ -229,6 +229,8 @@ type JoinAnswer struct {
 	Answer gcs.JoinAnswer
 	// Departed says that the group has taken the asker's raft id out.
 	Departed bool
+	// Foreign says that it was refused for what it claims to hold.
+	Foreign bool
 	// Quorum says whether the member that answers hears a majority.
 	Quorum bool
 }
