@@ -186,6 +186,9 @@ func (n *Node) claim(ctx context.Context) (replica.Claim, error) {
 	if err != nil {
 		return replica.Claim{}, err
 	}
+	if s := r.Status(); n.known().View.ID == 0 {
+		n.standing.Store(&s) // it says whom to ask
+	}
 	return r.Claim(), nil
 }
 
