@@ -104,12 +104,18 @@ func (r *Replica) judgeClaim(c Claim) error {
 	return ErrOtherLineage
 }
 
-// join answers somebody who wants to be a member.
+// join answers somebody who wants to be a member. Whoever leads judges what the
+// asker holds: another member may not have heard yet of the incarnation that it
+// is of.
 func (r *Replica) join(e JoinAsked) {
 	answer := JoinAnswer{Ticket: e.Ticket, Departed: r.group.Departed(e.Member.RaftID), Quorum: r.group.Status().Quorum}
 	known, in := r.group.View().Member(e.Member.RaftID)
 	in = in && known.UUID == e.Member.UUID
-	switch err := r.judgeClaim(e.Claim); {
+	var err error
+	if r.group.Status().Leading {
+		err = r.judgeClaim(e.Claim)
+	}
+	switch {
 	case in || err == nil && !e.DryRun:
 		answer.Answer = r.group.Join(e.Member, e.Replaces)
 	case e.DryRun && err == nil:

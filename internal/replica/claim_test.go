@@ -87,3 +87,21 @@ func TestClaims(t *testing.T) {
 		t.Errorf("a claim from another lineage is answered with %v", err)
 	}
 }
+
+// A member that does not lead may be behind: it names who leads, and refuses
+// nobody.
+func TestWhoLeadsJudgesClaims(t *testing.T) {
+	w := newGroup(t, settings{})
+	ask := JoinAsked{
+		Ticket: 5, Member: gcs.Member{UUID: gtid.UUID{9}, RaftID: 9, Address: "member-9"}, DryRun: true,
+		Claim: Claim{Incarnation: gtid.UUID{15: 0x20}, Index: 1, Terms: []gcs.TermRun{{Term: 1, First: 1}}},
+	}
+	for i, m := range w.members {
+		m.joins = nil
+		m.step(ask)
+		a := m.joins[0].Answer
+		if leads := m.replica.Status().Leading; leads != errors.Is(a.Refused, ErrOtherLineage) || leads == (a.Leader.RaftID != 0) {
+			t.Errorf("member %d, which leads: %t, answers %+v", i, leads, a)
+		}
+	}
+}
