@@ -68,6 +68,7 @@ Start with "concordat demo": it runs a group of real processes on this machine.
 		newReplaceCommand(),
 		newCloneCommand(),
 		newForceMembersCommand(),
+		newCheckCommand(),
 		newConflictsCommand(),
 		newSettingsCommand(),
 		newGetCommand(),
