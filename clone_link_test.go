@@ -19,7 +19,7 @@ func eventsOf(n *concordat.Node, kind concordat.EventKind) (found []concordat.Ev
 }
 
 // mustStart starts a member, which is closed at the end of the test.
-func mustStart(t *testing.T, cfg concordat.Config) *concordat.Node {
+func mustStart(t testing.TB, cfg concordat.Config) *concordat.Node {
 	t.Helper()
 	n, err := concordat.Start(testContext(t), cfg)
 	if err != nil {

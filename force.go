@@ -518,11 +518,7 @@ func (n *Node) adopt(d forced.Decision) (phase, error) {
 	return func(context.Context) phase {
 		// Not before the order is answered: the transport waits for its handlers.
 		n.id.Incarnation = d.Begins
-		_, err := n.nextSession(n.log.Identity())
-		if err == nil {
-			err = n.transport.SetIdentity(n.id)
-		}
-		if err != nil {
+		if err := n.transport.SetIdentity(n.id); err != nil {
 			n.fail(err)
 			return nil
 		}

@@ -28,7 +28,10 @@ type ending struct {
 
 // living is the phase of a member that runs its state machine.
 func (n *Node) living(ctx context.Context) phase {
-	n.last = nil
+	if err := n.freshSession(); err != nil {
+		n.fail(err)
+		return nil
+	}
 	l, err := n.revive()
 	switch {
 	case errors.Is(err, errNeedsClone):
@@ -78,6 +81,18 @@ func (n *Node) living(ctx context.Context) phase {
 	return n.living
 }
 
+// freshSession sees to it that no two lives send in one session: what is on its
+// way from the one before would be taken for the next one's.
+func (n *Node) freshSession() error {
+	if n.spent {
+		if _, err := n.nextSession(n.log.Identity()); err != nil {
+			return err
+		}
+	}
+	n.spent = true
+	return nil
+}
+
 // published leaves what the life knew last as what is known of the member, that
 // takes no part in the group for now. One that is out of it hears nobody.
 func (n *Node) published(l *life, out bool) {
@@ -110,9 +125,6 @@ func (n *Node) clonePhase(ctx context.Context, leader uint64) phase {
 	stop := n.reportAlive(ctx)
 	err := n.replaceState(ctx, leader)
 	stop()
-	if err == nil {
-		_, err = n.nextSession(n.log.Identity())
-	}
 	switch {
 	case err == nil:
 		return n.living

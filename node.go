@@ -61,6 +61,7 @@ type Node struct {
 	last      *life                         // that has just ended, for an order
 	// interrupted is the phase that an order has ended, while it is carried out.
 	interrupted phase
+	spent       bool // a life has used the session of the identity on disk
 
 	own stateOfMember
 

@@ -171,6 +171,7 @@ func (n *Node) reidentify(empty bool) error {
 	}
 	n.record = next
 	n.id.RaftID, n.id.Incarnation, n.id.Session = id.RaftID, id.Incarnation, id.Session
+	n.spent = false
 	return n.transport.SetIdentity(n.id)
 }
 
