@@ -127,8 +127,10 @@ func (n *Node) inspect(ctx context.Context, r *CheckReport) (claim replica.Claim
 
 // askWhetherAccepted asks whoever can be reached until somebody knows.
 func (n *Node) askWhetherAccepted(ctx context.Context, claim replica.Claim, r *CheckReport) error {
-	if err := n.knowView(); err != nil {
-		return err
+	if n.log != nil {
+		if err := n.knowView(); err != nil {
+			return err
+		}
 	}
 	id := n.id
 	if id.RaftID == 0 { // one that nobody has, for the time

@@ -2,6 +2,8 @@ package concordat_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,9 +18,13 @@ func TestCheck(t *testing.T) {
 	mustAgree(t, g.nodes...)
 
 	fresh := joiner(t, g.nodes[0])
+	fresh.Dir = filepath.Join(fresh.Dir, "not", "there")
 	mustCheck(t, fresh, true, "would take this member in")
 	if report, err := concordat.Check(ctx, fresh); err != nil || !report.New || report.RaftID != 0 {
 		t.Errorf("a directory that is not there: %+v, %v", report, err)
+	}
+	if _, err := os.Stat(fresh.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was made: %v", err)
 	}
 	taken := fresh
 	taken.Member, taken.Listen = g.nodes[1].Status().Member.String(), freeAddress(t)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 )
@@ -231,6 +232,10 @@ func (c Config) Validate() error {
 	err = founding.Check()
 	check(err == nil, "Founding: %v", err)
 	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
+	if d := c.withDefaults(); d.TickInterval > 0 && d.MemberSuspectTimeout > 0 {
+		check(d.ticks(d.MemberSuspectTimeout) >= gcs.MinSuspectTicks,
+			"MemberSuspectTimeout %v is shorter than %d ticks of %v; members report every second tick", d.MemberSuspectTimeout, gcs.MinSuspectTicks, d.TickInterval)
+	}
 	_, err = c.allowed()
 	check(err == nil, "IPAllowlist: %v", err)
 	switch c.ExitStateAction {

@@ -94,6 +94,10 @@ const (
 	DefaultStallTicks = 40
 )
 
+// MinSuspectTicks is the least that Config.SuspectTicks can be: one report more
+// than two may get lost before a member is suspected.
+const MinSuspectTicks = 2*reportTicks + 1
+
 // PromoteLag is how many log entries a RECOVERING member may be behind the
 // leader's commit index of two rounds of reports ago, and its engine behind
 // what it had delivered a round ago, for the leader to make it ONLINE. With
@@ -149,7 +153,7 @@ func (c *Config) validate() error {
 	check(id.RaftID != 0 && !raft.IsLocalMsgTarget(id.RaftID), "raft id %d is reserved", id.RaftID)
 	check(id.Session != 0, "the session is 0; the first run of a member is session 1")
 	check(c.ElectionTicks > heartbeatTicks, "%d election ticks are too few, the least is %d", c.ElectionTicks, heartbeatTicks+1)
-	check(c.SuspectTicks == 0 || c.SuspectTicks > 2*reportTicks, "%d ticks until suspicion are too few, the least is %d", c.SuspectTicks, 2*reportTicks+1)
+	check(c.SuspectTicks == 0 || c.SuspectTicks >= MinSuspectTicks, "%d ticks until suspicion are too few, the least is %d", c.SuspectTicks, MinSuspectTicks)
 	check(c.StallTicks >= 0, "%d ticks for a write of the log are too few, the least is 1", c.StallTicks)
 	check(c.Limits.InflightBytes >= maxMessageBytes, "%d bytes in flight are less than one message of raft's, %d", c.Limits.InflightBytes, maxMessageBytes)
 	check(c.Limits.WindowFrames > 0, "the window of %d frames lets nothing through", c.Limits.WindowFrames)
