@@ -14,6 +14,9 @@
 // after a warm-up. A row names the background load around it, so that a noisy
 // one can be told from a slow one.
 //
+// It also measures what failures cost, with processes: how long nobody commits
+// when one is killed, and how long one takes to come back.
+//
 // The package promises to touch nothing but the directory it is given, and to
 // leave no process and no file behind. It knows nothing of how members work.
 package bench

@@ -82,6 +82,7 @@ func newBenchCommand() *cobra.Command {
 		}
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
+	cmd.AddCommand(newBenchFailuresCommand())
 	return cmd
 }
 

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordatdb/concordat/bench"
+)
+
+const benchFailuresHelp = `Measure what failures cost: three members, each a process with the default
+settings, on this machine.
+
+  follower  SIGKILL of a member that does not lead raft. A client on each of the
+            others writes one row after the other; what counts is the longest
+            time without a commit on either, until the group has expelled the
+            member.
+  leader    the same for the one that leads.
+  log       a member is killed, misses --transactions, and is started again; what
+            counts is the time until it is ONLINE. The group has --log-size as
+            its checkpoint-size, so that its log keeps them all.
+  clone     a new member joins a group with --store-size of data, which it has to
+            copy; what counts is the time until it is ONLINE.
+
+The report is a table in Markdown: median and worst. The members' directories are
+made below --dir, which has to be on a real disk with room for five stores, and
+removed at the end. All of it takes most of an hour.`
+
+func newBenchFailuresCommand() *cobra.Command {
+	o := bench.FailureDefaults()
+	var asJSON, quiet bool
+	var failures []string
+	store, log := size(o.StoreBytes), size(o.LogBytes)
+	cmd := &cobra.Command{
+		Use:   "failures",
+		Short: "Measure what killed members cost, and how fast they come back",
+		Long:  benchFailuresHelp,
+		Example: `  concordat bench failures > figures.md
+  concordat bench failures --only follower,leader --repeats 5
+  concordat bench failures --only log,clone --repeats 2 --transactions 10000 --store-size 256MiB`,
+		Args: exactArgs(),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringSliceVar(&failures, "only", texts(o.Failures), "what to measure")
+	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often each is measured")
+	f.IntVar(&o.Transactions, "transactions", o.Transactions, "how many the member misses that comes back from the log")
+	f.Var(&log, "log-size", "checkpoint-size of that group; three times as much log is kept")
+	f.Var(&store, "store-size", "how much a new member has to copy")
+	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
+	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
+	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
+	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		o.Failures, o.StoreBytes, o.LogBytes = kinds[bench.Failure](failures), int(store), int(log)
+		if !quiet {
+			o.Progress = cmd.ErrOrStderr()
+		}
+		executable, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		o.Start = memberStarter(executable)
+		report, err := bench.RunFailures(ctx, o)
+		if asJSON {
+			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
+		}
+		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
+	})
+	return cmd
+}
+
+// memberStarter starts members that can be started again.
+func memberStarter(executable string) bench.StartMember {
+	return func(ctx context.Context, o bench.MemberOptions) (bench.NodeProcess, error) {
+		if err := os.MkdirAll(filepath.Dir(o.Dir), 0o750); err != nil {
+			return nil, err
+		}
+		args := []string{"--group", bench.Group, "--dir", o.Dir}
+		switch {
+		case o.Earlier != nil:
+			args = append(args, "--listen", o.Earlier.MemberAddress(), "--client-listen", o.Earlier.ClientAddress())
+		case o.Seed != "":
+			args = append(args, "--listen", loopback, "--client-listen", loopback, "--seeds", o.Seed)
+		default:
+			args = append(args, "--listen", loopback, "--client-listen", loopback, "--bootstrap")
+		}
+		if o.CheckpointBytes > 0 {
+			args = append(args, "--checkpoint-size", strconv.Itoa(o.CheckpointBytes)+"B")
+		}
+		p, err := startNodeProcess(ctx, executable, o.Dir+".log", args)
+		if err != nil {
+			return nil, err
+		}
+		return benchNode{p}, nil
+	}
+}
