@@ -117,7 +117,6 @@ func unusedAddress(t *testing.T) string {
 type namespaces struct {
 	t      *testing.T
 	router *holder
-	mu     sync.Mutex
 	places map[int]*holder
 	rules  []string // that lose packets
 }
