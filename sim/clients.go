@@ -54,7 +54,7 @@ func (c *client) transact() {
 	c.snapshot = snapshot
 	s := &submission{id: w.uuid(), origin: c.run.raftID, session: c.run.session, snapshot: snapshot.Position()}
 	s.seen = s.snapshot.Executed.Count()
-	w.history.number(s)
+	c.run.history.number(s)
 	work := &w.plan.work
 	s.serializable = chance(w.rand, work.serializable)
 	c.current = s
@@ -68,10 +68,10 @@ func (c *client) transact() {
 	} else {
 		c.work(s)
 	}
-	w.history.tell(func(k checker) string { return k.read(c.member.name, s) })
+	c.run.history.tell(func(k checker) string { return k.read(c.member.name, s) })
 	if readOnly {
 		w.report.ReadOnly++
-		w.history.looks = append(w.history.looks, s)
+		c.run.history.looks = append(c.run.history.looks, s)
 		c.release()
 		c.think()
 		return
@@ -117,7 +117,7 @@ func (c *client) submit() {
 	w, s := c.member.world, c.current
 	c.run.orders++
 	s.order = c.run.orders
-	w.history.submit(s)
+	c.run.history.submit(s)
 	ticket := w.ticket()
 	c.run.calls[ticket] = c
 	c.run.tell(replica.Submitted{Ticket: ticket, Message: s.message})
@@ -135,7 +135,7 @@ func (r *run) answer(a replica.Answer) {
 	s, at := c.current, r.member.engine.Position()
 	s.acked = a.Verdict.Outcome == certifier.Certified || a.Verdict.Outcome == certifier.Duplicate
 	w.trace.answer(w, r.member, a)
-	w.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
+	c.run.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
 	c.release()
 	c.think()
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -63,7 +64,11 @@ func (c *cloner) ask(r *run, donor uint64) {
 	}
 	w.trace.note(w, r.member.name+" asks "+from.name+" for a clone")
 	w.network.carry(r.member, from, 0, func() {
-		if from.run != nil && from.run.replica != nil {
+		switch {
+		case from.run == nil || from.run.replica == nil || r.ended:
+		case from.run.history != r.history:
+			r.lookAt(from)
+		default:
 			ticket := w.ticket()
 			from.run.exports[ticket] = r
 			from.run.tell(replica.ExportAsked{Ticket: ticket})
@@ -109,17 +114,46 @@ func (r *run) export(x replica.Export) {
 		switch {
 		case r.ended:
 			w.reached[markExportInterrupted]++
-		case !to.ended && to.cloner.asked:
+		case !to.ended && to.cloner.asked && to.history == r.history:
 			to.install(copied{checkpoint: x.Checkpoint, state: b.Bytes()})
 		}
 	})
 }
 
+// beginCloning is a member that has no state machine before it has cloned. It
+// tells the others that it lives.
+func (r *run) beginCloning() {
+	r.cloner.ask(r, 0)
+	r.reportAlive()
+}
+
+// reportAlive tells the members of the last view known that this one lives.
+func (r *run) reportAlive() {
+	m, w := r.member, r.world
+	if m.view.ID == 0 {
+		// Only the checkpoint knows who else is in the group.
+		c, err := m.log.Checkpoint(^uint64(0))
+		if err == nil && c.Index > 0 {
+			m.view, err = replica.CheckpointView(c)
+		}
+		if err != nil {
+			w.violate("start", "%s: %v", m.name, err)
+			return
+		}
+	}
+	report := gcs.Report{Recovering: true, Applied: m.engine.Position().Index}
+	for _, to := range m.view.Members {
+		if to.RaftID != r.raftID {
+			w.network.send(r, to.RaftID, gcs.Message{Kind: gcs.MessageReport, Report: report})
+		}
+	}
+	r.after(2*w.plan.tick, r.reportAlive)
+}
+
 // install puts a copy in place of what the member has.
 func (r *run) install(c copied) {
 	m, w := r.member, r.world
-	hard, wanted := m.wants(c.checkpoint)
-	if !wanted {
+	if !m.wants(&r.note, c.checkpoint) {
 		w.reached[markCloneStale]++
 		if r.replica == nil {
 			r.cloner.again(r)
@@ -130,19 +164,27 @@ func (r *run) install(c copied) {
 	}
 	m.stop()
 	m.cloning = true
-	if err := m.log.Reset(c.checkpoint, hard); err != nil {
+	if err := m.installLog(c.checkpoint); err != nil {
 		w.violate("log", "%s: %v", m.name, err)
 		return
 	}
 	// The import takes its time, and the power may fail meanwhile.
-	importing := &run{member: m, world: w, raftID: r.raftID, session: r.session}
+	importing := &run{member: m, world: w, history: r.history, note: r.note, raftID: r.raftID, session: r.session}
 	importing.cloner = cloner{asked: true, imported: true}
 	m.run = importing
+	importing.reportAlive()
 	importing.after(importing.diskTime(w.plan.disk.install), func() {
 		at, err := m.engine.Import(context.Background(), bytes.NewReader(c.state))
 		if err != nil || at.Index != c.checkpoint.Index {
 			w.violate("engine", "%s imports a state at %d for a checkpoint at %d: %v", m.name, at.Index, c.checkpoint.Index, err)
 			return
+		}
+		if importing.note.clone {
+			importing.note.clone = false
+			if err := m.log.SetRecord(importing.note.encode()); err != nil {
+				w.violate("log", "%s: %v", m.name, err)
+				return
+			}
 		}
 		m.cloning = false
 		w.reached[markClone]++
@@ -157,27 +199,41 @@ func (r *run) restart() {
 	r.member.start()
 }
 
-// wants tells whether a checkpoint brings a member on, and the hard state that
-// goes with it: the term and the vote stay, for they were promised to others.
-func (m *member) wants(c gcs.Checkpoint) (*raftpb.HardState, bool) {
+// wants tells whether a checkpoint brings a member on.
+func (m *member) wants(n *note, c gcs.Checkpoint) bool {
 	first, firstErr := m.log.FirstIndex()
 	last, lastErr := m.log.LastIndex()
-	if firstErr != nil || lastErr != nil || c.Index < first-1 {
-		return nil, false
+	if firstErr != nil || lastErr != nil || c.Index+1 < first {
+		return false
 	}
 	engine := m.engine.Position().Index
-	if engine >= first-1 {
-		if c.Index <= engine {
-			return nil, false
-		}
-		if term, err := m.log.Term(c.Index); c.Index <= last && err == nil && term == c.Term {
-			return nil, false
-		}
+	if n.clone || engine+1 < first {
+		return true
+	}
+	if c.Index <= engine {
+		return false
+	}
+	term, err := m.log.Term(c.Index)
+	return c.Index > last || err != nil || term != c.Term
+}
+
+// installLog makes the log go on from a checkpoint of another member. What this
+// one has answered for must stay: when its log has the checkpoint's entry, only
+// the data are missing. Else every entry here either is in the checkpoint or
+// never was committed, and the log begins anew. The term and the vote stay, for
+// they were promised to others.
+func (m *member) installLog(c gcs.Checkpoint) error {
+	last, err := m.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if term, err := m.log.Term(c.Index); c.Index <= last && err == nil && term == c.Term {
+		return errors.Join(m.log.SaveCheckpoint(c), m.log.Truncate(c.Index))
 	}
 	old := m.log.HardState()
 	hard := &raftpb.HardState{Term: new(old.GetTerm()), Vote: new(old.GetVote()), Commit: new(c.Index)}
 	if c.Term > old.GetTerm() {
 		hard.Term, hard.Vote = new(c.Term), new(uint64(0))
 	}
-	return hard, true
+	return m.log.Reset(c, hard)
 }

@@ -11,6 +11,17 @@
 // in the trace, on every run of the same build. (A seed means nothing across
 // versions of Go or of raft.)
 //
+// What a member's shell does when the member is out of its group is done here as
+// well: it comes back under another raft id and claims what it holds, or has that
+// discarded; it takes its steps in plans of force-members. Operators are part of
+// a world: they force the membership, in the right moments and in wrong ones,
+// order members out, put new disks in, and when the faults are over finish what
+// they have begun.
+//
+// A forced view begins another incarnation of the group, and with it another
+// history: that of the incarnation before, up to where the adopted log is the
+// same. Two may live side by side. Each checker watches over each history.
+//
 // The checkers stand outside of the members and are fed by what these do: one
 // for each promise of docs/DESIGN.md §6, named by its number. They know the
 // whole history and use the obvious rule where a member uses the clever one.

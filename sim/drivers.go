@@ -180,5 +180,8 @@ func (r *run) diskTime(s span) int64 {
 	if r.member.stalled {
 		d = d*20 + 10*millisecond
 	}
+	if m := r.member; m.hung > r.world.now {
+		d += m.hung - r.world.now
+	}
 	return d
 }

@@ -26,6 +26,14 @@ func (w *world) strike() {
 		{f.storm, w.stormStrikes},
 		{f.leave, w.leaveOne},
 		{f.stall, w.stallOne},
+		{f.partial, w.cutFromLeader},
+		{f.flap, w.flapOne},
+		{f.hang, w.hangOne},
+		{f.disk, w.loseDisk},
+		{f.data, w.loseData},
+		{f.remove, w.removeOne},
+		{f.replace, w.replaceOne},
+		{f.force, func() { w.someone().force(w.rand.IntN(2) == 0) }},
 	}
 	total := 0
 	for _, k := range kinds {
@@ -90,6 +98,7 @@ func (w *world) voted(r *run) {
 // blackout cuts the power of all.
 func (w *world) blackout() {
 	w.report.Faults.Blackouts++
+	w.outage = true
 	for _, m := range w.members {
 		if m.run != nil {
 			w.crash(m)

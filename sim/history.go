@@ -156,6 +156,9 @@ type submission struct {
 	commit int    // its place among the certified, 0 for none
 	acked  bool   // its caller was told that it committed
 	lost   bool   // its caller was told that nobody knows
+
+	inherited bool // from the incarnation before
+	unlisted  bool // it is not in history.ordered
 }
 
 // judged is one transaction in a log entry, as a member judged it.
@@ -172,6 +175,7 @@ type entry struct {
 	judged   []judged
 	view     *gcs.View
 	executed gtid.Set
+	term     uint64 // in which its first deliverer was then
 }
 
 // checker watches over one promise. It is told everything in the order in
@@ -204,11 +208,14 @@ func (indifferent) ended(string, applier.Snapshot) string { return "" }
 
 func (indifferent) answered(string, *submission, replica.Answer, applier.Position) string { return "" }
 
-// history is the complete record of a world, and hands it to the checkers.
+// history is the complete record of one incarnation of a world's group, with
+// those it came from, and hands it to the checkers.
 type history struct {
+	lineage
 	group    gtid.UUID
 	submits  map[attempt]*submission
-	ordered  []*submission
+	sent     []*submission // all that were submitted
+	ordered  []*submission // those that this incarnation can have delivered
 	looks    []*submission // that only read
 	numbered []*submission
 	oracle   *oracle
@@ -226,6 +233,7 @@ type history struct {
 
 func newHistory(group gtid.UUID, reached *marked, violate func(promise, format string, args ...any)) *history {
 	h := &history{
+		lineage: newLineage(),
 		group:   group,
 		submits: map[attempt]*submission{},
 		state:   newReference(),
@@ -237,6 +245,7 @@ func newHistory(group gtid.UUID, reached *marked, violate func(promise, format s
 	h.oracle = newOracle(h)
 	h.checkers = []checker{
 		&agreement{},
+		&separation{history: h},
 		&integrity{history: h},
 		&order{history: h, sessions: map[uint64]*session{}},
 		&sameVerdict{},
@@ -285,6 +294,7 @@ func (h *history) number(s *submission) {
 
 func (h *history) submit(s *submission) {
 	h.submits[s.attempt()] = s
+	h.sent = append(h.sent, s)
 	h.ordered = append(h.ordered, s)
 }
 
@@ -313,6 +323,10 @@ func (h *history) enter(e *entry) {
 			continue // a violation of P2
 		}
 		s.index = e.index
+		if s.unlisted {
+			s.unlisted = false
+			h.ordered = append(h.ordered, s)
+		}
 		switch j.verdict.Outcome {
 		case certifier.Certified:
 			h.state.write(s.writes)
@@ -341,7 +355,7 @@ func (h *history) enter(e *entry) {
 		}
 	}
 	if e.view != nil {
-		h.reached[markViewChange]++
+		h.enterView(e.view)
 	}
 	h.growth.limit = max(h.growth.limit, h.oracle.settings.Certifier.HistoryItems)
 	h.growth.bytes = max(h.growth.bytes, h.oracle.settings.Certifier.HistoryBytes)

@@ -1,54 +1,133 @@
 package sim
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
-// join asks to become a member until the group has been heard of: once this
-// member is in a view, its log tells it all.
-func (r *run) join() {
-	if r.member.joined || r.state != replica.Offline {
-		return
-	}
-	w := r.world
-	r.askToJoin(w.members[w.rand.IntN(len(w.members))])
-	r.after(300*millisecond, r.join)
+// askAgain is how long a member waits before it asks another one.
+const askAgain = 300 * millisecond
+
+// ask is who asked for what.
+type ask struct {
+	from   *run
+	dryRun bool
 }
 
-func (r *run) askToJoin(whom *member) {
+// beginJoining asks to become a member until the group has this one in its
+// view. It claims what its log holds; one that claims nothing says that it has
+// nothing.
+func (r *run) beginJoining() {
+	m := r.member
+	if last, err := m.log.LastIndex(); err == nil && last > 0 && !r.note.clone {
+		replay, err := m.replay(^uint64(0))
+		switch {
+		case errors.Is(err, errNeedsClone): // what the log says cannot be read
+			m.stop()
+			m.reidentify(true)
+			m.start()
+			return
+		case err != nil:
+			r.world.violate("start", "%s: %v", m.name, err)
+			return
+		}
+		r.claim = replay.Claim()
+	}
+	r.after(0, r.join)
+}
+
+func (r *run) join() {
+	w := r.world
+	r.ask(w.someone(), false)
+	r.after(askAgain, r.join)
+}
+
+// ask asks a member to take this one in, or with dryRun whether it is in.
+func (r *run) ask(whom *member, dryRun bool) {
 	if whom == r.member || whom.gone {
 		return
 	}
-	w := r.world
-	w.network.carry(r.member, whom, 0, func() {
-		if whom.run == nil || whom.run.replica == nil {
-			return
+	w, m := r.world, r.member
+	w.network.carry(m, whom, 0, func() {
+		to := whom.run
+		switch {
+		case to == nil || to.replica == nil || r.ended:
+		case dryRun && to.history != r.history:
+			r.lookAt(whom)
+		default:
+			ticket := w.ticket()
+			to.joins[ticket] = ask{r, dryRun}
+			to.tell(replica.JoinAsked{Ticket: ticket, Member: m.described(), Replaces: m.replaces, Claim: r.claim, DryRun: dryRun})
 		}
-		ticket := w.ticket()
-		whom.run.joins[ticket] = r
-		whom.run.tell(replica.JoinAsked{Ticket: ticket, Member: r.member.described()})
 	})
 }
 
 // answerJoins brings the answers back to who asked.
 func (r *run) answerJoins(answers []replica.JoinAnswer) {
 	for _, a := range answers {
-		from := r.joins[a.Ticket]
+		asked := r.joins[a.Ticket]
 		delete(r.joins, a.Ticket)
-		r.world.network.carry(r.member, from.member, 0, func() {
-			if !from.ended {
-				from.joinAnswered(a.Answer)
+		r.world.network.carry(r.member, asked.from.member, 0, func() {
+			switch {
+			case asked.from.ended:
+			case asked.dryRun:
+				asked.from.standingAnswered(a)
+			default:
+				asked.from.joinAnswered(a)
 			}
 		})
 	}
 }
 
-func (r *run) joinAnswered(a gcs.JoinAnswer) {
-	leader := r.world.byRaft[a.Leader.RaftID]
-	if a.Joined || a.Refused != nil || leader == nil || r.member.joined {
+func (r *run) joinAnswered(a replica.JoinAnswer) {
+	m, w := r.member, r.world
+	var diverged *replica.DivergedError
+	refused := a.Answer.Refused
+	if refused != nil {
+		w.trace.note(w, fmt.Sprintf("%s is refused by %x, with a claim of %s up to %d: %v", m.name, a.Answer.Leader.RaftID, r.claim.Incarnation, r.claim.Index, refused))
+	}
+	switch {
+	case a.Answer.Joined:
+		m.enter(a.Answer.View)
+	case a.Departed:
+		// It was taken in and out again before it had heard of the first.
+		w.reached[markTakenInAndOut]++
+		m.stop()
+		m.reidentify(r.note.clone)
+		m.start()
+	case errors.As(refused, &diverged):
+		r.discard(diverged)
+	case errors.Is(refused, replica.ErrOtherLineage):
+		m.alien = true
+	case refused != nil:
+		m.replaces = 0 // the operator thinks better of it
+	default:
+		if leader := w.byRaft[a.Answer.Leader.RaftID]; leader != nil {
+			w.reached[markJoinRedirected]++
+			r.ask(leader, false)
+		}
+	}
+}
+
+// enter notes on the disk that the group has taken the member in.
+func (m *member) enter(v gcs.View) {
+	w := m.world
+	m.stop()
+	id := m.log.Identity()
+	id.Incarnation = v.Incarnation
+	if err := m.log.SetIdentity(id); err != nil {
+		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
-	r.world.reached[markJoinRedirected]++
-	r.askToJoin(leader)
+	m.view, m.replaces, m.alien = v, 0, false
+	w.report.Joins++
+	if m.returns {
+		m.returns = false
+		w.report.Rejoins++
+		w.reached[markRejoined]++
+	}
+	m.start()
 }

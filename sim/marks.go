@@ -33,6 +33,34 @@ const (
 	markSettings
 	markOutcomeAsked
 	markScanTooOld
+	markExpelled
+	markRejoined
+	markTakenInAndOut
+	markHandedOverForCut
+	markHandedOverForDisk
+	markFlapping
+	markTakenOver
+	markReplaced
+	markRemovedByOrder
+	markMinority
+	markForced
+	markForcedTwice
+	markPlanResumed
+	markPlanRefused
+	markPlanSuperseded
+	markPlansAtOnce
+	markPlanAbandoned
+	markAligned
+	markFrozenCrash
+	markCoordinatorCrash
+	markFenced
+	markSuperseded
+	markDiscarded
+	markTwoHeirs
+	markOutageHealed
+	markDataLost
+	markUnnameable
+	markApart
 	marks // how many there are
 )
 
@@ -66,6 +94,34 @@ var markNames = [marks]string{
 	markSettings:            "group settings changed",
 	markOutcomeAsked:        "outcome of a transaction asked for",
 	markScanTooOld:          "scan older than the remembered writes",
+	markExpelled:            "member expelled",
+	markRejoined:            "member rejoined by itself",
+	markTakenInAndOut:       "joiner taken in and out before it knew",
+	markHandedOverForCut:    "lead handed over for a partial cut",
+	markHandedOverForDisk:   "lead handed over for a stalled disk",
+	markFlapping:            "flapping member held for unreachable",
+	markTakenOver:           "place taken over under the same UUID",
+	markReplaced:            "dead member replaced by a newcomer",
+	markRemovedByOrder:      "member removed by an operator",
+	markMinority:            "member in the minority for too long",
+	markForced:              "membership forced",
+	markForcedTwice:         "membership forced in a forced incarnation",
+	markPlanResumed:         "plan resumed",
+	markPlanRefused:         "plan refused because of a quorum",
+	markPlanSuperseded:      "plan superseded by another one",
+	markPlansAtOnce:         "two plans at once",
+	markPlanAbandoned:       "frozen member given up by its operator",
+	markAligned:             "survivor fetched entries of the seed",
+	markFrozenCrash:         "survivor crashed in the middle of a plan",
+	markCoordinatorCrash:    "coordinator crashed in the middle of a plan",
+	markFenced:              "message between incarnations refused",
+	markSuperseded:          "member found that it was left out",
+	markDiscarded:           "diverged history discarded",
+	markTwoHeirs:            "two incarnations from one, one given up",
+	markOutageHealed:        "total outage healed",
+	markApart:               "side of a split told to rejoin by its operator",
+	markUnnameable:          "discarded history no longer in the log",
+	markDataLost:            "data lost and the log kept",
 }
 
 // marked counts how often each mark was reached.
@@ -74,7 +130,7 @@ type marked [marks]int
 // named returns the counts by name, those that were not reached too.
 func (m *marked) named() map[string]int {
 	counts := make(map[string]int, marks)
-	for i, name := range markNames {
+	for i, name := range &markNames {
 		counts[name] = m[i]
 	}
 	return counts

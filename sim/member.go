@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -28,20 +29,28 @@ type member struct {
 
 	drift   int64 // of its clock, in thousandths
 	stalled bool  // its disks are slow
-	joined  bool  // it has been in a view under this raft id
+	hung    int64 // until then its disks do not answer
 	leaving bool
 	asked   bool // to leave, since it has this raft id
-	cloning bool // its log was reset and its engine is not there yet
+	cloning bool // its engine lacks what its log no longer has
 	gone    bool // it is not there, and its disks are empty
+	boots   int  // how often the power was cut
+
+	view     gcs.View // the last that its process knew
+	replaces uint64   // raft id of the dead member in whose place it is to come
+	alien    bool     // the group does not come from what it holds
+	returns  bool     // it was in the group before, under another raft id
 }
 
 // run is one run of a member, from its start to its stop or crash.
 type run struct {
 	member  *member
 	world   *world
+	history *history // of its incarnation; nil while it is in none
+	note    note
 	raftID  uint64
 	session uint64
-	replica *replica.Replica // nil when only a clone can help
+	replica *replica.Replica // nil while it takes no part in the group
 	ended   bool
 
 	inbox  []replica.Event
@@ -55,8 +64,14 @@ type run struct {
 	orders  int // transactions submitted
 	calls   map[uint64]*client
 	asks    map[uint64]replica.TransactionID // outcomes asked for
-	joins   map[uint64]*run                  // who asked, by ticket
+	joins   map[uint64]ask                   // who asked, by ticket
+	changes map[uint64]*removal              // by ticket
 	exports map[uint64]*run
+	claim   replica.Claim // of a run that joins
+	out     int           // how often it may still ask whether it is a member; 0 for one that takes itself for one
+	replay  *replica.Replica
+	job     *alignment
+	looked  int64 // when it last looked whether it was left out
 	pending entry // of the log entry being delivered
 	leader  uint64
 }
@@ -74,7 +89,7 @@ func newMember(w *world, slot int) *member {
 
 // arrive puts a member without a past on empty disks.
 func (m *member) arrive() {
-	if m.world.phase > healing {
+	if m.world.phase > healing || !m.gone {
 		return
 	}
 	m.settle()
@@ -84,27 +99,37 @@ func (m *member) arrive() {
 // settle prepares empty disks for a member under a new raft id.
 func (m *member) settle() {
 	w := m.world
-	m.raftID = w.raftID()
-	w.byRaft[m.raftID] = m
+	m.rename()
 	m.log, m.engine = simdisk.NewLog(), simdisk.NewEngine()
-	m.gone, m.leaving, m.asked, m.joined, m.cloning = false, false, false, false, false
-	id := gcs.Identity{Group: w.group, Incarnation: w.group, Member: m.uuid, RaftID: m.raftID}
+	m.gone, m.cloning, m.returns = false, false, false
+	id := gcs.Identity{Group: w.group, Member: m.uuid, RaftID: m.raftID}
 	if err := m.log.SetIdentity(id); err != nil {
 		w.violate("start", "%s: %v", m.name, err)
 	}
 }
 
+// rename gives the member a raft id that nobody had before.
+func (m *member) rename() {
+	w := m.world
+	delete(w.byRaft, m.raftID)
+	m.raftID = w.raftID()
+	w.byRaft[m.raftID] = m
+	m.leaving, m.asked, m.alien, m.view = false, false, false, gcs.View{}
+}
+
 // found makes a member the first of a new group.
 func (m *member) found() {
+	w := m.world
 	m.settle()
 	id := m.log.Identity()
-	id.Session = 1 // the founding
-	first, err := gcs.Bootstrap(id, m.described(), replica.FoundingMessage(m.world.plan.settings))
+	id.Session, id.Incarnation = 1, w.group // the founding
+	w.histories[0].begin(id.RaftID, id.Session)
+	first, err := gcs.Bootstrap(id, m.described(), replica.FoundingMessage(w.plan.settings))
 	if err == nil {
 		err = errors.Join(m.log.SetIdentity(id), m.log.Write([]gcs.LogWrite{first}))
 	}
 	if err != nil {
-		m.world.violate("start", "%s: %v", m.name, err)
+		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
 	m.start()
@@ -119,24 +144,64 @@ func (m *member) described() gcs.Member {
 // two runs would pass for each other.
 func (m *member) start() {
 	w := m.world
-	id := m.log.Identity()
-	id.Session++
-	if err := m.log.SetIdentity(id); err != nil {
+	r, err := m.awake()
+	if err != nil {
 		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
+	switch {
+	case !r.note.plan.MayRun(): // it waits for the next step of the plan
+		w.trace.note(w, m.name+" is frozen")
+	case r.history == nil:
+		r.beginJoining()
+	case r.note.clone:
+		r.beginCloning()
+	default:
+		r.live()
+	}
+}
+
+// awake begins a run that does nothing yet.
+func (m *member) awake() (*run, error) {
+	w := m.world
+	id := m.log.Identity()
+	id.Session++
+	if err := m.log.SetIdentity(id); err != nil {
+		return nil, err
+	}
 	r := &run{
 		member: m, world: w, raftID: id.RaftID, session: id.Session,
-		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]*run{}, exports: map[uint64]*run{},
+		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]ask{},
+		changes: map[uint64]*removal{}, exports: map[uint64]*run{},
+	}
+	var err error
+	if r.note, err = decodeNote(m.log.Record()); err == nil {
+		err = r.note.plan.CheckIdentity(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !id.Incarnation.IsZero() {
+		if r.history = w.incarnation(id.Incarnation); r.history == nil {
+			return nil, fmt.Errorf("it is of incarnation %s, which never began", id.Incarnation)
+		}
+		r.history.begin(id.RaftID, id.Session)
 	}
 	m.run = r
 	w.trace.start(w, m, id.Session)
 	if id.Session > 1 {
 		w.report.Restarts++
 	}
+	return r, nil
+}
+
+// live runs the member's state machine.
+func (r *run) live() {
+	m, w := r.member, r.world
 	m.checkDigest()
-	cfg, cloneOnly, err := m.configure(r, id)
+	cfg, cloneOnly, err := m.configure()
 	if err == nil && !cloneOnly {
+		cfg.Trace = (*delivery)(r)
 		r.replica, err = replica.New(cfg)
 	}
 	if err != nil {
@@ -148,11 +213,11 @@ func (m *member) start() {
 			w.violate("P6", "%s starts with a log that was cut above what its engine, at %d, holds", m.name, m.engine.Position().Index)
 			return
 		}
-		r.cloner.ask(r, 0)
+		r.beginCloning()
 		return
 	}
 	r.after(w.rand.Int64N(w.plan.tick), r.tick)
-	r.after(0, r.join)
+	r.after(2*second, r.doubt)
 	for _, c := range m.clients {
 		c.begin()
 	}
@@ -161,7 +226,7 @@ func (m *member) start() {
 // configure reads the disks as any shell must. The checkpoint is the newest
 // that the engine has reached. When the log begins after it, a clone was cut
 // short, and only another clone helps; the member takes no part until then.
-func (m *member) configure(r *run, id gcs.Identity) (cfg replica.Config, cloneOnly bool, err error) {
+func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 	w := m.world
 	applied := m.engine.Position().Index
 	checkpoint, err := m.log.Checkpoint(applied)
@@ -184,18 +249,21 @@ func (m *member) configure(r *run, id gcs.Identity) (cfg replica.Config, cloneOn
 	}
 	return replica.Config{
 		Group: gcs.Config{
-			Identity:      id,
+			Identity:      m.log.Identity(),
 			Log:           m.log,
 			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
 			Checkpoint:    checkpoint,
 			Applied:       applied,
-			ElectionTicks: w.plan.electionTicks, ExpelTicks: -1,
+			ElectionTicks: w.plan.electionTicks,
+			SuspectTicks:  w.plan.members.suspectTicks,
+			ExpelTicks:    w.plan.members.expelTicks,
+			StallTicks:    w.plan.members.stallTicks,
 			Limits:        w.plan.limits,
 		},
+		MajorityTicks:   w.plan.members.majorityTicks,
 		Seed:            w.seed,
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
-		Trace:           (*delivery)(r),
 	}, false, nil
 }
 
@@ -207,6 +275,9 @@ func (m *member) stop() {
 		return
 	}
 	m.run, r.ended = nil, true
+	if r.replica != nil {
+		m.view = r.replica.Status().View
+	}
 	m.log.Sync()
 	for _, c := range m.clients {
 		c.abandon()
@@ -221,6 +292,8 @@ func (m *member) crash() {
 		return
 	}
 	m.run, r.ended = nil, true
+	m.boots++
+	m.view = gcs.View{}
 	lost := false
 	survivors := func(unsynced int) int {
 		n := 0
@@ -252,6 +325,14 @@ func (m *member) unrest() string {
 	switch r := m.run; {
 	case r == nil:
 		return m.name + " is down"
+	case !r.note.plan.MayRun():
+		return m.name + " is frozen"
+	case r.out > 0:
+		return m.name + " is out of the group"
+	case r.history == nil:
+		return m.name + " is not in the group"
+	case r.history != m.world.newest():
+		return m.name + " is of an incarnation that was left behind"
 	case m.leaving && m.mayLeave():
 		return m.name + " has not left"
 	case r.replica == nil:
@@ -289,7 +370,7 @@ func (m *member) checkDigest() {
 		m.world.violate("P5", "%s: %v", m.name, err)
 		return
 	}
-	m.world.history.tell(func(c checker) string { return c.applied(m.name, at, digest) })
+	m.run.history.tell(func(c checker) string { return c.applied(m.name, at, digest) })
 }
 
 // after schedules what this run will do, unless it has ended by then.
@@ -334,11 +415,11 @@ func (r *run) tick() {
 	}
 	if r.replica != nil {
 		s := r.replica.Status()
-		if text := r.world.history.growth.check(s.History, s.HistoryBytes); text != "" {
+		if text := r.history.growth.check(s.History, s.HistoryBytes); text != "" {
 			r.world.violate("P12", "%s %s", r.member.name, text)
 		}
 	}
-	r.tell(replica.Ticked{OldestSnapshot: oldest})
+	r.tell(replica.Ticked{OldestSnapshot: oldest, Exports: len(r.exports)})
 	interval := r.world.plan.tick
 	r.after(interval+interval*r.member.drift/1000, r.tick)
 }
@@ -356,30 +437,49 @@ func (r *run) carryOut(e *replica.Effects) {
 	}
 	for _, a := range e.Outcomes {
 		w.reached[markOutcomeAsked]++
-		if text := w.history.oracle.outcome(r.asks[a.Ticket], a); text != "" {
+		if text := r.history.oracle.outcome(r.asks[a.Ticket], a); text != "" {
 			w.violate("P4", "%s is asked for an outcome: %s", r.member.name, text)
 		}
 		delete(r.asks, a.Ticket)
 	}
 	r.answerJoins(e.Joins)
+	r.answerChanges(e.Changes)
 	for range e.Leaves {
 		w.reached[markLeaveRefused]++
 		r.member.leaving = false
 	}
 	r.noteLeader()
+	for i := range e.Notices {
+		r.notice(&e.Notices[i])
+	}
 	if r.member.leaving && e.State == replica.Online && r.state != replica.Online {
 		r.tell(replica.LeaveAsked{Ticket: w.ticket()}) // a crash forgets that it was asked
 	}
-	r.state = e.State
-	if r.state != replica.Offline && !r.member.joined {
-		r.member.joined = true
-		w.report.Joins++
+	if w.outage && e.State == replica.Online && r.state != replica.Online {
+		w.outage = false
+		w.reached[markOutageHealed]++
 	}
+	r.state = e.State
 	switch {
-	case r.state == replica.Removed:
-		r.removed()
+	case e.Failure != nil:
+		w.violate("P6", "%s must not go on: %v", r.member.name, e.Failure)
+	case e.Exit != replica.ExitNone:
+		r.exit(e.Exit)
 	case e.CloneFrom != 0:
 		r.cloner.ask(r, e.CloneFrom)
+	}
+}
+
+// notice counts what members notice and the reports of worlds tell.
+func (r *run) notice(n *gcs.Notice) {
+	w := r.world
+	switch {
+	case n.Kind == gcs.HandedOver && strings.Contains(n.Text, "the disk of the log"):
+		w.reached[markHandedOverForDisk]++
+	case n.Kind == gcs.HandedOver && strings.Contains(n.Text, "which is not heard here"):
+		w.reached[markHandedOverForCut]++
+	case n.Kind == gcs.Flapping:
+		w.reached[markFlapping]++
 	}
 }
 
@@ -391,27 +491,6 @@ func (r *run) noteLeader() {
 			r.world.reached[markLeaderChangePending]++
 		}
 		r.leader = leader
-	}
-}
-
-// removed ends a member that the group has no longer, and with it what its
-// disks held. It may come again, as a stranger.
-func (r *run) removed() {
-	m, w := r.member, r.world
-	if !m.asked {
-		w.violate("P11", "%s was removed and never asked for it", m.name)
-		return
-	}
-	if _, member := r.replica.Status().View.Member(r.raftID); member {
-		w.reached[markRemovedByWord]++
-	}
-	w.report.Leaves++
-	w.trace.note(w, m.name+" has left")
-	m.stop()
-	m.gone = true
-	delete(w.byRaft, m.raftID)
-	if chance(w.rand, 700) {
-		w.after(span{100 * millisecond, 3 * second}.draw(w.rand), m.arrive)
 	}
 }
 
@@ -440,8 +519,11 @@ func (d *delivery) Executed(index uint64, executed gtid.Set) {
 	if index <= d.member.engine.Position().Index {
 		d.world.reached[markRedelivery]++
 	}
+	if d.history.at(index) == nil {
+		e.term = d.replica.Status().Term
+	}
 	d.world.trace.delivered(d.world, d.member, &e)
-	d.world.history.deliver(d.member.name, &e)
+	d.history.deliver(d.member.name, &e)
 }
 
 func (d *delivery) raw(index uint64) (*raftpb.Entry, error) {

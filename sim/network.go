@@ -107,7 +107,7 @@ func (n *network) send(from *run, to uint64, m gcs.Message) {
 	}
 	arrive := func() { n.arrive(from, target, to, b) }
 	if !n.carry(from.member, target, 0, arrive) {
-		n.unreachable(from, to)
+		n.unreachable(from, to, false)
 		return
 	}
 	if w.phase == faulty && chance(w.rand, w.plan.network.repeat) {
@@ -118,8 +118,14 @@ func (n *network) send(from *run, to uint64, m gcs.Message) {
 
 func (n *network) arrive(from *run, target *member, to uint64, b []byte) {
 	w := n.world
-	if target.run == nil || target.raftID != to || target.run.replica == nil {
-		n.unreachable(from, to)
+	switch {
+	case target.run == nil || target.raftID != to || target.run.replica == nil:
+		n.unreachable(from, to, target.run == nil || target.raftID != to)
+		return
+	case target.run.history != from.history: // no greeting between two incarnations
+		w.reached[markFenced]++
+		n.unreachable(from, to, false)
+		from.lookAt(target)
 		return
 	}
 	m, err := gcs.DecodeMessage(b)
@@ -130,11 +136,12 @@ func (n *network) arrive(from *run, target *member, to uint64, b []byte) {
 	target.run.tell(replica.Received{From: from.raftID, Message: m})
 }
 
-// unreachable may tell the sender of a lost message.
-func (n *network) unreachable(from *run, to uint64) {
+// unreachable may tell the sender of a lost message, and whether nobody listens
+// there.
+func (n *network) unreachable(from *run, to uint64, refused bool) {
 	if !chance(n.world.rand, n.world.plan.network.unnoticed) {
 		from.after(n.world.plan.network.delay.draw(n.world.rand), func() {
-			from.tell(replica.Unreachable{RaftID: to})
+			from.tell(replica.Unreachable{RaftID: to, Refused: refused})
 		})
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 // plan is what a world is like. It is drawn before the world begins.
 type plan struct {
-	members int // that form the group
-	joiners int // that come while faults strike
-	clients int // on each member
+	founders int // members that form the group
+	joiners  int // that come while faults strike
+	clients  int // on each member
 
 	faulty int64 // how long faults strike
 	healed int64 // how long clients go on after that
@@ -25,6 +25,7 @@ type plan struct {
 	disk    diskPlan
 	faults  faultPlan
 	work    workPlan
+	members memberPlan
 
 	limits          gcs.Limits
 	applyBytes      int
@@ -63,6 +64,51 @@ type faultPlan struct {
 	leave     int
 	stall     int
 	voter     int64 // in a thousand: a member crashes just after it voted
+	partial   int
+	flap      int
+	hang      int
+	disk      int
+	data      int
+	remove    int
+	replace   int
+	force     int // an operator forces the membership, whether there is a reason or not
+}
+
+// memberPlan is how patient members are with each other, in ticks, and what
+// happens to plans of force-members.
+type memberPlan struct {
+	suspectTicks  int
+	expelTicks    int // negative: never
+	stallTicks    int
+	majorityTicks int // 0: for ever
+
+	disasters int   // times that a majority is gone at once
+	interrupt int64 // in a thousand: who takes a step of a plan crashes
+	secondary int64 // in a thousand: a second operator at the same time
+}
+
+func drawMembers(r *rand.Rand, p *plan) {
+	m := &p.members
+	m.suspectTicks = 5 + r.IntN(p.electionTicks*3)
+	m.expelTicks = pick(r, -1, 5, 10, 20, 40, 80)
+	m.stallTicks = pick(r, 2, 5, 20)
+	m.majorityTicks = pick(r, 0, 0, 0, 30, 80)
+	m.interrupt = pick[int64](r, 0, 50, 150, 300)
+	m.secondary = pick[int64](r, 0, 300, 700)
+	f := &p.faults
+	// Not every world has everything, or none would get anywhere.
+	for _, weight := range []*int{&f.partial, &f.flap, &f.hang, &f.disk, &f.data, &f.remove, &f.replace} {
+		*weight = pick(r, 0, 0, 1, 2)
+	}
+	if f.replace > 0 {
+		p.joiners = max(p.joiners, 1)
+	}
+	if m.disasters = pick(r, 0, 0, 1, 1, 2, 3); m.disasters > 0 {
+		f.force = r.IntN(3)
+		m.suspectTicks = 5 + r.IntN(8)
+		p.founders = pick(r, 2, 3, 4, 4, 5, 5, 6)
+		p.faulty += int64(m.disasters) * 4 * second
+	}
 }
 
 type workPlan struct {
@@ -87,7 +133,7 @@ type workPlan struct {
 
 func drawPlan(r *rand.Rand) plan {
 	p := plan{
-		members:       pick(r, 1, 2, 3, 3, 3, 3, 4, 5, 5),
+		founders:      pick(r, 1, 2, 3, 3, 3, 3, 4, 5, 5),
 		joiners:       pick(r, 0, 0, 1, 1, 2),
 		clients:       1 + r.IntN(4),
 		faulty:        span{4 * second, 12 * second}.draw(r),
@@ -109,6 +155,7 @@ func drawPlan(r *rand.Rand) plan {
 	}
 	p.applyBytes = pick(r, 1, 2<<10, 64<<10, 16<<20)
 	p.settings = drawSettings(r, &p.work)
+	drawMembers(r, &p)
 	p.checkpointBytes = pick(r, 2<<10, 8<<10, 40<<10, 64<<20)
 	return p
 }

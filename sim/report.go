@@ -23,6 +23,13 @@ type Report struct {
 	Restarts int `json:"restarts"`
 	Clones   int `json:"clones"`
 
+	Expelled     int `json:"expelled"`     // and replaced
+	Removed      int `json:"removed"`      // by an operator
+	Minorities   int `json:"minorities"`   // members that waited for a majority for too long
+	Rejoins      int `json:"rejoins"`      // of these and of those left out, back under another raft id
+	Incarnations int `json:"incarnations"` // one for each world and each forced view
+	Discarded    int `json:"discarded"`    // members that gave up a history of their own
+
 	// Marks counts how often rare branches were reached.
 	Marks map[string]int `json:"marks"`
 
@@ -31,17 +38,23 @@ type Report struct {
 
 // Faults counts what was done to the members.
 type Faults struct {
-	Lost       int `json:"lost"`       // messages
-	Repeated   int `json:"repeated"`   // messages
-	Overtaken  int `json:"overtaken"`  // messages that arrived before an earlier one
-	Crashes    int `json:"crashes"`    // of one member
-	Blackouts  int `json:"blackouts"`  // of all members at once
-	Partitions int `json:"partitions"` // two-way
-	OneWay     int `json:"one_way"`    // links cut in one direction
-	Storms     int `json:"storms"`     // times of heavy loss
-	Stalls     int `json:"stalls"`     // of a disk
-	TornTails  int `json:"torn_tails"` // crashes that left a part of what was not synced
-	LostTails  int `json:"lost_tails"` // crashes that lost something not synced
+	Lost        int `json:"lost"`         // messages
+	Repeated    int `json:"repeated"`     // messages
+	Overtaken   int `json:"overtaken"`    // messages that arrived before an earlier one
+	Crashes     int `json:"crashes"`      // of one member
+	Blackouts   int `json:"blackouts"`    // of all members at once
+	Partitions  int `json:"partitions"`   // two-way
+	OneWay      int `json:"one_way"`      // links cut in one direction
+	Storms      int `json:"storms"`       // times of heavy loss
+	PartialCuts int `json:"partial_cuts"` // links cut in both directions
+	Flaps       int `json:"flaps"`        // links that come and go
+	Stalls      int `json:"stalls"`       // of a disk that is slow for a while
+	Hangs       int `json:"hangs"`        // of a disk that does not answer for a while
+	DiskLosses  int `json:"disk_losses"`  // members that lost all they had
+	DataLosses  int `json:"data_losses"`  // members that lost their data and kept their log
+	Disasters   int `json:"disasters"`    // times when a majority was gone at once
+	TornTails   int `json:"torn_tails"`   // crashes that left a part of what was not synced
+	LostTails   int `json:"lost_tails"`   // crashes that lost something not synced
 }
 
 // Refused counts the transactions that the group did not certify, by reason.
@@ -72,21 +85,31 @@ func (r *Report) add(w *Report) {
 	r.Faults.add(w.Faults)
 	r.Committed += w.Committed
 	r.Acknowledged += w.Acknowledged
-	r.Refused.Conflict += w.Refused.Conflict
-	r.Refused.SnapshotTooOld += w.Refused.SnapshotTooOld
-	r.Refused.Exhausted += w.Refused.Exhausted
-	r.Refused.Duplicate += w.Refused.Duplicate
+	r.Refused.add(w.Refused)
 	r.Unknown += w.Unknown
 	r.ReadOnly += w.ReadOnly
 	r.Joins += w.Joins
 	r.Leaves += w.Leaves
 	r.Restarts += w.Restarts
 	r.Clones += w.Clones
+	r.Expelled += w.Expelled
+	r.Removed += w.Removed
+	r.Minorities += w.Minorities
+	r.Rejoins += w.Rejoins
+	r.Incarnations += w.Incarnations
+	r.Discarded += w.Discarded
 	// order-free: sums
 	for name, n := range w.Marks {
 		r.Marks[name] += n
 	}
 	r.Violations = append(r.Violations, w.Violations...)
+}
+
+func (r *Refused) add(q Refused) {
+	r.Conflict += q.Conflict
+	r.SnapshotTooOld += q.SnapshotTooOld
+	r.Exhausted += q.Exhausted
+	r.Duplicate += q.Duplicate
 }
 
 func (f *Faults) add(g Faults) {
@@ -98,7 +121,13 @@ func (f *Faults) add(g Faults) {
 	f.Partitions += g.Partitions
 	f.OneWay += g.OneWay
 	f.Storms += g.Storms
+	f.PartialCuts += g.PartialCuts
+	f.Flaps += g.Flaps
 	f.Stalls += g.Stalls
+	f.Hangs += g.Hangs
+	f.DiskLosses += g.DiskLosses
+	f.DataLosses += g.DataLosses
+	f.Disasters += g.Disasters
 	f.TornTails += g.TornTails
 	f.LostTails += g.LostTails
 }

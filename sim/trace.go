@@ -44,7 +44,7 @@ func (t *tracer) world(w *world) {
 	if t != nil {
 		p := &w.plan
 		t.line(w, "world", "seed %d: %d members, %d joiners, %d clients each, %d us of faults",
-			w.seed, p.members, p.joiners, p.clients, p.faulty)
+			w.seed, p.founders, p.joiners, p.clients, p.faulty)
 	}
 }
 
@@ -84,8 +84,11 @@ func (t *tracer) send(w *world, from, to *member, m *gcs.Message, size int) {
 
 func (t *tracer) step(r *run, events int, e *replica.Effects) {
 	if t != nil {
-		t.line(r.world, r.member.name, "step %d: messages %d writes %d tasks %d checkpoints %d truncate %d answers %d state %d clone %x",
-			events, len(e.Messages), len(e.Writes), len(e.Tasks), len(e.Checkpoints), e.Truncate, len(e.Answers), e.State, e.CloneFrom)
+		t.line(r.world, r.member.name, "step %d: messages %d writes %d tasks %d checkpoints %d truncate %d answers %d state %d clone %x exit %d",
+			events, len(e.Messages), len(e.Writes), len(e.Tasks), len(e.Checkpoints), e.Truncate, len(e.Answers), e.State, e.CloneFrom, e.Exit)
+		for _, n := range e.Notices {
+			t.line(r.world, r.member.name, "  %s: %s", n.Kind, n.Text)
+		}
 	}
 }
 
@@ -111,6 +114,7 @@ func (t *tracer) answer(w *world, m *member, a replica.Answer) {
 
 func (t *tracer) end(w *world) {
 	if t != nil {
-		t.line(w, "world", "ends after %d events, %d entries, %d transactions certified", w.done, len(w.history.entries), w.history.state.certified)
+		h := w.newest()
+		t.line(w, "world", "ends after %d events, %d entries, %d transactions certified", w.done, len(h.entries), h.state.certified)
 	}
 }

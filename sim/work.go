@@ -161,7 +161,7 @@ func (c *client) write(s *submission, k key, number int64, padding int) {
 // found one.
 func (c *client) again() bool {
 	w := c.member.world
-	h := w.history
+	h := c.run.history
 	if len(h.ordered) == 0 {
 		return false
 	}
@@ -188,7 +188,7 @@ func (c *client) meddle(s *submission) {
 	}
 	if chance(w.rand, work.asks) {
 		id := w.uuid()
-		if h := w.history; len(h.ordered) > 0 && w.rand.IntN(8) > 0 {
+		if h := c.run.history; len(h.ordered) > 0 && w.rand.IntN(8) > 0 {
 			id = h.ordered[w.rand.IntN(len(h.ordered))].id
 		}
 		ticket := w.ticket()

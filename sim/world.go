@@ -10,6 +10,7 @@ import (
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // patience is how long after the faults the world may take to heal, P11's
@@ -35,16 +36,21 @@ type world struct {
 	group gtid.UUID
 	phase phase
 
-	members []*member
-	byRaft  map[uint64]*member
-	network network
-	history *history
-	report  Report
-	reached marked
-	trace   *tracer
-	tickets uint64
-	fault   *Violation
-	failed  bool
+	members   []*member
+	byRaft    map[uint64]*member
+	network   network
+	histories []*history // one for each incarnation, in the order in which they began
+	told      disclosure
+	serving   int64 // when the newest incarnation last had a quorum, once faults are over
+	healedAt  int64
+	outage    bool // nobody has been ONLINE since all were down
+	plans     []*campaign
+	report    Report
+	reached   marked
+	trace     *tracer
+	tickets   uint64
+	fault     *Violation
+	failed    bool
 }
 
 // runWorld runs the world of a seed and returns what it was and did.
@@ -81,9 +87,13 @@ func newWorld(seed uint64, t *tracer) *world {
 	}
 	w.plan = drawPlan(w.rand)
 	w.group = w.uuid()
-	w.history = newHistory(w.group, &w.reached, w.violate)
-	w.history.now = func() int64 { return w.now }
-	w.history.markTime = 5*second + 100*w.plan.tick
+	w.told.ids = map[replica.TransactionID]bool{}
+	first := newHistory(w.group, &w.reached, w.violate)
+	first.incarnation = w.group
+	first.now = func() int64 { return w.now }
+	first.siblings = func() []*history { return w.histories }
+	first.markTime = 5*second + 100*w.plan.tick
+	w.histories = []*history{first}
 	w.network = newNetwork(w)
 	w.trace.world(w)
 	return w
@@ -111,19 +121,25 @@ func (w *world) ticket() uint64 {
 
 // begin founds the group and lets the others come.
 func (w *world) begin() {
-	for i := range w.plan.members + w.plan.joiners {
+	for i := range w.plan.founders + w.plan.joiners {
 		m := newMember(w, i)
 		w.members = append(w.members, m)
 		switch {
 		case i == 0:
 			m.found()
-		case i < w.plan.members:
+		case i < w.plan.founders:
 			w.after(span{0, 200 * millisecond}.draw(w.rand), m.arrive)
 		default:
 			w.after(span{second, w.plan.faulty}.draw(w.rand), m.arrive)
 		}
 	}
 	w.scheduleFault()
+	for range w.plan.members.disasters {
+		w.after(span{2 * second, w.plan.faulty}.draw(w.rand), w.disaster)
+	}
+	if w.plan.members.disasters > 0 {
+		w.reworkPlans()
+	}
 	w.after(w.plan.faulty, w.heal)
 }
 
@@ -133,11 +149,13 @@ func (w *world) heal() {
 	w.trace.note(w, "heal")
 	w.network.heal()
 	for _, m := range w.members {
-		m.stalled = false
+		m.stalled, m.hung = false, 0
 		if m.run == nil && !m.gone {
 			m.start()
 		}
 	}
+	w.serving, w.healedAt = w.now, w.now
+	w.tidy()
 	w.after(w.plan.healed, func() {
 		w.phase = closing
 		w.awaitQuiet(w.now + patience)
@@ -180,6 +198,10 @@ func (w *world) unrest() string {
 // finish lets the checkers look at what is left.
 func (w *world) finish() {
 	w.phase = over
+	if text := w.newest().unnamed(&w.told); text != "" {
+		w.violate("P6", "%s", text)
+		return
+	}
 	for _, m := range w.members {
 		if m.gone {
 			continue
@@ -189,7 +211,7 @@ func (w *world) finish() {
 			w.violate("P5", "%s cannot be read: %v", m.name, err)
 			return
 		}
-		w.history.tell(func(c checker) string { return c.ended(m.name, snapshot) })
+		m.run.history.tell(func(c checker) string { return c.ended(m.name, snapshot) })
 		m.checkDigest()
 	}
 }
@@ -199,9 +221,28 @@ func (w *world) count() {
 	r.Worlds = 1
 	r.Events = w.done
 	r.VirtualSeconds = float64(w.now) / float64(second)
-	r.Committed = int(w.history.state.certified)
-	r.Refused = w.history.refused
-	for _, s := range w.history.ordered {
+	for _, h := range w.histories {
+		w.countHistory(h)
+	}
+	r.Marks = w.reached.named()
+	if w.fault != nil {
+		r.Violations = []Violation{*w.fault}
+	}
+	w.trace.end(w)
+}
+
+// countHistory adds what came about in one incarnation and in none before.
+func (w *world) countHistory(h *history) {
+	r := &w.report
+	r.Incarnations++
+	r.Refused.add(h.refused)
+	for _, s := range h.sent {
+		if s.inherited {
+			continue
+		}
+		if s.commit > 0 {
+			r.Committed++
+		}
 		switch {
 		case s.acked:
 			r.Acknowledged++
@@ -213,11 +254,16 @@ func (w *world) count() {
 			w.reached[markUnknownDelivered]++
 		}
 	}
-	r.Marks = w.reached.named()
-	if w.fault != nil {
-		r.Violations = []Violation{*w.fault}
+}
+
+// incarnation returns the history of an incarnation, nil if there is none.
+func (w *world) incarnation(name gtid.UUID) *history {
+	for _, h := range w.histories {
+		if h.incarnation == name {
+			return h
+		}
 	}
-	w.trace.end(w)
+	return nil
 }
 
 // violate records that a promise was broken, which ends the world. What comes

@@ -93,10 +93,13 @@ func printReport(w io.Writer, r *sim.Report, took time.Duration) error {
 	line("other calls", "%d of unknown outcome, %d read-only", r.Unknown, r.ReadOnly)
 	f := &r.Faults
 	line("messages", "%d lost, %d repeated, %d overtaken", f.Lost, f.Repeated, f.Overtaken)
-	line("network", "%d partitions, %d one-way cuts, %d storms of loss", f.Partitions, f.OneWay, f.Storms)
+	line("network", "%d partitions, %d one-way cuts, %d cuts between two, %d links that flap, %d storms of loss",
+		f.Partitions, f.OneWay, f.PartialCuts, f.Flaps, f.Storms)
 	line("crashes", "%d of one member, %d of all at once, %d left a torn log, %d a shorter one", f.Crashes, f.Blackouts, f.TornTails, f.LostTails)
-	line("disks", "%d stalls", f.Stalls)
+	line("disks", "%d stalls, %d hangs, %d lost, %d data directories lost", f.Stalls, f.Hangs, f.DiskLosses, f.DataLosses)
 	line("members", "%d joins, %d leaves, %d restarts, %d clones", r.Joins, r.Leaves, r.Restarts, r.Clones)
+	line("out of the group", "%d expelled or replaced, %d removed, %d too long in a minority, %d times back", r.Expelled, r.Removed, r.Minorities, r.Rejoins)
+	line("forced", "%d disasters, %d incarnations, %d histories discarded", f.Disasters, r.Incarnations, r.Discarded)
 	var missed []string
 	for _, name := range slices.Sorted(maps.Keys(r.Marks)) {
 		if r.Marks[name] == 0 {

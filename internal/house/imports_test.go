@@ -73,7 +73,7 @@ var house = []room{
 	{dir: "internal/server", ours: []string{".", "applier", "gtid", "proto", "internal/outlook"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
-		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome"}, core...),
+		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced"}, core...),
 		others: []string{raft, protobuf, btree},
 	},
 	{

@@ -1,0 +1,160 @@
+package sim
+
+import (
+	"github.com/concordatdb/concordat/internal/forced"
+)
+
+// newest is the incarnation that the operator goes on with: of two that came
+// from one, the one with more members in it when that was found, and that for
+// good.
+func (w *world) newest() *history {
+	h := w.histories[0]
+	for len(h.children) > 0 {
+		heir := h.heir
+		if heir == nil {
+			heir = h.children[0]
+			for _, c := range h.children[1:] {
+				if w.population(c) > w.population(heir) {
+					heir = c
+				}
+			}
+			if w.phase != faulty {
+				h.heir = heir
+				if len(h.children) > 1 {
+					w.reached[markTwoHeirs]++
+				}
+			}
+		}
+		h = heir
+	}
+	return h
+}
+
+// population is how many members are of an incarnation or one that came from it.
+func (w *world) population(h *history) int {
+	n := 0
+	for _, m := range w.members {
+		if m.gone {
+			continue
+		}
+		if of := w.incarnation(m.log.Identity().Incarnation); of != nil && of.descends(h) {
+			n++
+		}
+	}
+	return n
+}
+
+// tidyEvery is how often operators look after what faults have left.
+const tidyEvery = 500 * millisecond
+
+// tidy is what operators do when the faults are over, again and again: finish
+// plans, and start anew who is of no use.
+func (w *world) tidy() {
+	if w.phase == over {
+		return
+	}
+	w.after(tidyEvery, w.tidy)
+	newest := w.newest()
+	serving := false
+	for _, m := range w.members {
+		if r := m.run; r != nil && r.history == newest && r.replica != nil && !m.gone {
+			st := r.replica.Status()
+			serving = serving || st.Quorum && st.Leader != 0
+		}
+	}
+	for _, m := range w.members {
+		r := m.run
+		switch {
+		case r == nil || m.gone:
+		case r.history != nil && !newest.descends(r.history), r.history == nil && m.alien:
+			w.trace.note(w, m.name+" is started anew by its operator")
+			m.stop()
+			m.settle()
+			m.start()
+		case !r.note.plan.MayRun():
+			w.unfreeze(m, serving)
+		case r.history != nil && r.history != newest && w.now-w.healedAt > 3*second:
+			// They expelled the survivors before these went, so neither side
+			// speaks to the other one.
+			w.reached[markApart]++
+			r.superseded()
+		}
+	}
+	if serving {
+		w.serving = w.now
+		return
+	}
+	w.reopen(newest)
+}
+
+// unfreeze goes on with the plan for which a member is frozen, or draws another
+// one. When the group has a quorum without it, and the plan cannot be finished,
+// the member is given up: it comes back as one that has never been there.
+func (w *world) unfreeze(m *member, serving bool) {
+	o := w.planOf(m.run.note.plan.Order.Plan)
+	switch {
+	case !o.boss.over():
+	case o.runs < 4 || o.runs < 8 && !serving:
+		o.resume(m)
+	case o.runs%3 > 0 && !serving:
+		o.runs++
+		m.force(true)
+	case !serving:
+		o.resume(m)
+	default:
+		w.reached[markPlanAbandoned]++
+		w.trace.note(w, m.name+" is given up by its operator")
+		m.stop()
+		m.reidentify(false)
+		m.start()
+	}
+}
+
+func (w *world) planOf(id [16]byte) *campaign {
+	for _, o := range w.plans {
+		if o.id == id {
+			return o
+		}
+	}
+	return nil
+}
+
+// reopen forces the membership of a group that has had no quorum for long.
+func (w *world) reopen(h *history) {
+	if w.now-w.serving < 10*second {
+		return
+	}
+	for _, m := range w.members {
+		r := m.run
+		if r != nil && r.history == h && !m.gone && r.note.plan.MayRun() {
+			w.serving = w.now - 7*second
+			w.trace.note(w, "no quorum for long")
+			m.force(true)
+			return
+		}
+	}
+}
+
+// reworkPlans goes on with plans whose coordinator has gone, while faults still
+// strike.
+func (w *world) reworkPlans() {
+	if w.phase != faulty {
+		return
+	}
+	w.after(700*millisecond, w.reworkPlans)
+	for _, o := range w.plans {
+		if o.closed || !o.boss.over() || !chance(w.rand, 600) {
+			continue
+		}
+		for _, m := range w.members {
+			if r := m.run; r != nil && r.note.plan.Phase == forced.Frozen && r.note.plan.In(o.id) && chance(w.rand, 600) {
+				if w.rand.IntN(4) == 0 {
+					m.force(true)
+				} else {
+					o.resume(m)
+				}
+				break
+			}
+		}
+	}
+}
