@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -13,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
@@ -254,7 +255,7 @@ func TestCloneOverSilentLink(t *testing.T) {
 		return context.Cause(ctx)
 	}
 	var reason error
-	opts := CloneOptions{Silence: 100 * time.Millisecond, MinBackoff: 1, Broken: func(_ int64, err error) { reason = err }}
+	opts := CloneOptions{Silence: 100 * time.Millisecond, Attempts: 1000, MinBackoff: 1, Broken: func(_ int64, err error) { reason = err }}
 	got, err := io.ReadAll(start(t, 2).clone(t, a, opts))
 	if err != nil || !bytes.Equal(got, want) || !errors.Is(reason, errSilent) {
 		t.Errorf("got %d bytes, %v; broken for %v", len(got), err, reason)
@@ -306,13 +307,75 @@ func TestCloneContext(t *testing.T) {
 	}
 }
 
+// A chunk that was damaged on the way is asked for again, and it alone.
+func TestCloneDamagedOnTheWay(t *testing.T) {
+	want := make([]byte, 5*cloneChunkBytes+1)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(want) // never fails
+	d := &donor{recorder: newRecorder()}
+	d.gives(want)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := startOn(t, 1, &damaging{Listener: l, these: want[5*cloneChunkBytes/2:][:1000]}, func(c *Config) { c.Handler = d })
+	var broken []int64
+	opts := impatient
+	opts.Broken = func(offset int64, reason error) {
+		if !errors.Is(reason, ErrCloneCorrupt) {
+			t.Errorf("the link broke for %v", reason)
+		}
+		broken = append(broken, offset)
+	}
+	got, err := io.ReadAll(start(t, 2).clone(t, a, opts))
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
+	}
+	if !slices.Equal(broken, []int64{2 * cloneChunkBytes}) {
+		t.Errorf("the link broke at %d", broken)
+	}
+}
+
+// damaging is a listener whose first connection damages these bytes, once.
+type damaging struct {
+	net.Listener
+	these []byte
+}
+
+func (l *damaging) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	c := &damagedConn{Conn: conn, these: l.these}
+	l.these = nil
+	return c, err
+}
+
+type damagedConn struct {
+	net.Conn
+	these []byte
+}
+
+func (c *damagedConn) Write(b []byte) (int, error) {
+	// Some of them lie beside each other, wherever writes and frames are cut.
+	for part := range slices.Chunk(c.these, 100) {
+		if i := bytes.Index(b, part); i >= 0 {
+			b = bytes.Clone(b)
+			b[i] ^= 0x10
+			c.these = nil
+			break
+		}
+	}
+	return c.Conn.Write(b)
+}
+
 func TestCloneIsVerified(t *testing.T) {
 	abc := &peerpb.CloneChunk{Data: []byte("abc"), Crc32C: 0x364b3fb7}
+	odd := &peerpb.CloneChunk{Data: []byte("abc"), Crc32C: 0x364b3fb7}
+	odd.ProtoReflect().SetUnknown([]byte("\x28\x01"))
 	for name, test := range map[string]struct {
 		chunks []*peerpb.CloneChunk
 		want   error
 	}{
 		"checksum": {[]*peerpb.CloneChunk{{Data: []byte("abc"), Crc32C: 1}, {Last: true}}, ErrCloneCorrupt},
+		"form":     {[]*peerpb.CloneChunk{odd, {Last: true, Offset: 3}}, ErrCloneCorrupt},
 		"cut off":  {[]*peerpb.CloneChunk{abc}, io.ErrUnexpectedEOF},
 		"repeated": {[]*peerpb.CloneChunk{abc, abc, {Last: true, Offset: 6}}, ErrCloneCorrupt},
 		"lost":     {[]*peerpb.CloneChunk{abc, {Last: true, Offset: 6}}, ErrCloneCorrupt},
@@ -328,14 +391,15 @@ func TestCloneIsVerified(t *testing.T) {
 }
 
 // chunks is a stream that keeps what is sent.
-type chunks struct {
-	grpc.ServerStreamingServer[peerpb.CloneChunk]
-	got []*peerpb.CloneChunk
-}
+type chunks struct{ got []*peerpb.CloneChunk }
 
-func (s *chunks) Send(c *peerpb.CloneChunk) error {
-	s.got = append(s.got, &peerpb.CloneChunk{Data: bytes.Clone(c.GetData()), Offset: c.GetOffset(), Last: c.GetLast()})
-	return nil
+func (s *chunks) SendMsg(msg any) error {
+	data := msg.(*outgoingChunk).marshal()
+	defer data.Free()
+	var c peerpb.CloneChunk
+	err := proto.Unmarshal(data.Materialize(), &c)
+	s.got = append(s.got, &c)
+	return err
 }
 
 // A slow clone comes in small pieces, each in its time.

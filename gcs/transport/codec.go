@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -15,14 +16,18 @@ import (
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
-// codec is gRPC's protobuf codec, but for the requests of Connect, which it
-// reads and writes by hand in the same wire form:
+// codec is gRPC's protobuf codec, but for the requests of Connect and the answers
+// of Clone, which it reads and writes by hand in the same wire form:
 //
 //	request  := ( hello | message )*
 //	hello    := 0x0a length Hello
 //	message  := 0x12 length bytes-of-gcs.AppendMessage
+//	answer   := CloneChunk, the data first
 //
-// The plain codec would encode each message, copy all of them into a buffer of
+// The data of a chunk are copied by neither end: see [outgoingChunk] and
+// [incomingChunk].
+//
+// As to requests, the plain codec would encode each message, copy all of them into a buffer of
 // gRPC's pool, and allocate and copy each again on the other side; and that
 // pool clears a whole MiB for any buffer of more than 32 KiB. Here a message is
 // encoded once, into the buffer that goes out, and decoded out of the buffers
@@ -57,24 +62,34 @@ type incoming struct {
 	err   error
 }
 
+func newCodec(pool *bufferPool) codec {
+	return codec{CodecV2: encoding.GetCodecV2(protocodec.Name), pool: pool}
+}
+
 // Marshal implements [encoding.CodecV2].
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if out, ok := v.(*outgoing); ok {
+	switch out := v.(type) {
+	case *outgoing:
 		return mem.BufferSlice{mem.NewBuffer(out.buf, c.pool)}, nil
+	case *outgoingChunk:
+		return out.marshal(), nil
 	}
 	return c.CodecV2.Marshal(v)
 }
 
 // Unmarshal implements [encoding.CodecV2].
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	in, ok := v.(*incoming)
-	if !ok {
-		return c.CodecV2.Unmarshal(data, v)
+	switch in := v.(type) {
+	case *incoming:
+		whole := data.MaterializeToBuffer(c.pool)
+		defer whole.Free()
+		*in = decodeRequest(whole.ReadOnlyData())
+		return nil
+	case *incomingChunk:
+		*in = decodeChunk(data)
+		return nil
 	}
-	whole := data.MaterializeToBuffer(c.pool)
-	defer whole.Free()
-	*in = decodeRequest(whole.ReadOnlyData())
-	return nil
+	return c.CodecV2.Unmarshal(data, v)
 }
 
 // appendBatch appends to buf, which is empty, the wire form of as many of msgs

@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/concordatdb/concordat/gcs"
@@ -64,12 +62,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	cfg.setDefaults()
 	t := &Transport{
-		cfg: cfg,
-		log: cfg.Logger,
-		codec: codec{
-			CodecV2: encoding.GetCodecV2(proto.Name),
-			pool:    &bufferPool{keep: 2 * cfg.BatchBytes},
-		},
+		cfg:     cfg,
+		log:     cfg.Logger,
+		codec:   newCodec(&bufferPool{keep: 2 * cfg.BatchBytes}),
 		self:    self{Identity: cfg.Identity, address: cfg.Address},
 		peers:   make(map[uint64]*peer),
 		inbound: make(map[uint64]*inbound),
