@@ -292,23 +292,48 @@ func (l *cloneLink) receive(patience time.Duration) (chunk incomingChunk, err er
 	return chunk, l.dialing.explain(err)
 }
 
-// Clone passes the request on to the handler, which writes into the stream.
+// Clone passes the request on to the handler, which writes into the stream, as
+// long as this member is of the incarnation that it was made for. A goroutine of
+// its own does that, so that this one can end the stream while the other is held
+// up in gRPC by a recipient that takes nothing: only returning from here does
+// that.
 func (s service) Clone(req *peerpb.CloneRequest, stream grpc.ServerStreamingServer[peerpb.CloneChunk]) error {
-	if r := s.t.identity().checkMember(req.GetIdentity()); r != nil {
+	ctx, leave, r := s.t.enter(stream.Context(), req.GetIdentity())
+	if r != nil {
 		s.t.logRefused(req.GetIdentity(), r)
 		return s.t.statusOf(r)
 	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(s.t.ctx, func() { cancel(ErrClosed) })()
+	result := make(chan error, 1)
+	s.t.wg.Go(func() {
+		defer leave()
+		result <- s.t.give(ctx, req, stream)
+	})
+	select {
+	case err := <-result:
+		return s.t.statusOf(err)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-result: // ctx may have ended by leave
+		return s.t.statusOf(err)
+	default:
+		return s.t.statusOf(context.Cause(ctx))
+	}
+}
+
+// give writes a clone, or the rest of it, into the stream.
+func (t *Transport) give(ctx context.Context, req *peerpb.CloneRequest, stream chunkStream) error {
 	w := newChunkWriter(ctx, stream, req.GetOffset(), req.GetRate())
-	err := s.t.cfg.Handler.Clone(ctx, req, w)
+	err := t.cfg.Handler.Clone(ctx, req, w)
 	if err == nil {
 		err = w.finish()
 	}
 	if err != nil {
-		s.t.log.Warn("clone ended early", attrPeer, req.GetIdentity().GetRaftId(),
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		t.log.Warn("clone ended early", attrPeer, req.GetIdentity().GetRaftId(),
 			attrAddress, req.GetIdentity().GetAddress(), attrReason, err)
 	}
-	return s.t.statusOf(err)
+	return err
 }

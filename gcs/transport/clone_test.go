@@ -307,6 +307,52 @@ func TestCloneContext(t *testing.T) {
 	}
 }
 
+// A clone ends with the incarnation of the donor for which it was let in, even
+// if the recipient takes nothing, and SetIdentity returns only then. The
+// recipient learns why.
+func TestCloneEndsWithTheIncarnation(t *testing.T) {
+	d, a := startDonor(t, 1)
+	full, ended := make(chan struct{}), false
+	d.give = func(_ context.Context, _ *peerpb.CloneRequest, w io.Writer) (err error) {
+		block := clonePattern(cloneChunkBytes)
+		for i := 0; err == nil; i++ {
+			if i == cloneWindow/cloneChunkBytes {
+				close(full) // the next but one has to wait for the recipient
+			}
+			_, err = w.Write(block)
+		}
+		ended = true
+		return err
+	}
+	r := start(t, 2).clone(t, a, impatient)
+	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	<-full
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		a.setIncarnation(gtid.UUID{2})
+	}()
+	select {
+	case <-changed:
+		if !ended {
+			t.Error("the clone outlived the incarnation")
+		}
+	case <-time.After(patience):
+		t.Error("SetIdentity waits for the recipient")
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		<-changed
+	}
+	_, err := io.Copy(io.Discard, r)
+	if e, ok := errors.AsType[*RefusedError](err); !ok || e.Reason != peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION {
+		t.Errorf("the recipient got %v", err)
+	}
+	a.logged(t, "clone ended early", errIdentity.Error())
+}
+
 // A chunk that was damaged on the way is asked for again, and it alone.
 func TestCloneDamagedOnTheWay(t *testing.T) {
 	want := make([]byte, 5*cloneChunkBytes+1)

@@ -66,9 +66,9 @@ type Handler interface {
 	Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error)
 
 	// Clone writes the state that a joiner needs. The transport has checked
-	// that the asking member belongs to this incarnation of the group. An
-	// error cuts the stream off so that the reader notices. A *RefusedError
-	// reaches the asking member as such.
+	// that the asking member belongs to this incarnation of the group; ctx ends
+	// with that, or with the link. An error cuts the stream off so that the
+	// reader notices. A *RefusedError reaches the asking member as such.
 	Clone(ctx context.Context, req *peerpb.CloneRequest, w io.Writer) error
 
 	// Change answers a call for a change of the membership. The transport has

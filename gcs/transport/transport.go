@@ -189,8 +189,8 @@ func (t *Transport) removePeer(p *peer) {
 // SetIdentity tells the transport who its member is from now on: another
 // incarnation, another run, or a new raft id. It ends all streams, and returns
 // when nothing that a peer said to the earlier identity in the belief to speak
-// to it can reach the handler any more, by [Handler.Receive] or
-// [Handler.Change], and nothing that was queued under it can leave, nor
+// to it can reach the handler any more, by [Handler.Receive],
+// [Handler.Change] or [Handler.Clone], and nothing that was queued under it can leave, nor
 // anything queued later under it. A PeerDown of a stream that it ended may come
 // afterwards. It must not be called by the handler. An identity of another
 // group, or one that lacks a part, is an error and changes nothing; only a bug
