@@ -140,10 +140,12 @@ func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.
 	}
 	n.note(EventForce, n.id.Member, "plan %s is being carried out", plan)
 	report := n.coordinate(ctx, c)
-	for i := range report.Plan.Excluded {
-		x := &report.Plan.Excluded[i]
+	if part := n.partNow(); part.Phase == forced.Adopted && part.In(plan) {
 		if executed, ok := n.executedAtFork(ctx, report.Plan.Ends); ok {
-			x.AtRisk = x.AtRisk.Subtract(executed)
+			for i := range report.Plan.Excluded {
+				x := &report.Plan.Excluded[i]
+				x.AtRisk = x.AtRisk.Subtract(executed)
+			}
 			report.Plan.Executed, report.Plan.Known = executed, true
 		}
 	}

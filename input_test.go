@@ -28,6 +28,8 @@ func TestConfigValidate(t *testing.T) {
 		Member: "m", MemberWeight: 101, CacheBytes: -1,
 		TransactionSizeLimit: -1, MaxPendingCommits: -1, Founding: concordat.GroupSettings{HistoryItems: -1}, CheckpointBytes: -1,
 		ApplyQueueBytes: -1, TickInterval: -1, ElectionTicks: -1,
+		MemberSuspectTimeout: -1, UnreachableMajorityTimeout: -1, AutoRejoinInterval: -1, LogStallTimeout: -1,
+		CloneRate: -1, ExitStateAction: "EXPLODE", IPAllowlist: []string{"10.0.0.0/8", "somewhere"}, Replaces: "r",
 	}
 	err := bad.Validate()
 	if !errors.Is(err, concordat.ErrInvalid) {
@@ -37,6 +39,8 @@ func TestConfigValidate(t *testing.T) {
 		`Group "g"`, "Dir", `Listen "here"`, `Advertise "there"`, `"elsewhere"`, "Bootstrap", `Member "m"`, "MemberWeight 101",
 		"CacheBytes", "TransactionSizeLimit", "MaxPendingCommits", "HistoryItems", "CheckpointBytes",
 		"ApplyQueueBytes", "TickInterval", "ElectionTicks",
+		"MemberSuspectTimeout", "UnreachableMajorityTimeout", "AutoRejoinInterval", "LogStallTimeout",
+		"CloneRate", `ExitStateAction "EXPLODE"`, `IPAllowlist: "somewhere"`, `Replaces "r"`, "nobody to replace",
 	}
 	for _, name := range names {
 		if !strings.Contains(err.Error(), name) {
