@@ -85,8 +85,8 @@ func joinResponse(req *peerpb.JoinRequest, asker gcs.Member, answer replica.Join
 		r.Accepted, r.LeaderAddress = false, "" // in a minority nobody knows what the group has become
 		return r, nil
 	}
-	if req.GetDryRun() && answer.Departed && !answer.Foreign {
-		r.Text = "the group has taken this member out; it can join anew"
+	if answer.Departed && !a.Joined && !answer.Foreign {
+		r.Text, r.Reason = "the group has taken this member out; it can join anew", peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN
 		return r, nil
 	}
 	if known, _ := a.View.Member(asker.RaftID); a.Joined && known.Address != asker.Address {

@@ -246,10 +246,7 @@ func responses(writes []gcs.Write) (all []*raftpb.Message) {
 // own decision is final when it is a refusal; everything else can change.
 func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID) error {
 	defer n.waits.Store(nil)
-	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
-	if claim.Index > 0 {
-		req.Claim = transport.Claim(claim).Proto()
-	}
+	req := n.joinRequest(claim)
 	// Until the raft id of whom this member replaces is known, it only asks.
 	req.DryRun = !replaces.IsZero()
 	var last error
@@ -268,6 +265,14 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 				req.Identity, req.Claim = n.transport.Identity(), nil
 			case err != nil:
 				last = err
+			case usedUp(response):
+				// The group had taken it in, in the place that it asked for, and out
+				// again before it learned that.
+				if claim, err = n.joinAnew(ctx); err != nil {
+					return err
+				}
+				req = n.joinRequest(claim)
+				ask = append(ask, ask[i])
 			case req.DryRun && response.GetAccepted():
 				return n.joined(response) // before it was stopped
 			case req.DryRun && response.GetText() != "":
@@ -290,6 +295,30 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 			return fmt.Errorf("concordat: join through seeds %v: %w: %w", n.seeds(), context.Cause(ctx), last)
 		}
 	}
+}
+
+// joinRequest asks for a place for what this member holds.
+func (n *Node) joinRequest(claim replica.Claim) *peerpb.JoinRequest {
+	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
+	if claim.Index > 0 {
+		req.Claim = transport.Claim(claim).Proto()
+	}
+	return req
+}
+
+// usedUp reports whether the group has had a member under the raft id that asks,
+// and has it no more: it will never take that one in again.
+func usedUp(r *peerpb.JoinResponse) bool {
+	return !r.GetAccepted() && r.GetReason() == peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN
+}
+
+// joinAnew gives the member, which was never told that it is in the group, a new
+// raft id, and returns what it holds.
+func (n *Node) joinAnew(ctx context.Context) (replica.Claim, error) {
+	if err := n.reidentify(false); err != nil {
+		return replica.Claim{}, err
+	}
+	return n.claim(ctx)
 }
 
 // whoHas returns the raft id of the member with a UUID.
