@@ -53,11 +53,15 @@ func (n *Node) living(ctx context.Context) phase {
 		n.early.end(tx.running)
 	}
 	n.published(l, end.exit != replica.ExitNone)
-	switch {
-	case n.failed() != nil || ctx.Err() != nil:
+	return n.afterLife(ctx, end)
+}
+
+// afterLife is what follows on a life. That the group has let the member go, or
+// has put it out, is not said twice: it counts also when somebody has ended the
+// life at that moment.
+func (n *Node) afterLife(ctx context.Context, end ending) phase {
+	if n.failed() != nil {
 		return nil
-	case end.cloneFrom != 0:
-		return n.cloning(end.cloneFrom)
 	}
 	switch end.exit {
 	case replica.ExitLeft:
@@ -77,6 +81,12 @@ func (n *Node) living(ctx context.Context) phase {
 	case replica.ExitMinority:
 		return n.out(standing.MinorityTimeout, fmt.Errorf("%w: %w", ErrNoQuorum, errMinority))
 	case replica.ExitNone:
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case end.cloneFrom != 0:
+		return n.cloning(end.cloneFrom)
 	}
 	return n.living
 }

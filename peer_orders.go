@@ -73,7 +73,7 @@ func (h *peerHandler) Order(ctx context.Context, asker *peerpb.Identity, order [
 }
 
 // Entries implements [transport.Handler].
-func (h *peerHandler) Entries(_ context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error {
+func (h *peerHandler) Entries(ctx context.Context, req *peerpb.EntriesRequest, send func(*raftpb.Entry) error) error {
 	n := (*Node)(h)
 	var plan gtid.UUID
 	if copy(plan[:], req.GetPlanId()) != len(req.GetPlanId()) {
@@ -85,9 +85,15 @@ func (h *peerHandler) Entries(_ context.Context, req *peerpb.EntriesRequest, sen
 	}
 	const portion = 1 << 20
 	for index := req.GetFirst(); index <= req.GetLast(); {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		entries, err := n.log.Entries(index, req.GetLast()+1, portion)
 		if err != nil {
 			return err
+		}
+		if len(entries) == 0 { // the disk has failed, and said so elsewhere
+			return unavailable(fmt.Sprintf("its log cannot be read at entry %d", index))
 		}
 		for _, e := range entries {
 			if err := send(e); err != nil {
