@@ -153,6 +153,7 @@ func TestInstallCrash(t *testing.T) {
 		}, "none", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each has disks of its own
 			crashes := crashDuring(t, test.prepare, func(s stores) {
 				if replaced, err := s.install(t.Context(), c, bytes.NewReader(export.Bytes())); !replaced || err != nil {
 					t.Fatalf("replaced %v, %v", replaced, err)
