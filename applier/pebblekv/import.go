@@ -45,7 +45,7 @@ func (e *Engine) receive(ctx context.Context, r io.Reader, dir string) (*store, 
 	if err != nil {
 		return nil, err
 	}
-	im := &importer{fs: e.dir.FS, dir: dir, in: in, seen: make(map[string]bool)}
+	im := newImporter(e.dir.FS, dir, in)
 	record, err := im.run(ctx)
 	if err != nil {
 		return nil, err
@@ -94,22 +94,32 @@ func (e *Engine) adopt(name string, incoming *store) error {
 	return nil
 }
 
-// importer writes the files of a stream.
+// importer receives the files of a stream.
 type importer struct {
-	fs    vfs.FS
-	dir   string
 	in    *chunkReader
+	out   *fileWriter
 	state *state
 
 	seen  map[string]bool // files begun
-	file  vfs.File        // being written, or nil
 	total uint64
 }
 
+// newImporter returns an importer that writes to dir. The caller calls run.
+func newImporter(fs vfs.FS, dir string, in *chunkReader) *importer {
+	return &importer{in: in, out: newFileWriter(fs, dir), seen: make(map[string]bool)}
+}
+
 // run reads the whole stream and leaves every file synced. It returns the
-// position record of the stream.
+// position record of the stream, and leaves nothing running.
 func (im *importer) run(ctx context.Context) (record []byte, err error) {
-	defer func() { err = errors.Join(err, im.finishFile(err == nil)) }()
+	record, err = im.receive(ctx)
+	if failed := im.out.finish(err == nil); err == nil {
+		err = failed
+	}
+	return record, err
+}
+
+func (im *importer) receive(ctx context.Context) (record []byte, err error) {
 	kind, payload, err := im.in.next()
 	if err != nil {
 		return nil, err
@@ -138,13 +148,13 @@ func (im *importer) run(ctx context.Context) (record []byte, err error) {
 	}
 }
 
-func (im *importer) chunk(kind byte, payload []byte) error {
+func (im *importer) chunk(kind byte, payload []byte) (err error) {
 	switch {
 	case kind == chunkFile:
 		return im.beginFile(string(payload))
-	case kind == chunkData && im.file != nil:
+	case kind == chunkData && len(im.seen) > 0:
 		im.total += uint64(len(payload))
-		_, err := im.file.Write(payload)
+		im.in.buf, err = im.out.write(payload, im.in.buf)
 		return err
 	default:
 		return fmt.Errorf("%w: export: chunk of kind %q out of place", ErrCorrupt, kind)
@@ -152,9 +162,6 @@ func (im *importer) chunk(kind byte, payload []byte) error {
 }
 
 func (im *importer) beginFile(name string) error {
-	if err := im.finishFile(true); err != nil {
-		return err
-	}
 	if err := checkFileName(name); err != nil {
 		return fmt.Errorf("%w: export: %w", ErrCorrupt, err)
 	}
@@ -162,25 +169,7 @@ func (im *importer) beginFile(name string) error {
 		return fmt.Errorf("%w: export: file %q comes twice", ErrCorrupt, name)
 	}
 	im.seen[name] = true
-	f, err := im.fs.Create(im.fs.PathJoin(im.dir, name), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	im.file = f
-	return nil
-}
-
-// finishFile closes the file being written, synced unless it will be discarded.
-func (im *importer) finishFile(keep bool) error {
-	f := im.file
-	im.file = nil
-	if f == nil {
-		return nil
-	}
-	if !keep {
-		return f.Close()
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return im.out.begin(name)
 }
 
 func (im *importer) end(payload []byte) error {

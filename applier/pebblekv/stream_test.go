@@ -3,11 +3,15 @@ package pebblekv
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // streamOf writes chunks, given as kind and payload, without an end.
@@ -37,8 +41,7 @@ func receiveStream(t testing.TB, stream []byte) (*vfs.MemFS, error) {
 	if err != nil {
 		return mem, err
 	}
-	im := &importer{fs: mem, dir: "/in", in: in, seen: map[string]bool{}}
-	_, err = im.run(t.Context())
+	_, err = newImporter(mem, "/in", in).run(t.Context())
 	return mem, err
 }
 
@@ -129,4 +132,134 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("%x decodes and encodes to %x", b, again)
 		}
 	})
+}
+
+// filesOf returns a stream of n files of three chunks each, the longest of
+// that length or of 1000 bytes, and what is in the files.
+func filesOf(t testing.TB, n, longest int) (stream []byte, contents map[string]string) {
+	chunks := []string{"P" + string(appendRecord(nil, &state{}))}
+	contents = map[string]string{}
+	total := 0
+	for i := range n {
+		name := fmt.Sprint("file", i)
+		chunks = append(chunks, "F"+name)
+		for j, size := range []int{longest, 1, 1000} {
+			data := strings.Repeat(string(rune('a'+3*i+j)), size)
+			chunks = append(chunks, "D"+data)
+			contents[name] += data
+			total += size
+		}
+	}
+	return streamOf(t, append(chunks, "E"+string(endPayload(uint64(n), uint64(total))))...), contents
+}
+
+// TestImporterIsDurable loses power after an import of more chunks and files
+// than may be under way at a time: nothing may be missing or mixed up.
+func TestImporterIsDurable(t *testing.T) {
+	stream, contents := filesOf(t, syncsBehind+3, maxChunk)
+	mem := vfs.NewCrashableMem()
+	if err := errors.Join(mem.MkdirAll("/in", 0o755), syncDir(mem, "/")); err != nil {
+		t.Fatal(err)
+	}
+	in, err := newChunkReader(bytes.NewReader(stream))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newImporter(mem, "/in", in).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syncDir(mem, "/in"); err != nil {
+		t.Fatal(err)
+	}
+	mem = mem.CrashClone(vfs.CrashCloneCfg{})
+	if names := listOn(t, mem, "/in"); len(names) != len(contents) {
+		t.Errorf("files %q", names)
+	}
+	for name, want := range contents {
+		if got, err := readFile(mem, "/in/"+name); err != nil || string(got) != want {
+			t.Errorf("%s: other contents, %d bytes of %d, %v", name, len(got), len(want), err)
+		}
+	}
+}
+
+// TestImporterDiskFails has every change of the disk fail in turn. The import
+// fails for that reason, changes nothing afterwards, and leaves nothing open and
+// nothing running.
+func TestImporterDiskFails(t *testing.T) {
+	stream, _ := filesOf(t, syncsBehind+1, 2000)
+	full := errors.New("the disk is full")
+	run := func(fails int32) (writes int32, err error) {
+		var n, open atomic.Int32
+		mem := vfs.NewMem()
+		if err := mem.MkdirAll("/in", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		disk := errorfs.Wrap(openCounter{mem, &open}, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && n.Add(1) == fails {
+				return full
+			}
+			return nil
+		}))
+		in, err := newChunkReader(bytes.NewReader(stream))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = newImporter(disk, "/in", in).run(t.Context())
+		if open.Load() != 0 {
+			t.Errorf("%d files are open after a failure at write %d", open.Load(), fails)
+		}
+		return n.Load(), err
+	}
+	all, err := run(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fails := int32(1); fails <= all; fails++ {
+		// Beside what fails, the other syncs that are under way may go on.
+		if n, err := run(fails); !errors.Is(err, full) || n > fails+syncsBehind {
+			t.Errorf("write %d of %d fails: %v after %d", fails, all, err, n)
+		}
+	}
+}
+
+// openCounter counts the files that are created and not closed.
+type openCounter struct {
+	vfs.FS
+	open *atomic.Int32
+}
+
+func (c openCounter) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := c.FS.Create(name, category)
+	c.open.Add(1)
+	return countedFile{f, c.open}, err
+}
+
+type countedFile struct {
+	vfs.File
+	open *atomic.Int32
+}
+
+func (f countedFile) Close() error {
+	f.open.Add(-1)
+	return f.File.Close()
+}
+
+// TestImporterLinkBreaks: an import whose link breaks ends with the link's
+// error, whatever is under way.
+func TestImporterLinkBreaks(t *testing.T) {
+	stream, _ := filesOf(t, 2, 5000)
+	broken := errors.New("the link broke")
+	for _, at := range []int{100, 2500, 6000, len(stream) - 1} {
+		in, err := newChunkReader(io.MultiReader(bytes.NewReader(stream[:at]), iotest.ErrReader(broken)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem := vfs.NewMem()
+		if err := mem.MkdirAll("/in", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newImporter(mem, "/in", in).run(t.Context()); !errors.Is(err, broken) {
+			t.Errorf("broken at byte %d: %v", at, err)
+		}
+	}
 }
