@@ -48,10 +48,10 @@ type incomingChunk struct {
 }
 
 const (
-	dataTag = 1<<3 | 2 // field 1, length-delimited
-	sumTag  = 2<<3 | 5 // field 2, 32 bits
-	lastTag = 3<<3 | 0 // field 3, varint
-	offsTag = 4<<3 | 0 // field 4, varint
+	dataTag   = 1<<3 | 2 // field 1, length-delimited
+	sumTag    = 2<<3 | 5 // field 2, 32 bits
+	lastTag   = 3 << 3   // field 3, varint
+	offsetTag = 4 << 3   // field 4, varint
 
 	maxChunkTail = 1 + 4 + 2 + 1 + binary.MaxVarintLen64
 )
@@ -65,7 +65,7 @@ func (c chunkMeta) appendTail(b []byte) []byte {
 		b = append(b, lastTag, 1)
 	}
 	if c.offset != 0 {
-		b = binary.AppendUvarint(append(b, offsTag), c.offset)
+		b = binary.AppendUvarint(append(b, offsetTag), c.offset)
 	}
 	return b
 }
