@@ -331,7 +331,9 @@ func (n *Node) survey(l *life) (s forced.Survey, err error) {
 			RaftID: p.RaftID, Delivered: p.Report.Delivered, Executed: p.Report.Executed, Ticks: p.Heard,
 		})
 	}
-	s.Quorum = st.Quorum
+	// One that lags behind may hear a majority of a view that is long past; then
+	// nobody leads it.
+	s.Quorum = st.Quorum && st.Leader != 0
 	if p := n.part.Load(); p != nil {
 		s.Record = *p
 	}

@@ -108,7 +108,7 @@ func (r *Replica) judgeClaim(c Claim) error {
 // asker holds: another member may not have heard yet of the incarnation that it
 // is of.
 func (r *Replica) join(e JoinAsked) {
-	answer := JoinAnswer{Ticket: e.Ticket, Departed: r.group.Departed(e.Member.RaftID), Quorum: r.group.Status().Quorum}
+	answer := JoinAnswer{Ticket: e.Ticket, Departed: r.group.Departed(e.Member.RaftID), Quorum: r.group.Status().Quorum && r.group.Status().Leader != 0}
 	known, in := r.group.View().Member(e.Member.RaftID)
 	in = in && known.UUID == e.Member.UUID
 	var err error

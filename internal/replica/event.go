@@ -231,7 +231,8 @@ type JoinAnswer struct {
 	Departed bool
 	// Foreign says that it was refused for what it claims to hold.
 	Foreign bool
-	// Quorum says whether the member that answers hears a majority.
+	// Quorum says whether the member that answers hears a majority of its view,
+	// and who leads it: one that lags may hear that of a view long past.
 	Quorum bool
 }
 
