@@ -208,6 +208,19 @@ func (c Config) Validate() error {
 	check(!c.Bootstrap || len(c.Seeds) == 0, "Bootstrap makes a new group, Seeds join one; choose")
 	check(c.MemberWeight <= 100, "MemberWeight %d exceeds 100", c.MemberWeight)
 	check(c.TransactionSizeLimit <= maxTransactionSize, "TransactionSizeLimit %d exceeds %d", c.TransactionSizeLimit, maxTransactionSize)
+	c.checkNotNegative(check)
+	founding := c.Founding.withDefaults().replicated()
+	err = founding.Check()
+	check(err == nil, "Founding: %v", err)
+	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
+	c.checkMembership(check)
+	return errors.Join(errs...)
+}
+
+// complain notes that something is wrong unless ok.
+type complain func(ok bool, format string, args ...any)
+
+func (c Config) checkNotNegative(check complain) {
 	for _, n := range []struct {
 		name  string
 		value int64
@@ -228,15 +241,16 @@ func (c Config) Validate() error {
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
 	}
-	founding := c.Founding.withDefaults().replicated()
-	err = founding.Check()
-	check(err == nil, "Founding: %v", err)
-	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
+}
+
+// checkMembership looks at what decides how the member gets into its group,
+// stays there and gets out.
+func (c Config) checkMembership(check complain) {
 	if d := c.withDefaults(); d.TickInterval > 0 && d.MemberSuspectTimeout > 0 {
 		check(d.ticks(d.MemberSuspectTimeout) >= gcs.MinSuspectTicks,
 			"MemberSuspectTimeout %v is shorter than %d ticks of %v; members report every second tick", d.MemberSuspectTimeout, gcs.MinSuspectTicks, d.TickInterval)
 	}
-	_, err = c.allowed()
+	_, err := c.allowed()
 	check(err == nil, "IPAllowlist: %v", err)
 	switch c.ExitStateAction {
 	case "", ReadOnly, OfflineMode, Abort:
@@ -248,7 +262,6 @@ func (c Config) Validate() error {
 		check(err == nil, "Replaces %q is not a member's UUID", c.Replaces)
 		check(!c.Bootstrap, "Bootstrap makes a new group, in which there is nobody to replace")
 	}
-	return errors.Join(errs...)
 }
 
 // allowed returns the networks of IPAllowlist.
