@@ -145,3 +145,62 @@ func TestLogOfAnotherIncarnation(t *testing.T) {
 		}
 	}
 }
+
+// What is committed only the leader knows that is acknowledged here. One
+// heartbeat of anybody else neither ends a member nor commits anything.
+func TestHeartbeatsOfOthersCommitNothing(t *testing.T) {
+	w, leader, follower := pairOf(t)
+	w.submit(w.member(1), "x")
+	leader.Flush()
+	for _, o := range leader.Messages(nil) {
+		follower.Receive(1, o.Message)
+	}
+	w.pump(w.member(2)) // it has entry 5, and does not know it to be committed
+	for _, c := range []struct{ from, term, commit uint64 }{{7, 2, 5}, {7, 2, 99}, {7, 9, 5}, {8, 10, 99}} {
+		m := &raftpb.Message{
+			Type: raftpb.MsgHeartbeat.Enum(), From: new(c.from), To: new(uint64(2)), Term: new(c.term), Commit: new(c.commit),
+		}
+		follower.Receive(c.from, Message{Kind: MessageRaft, Raft: m})
+		w.pump(w.member(2))
+		if err := follower.Failure(); err != nil || follower.Delivered() != 4 {
+			t.Fatalf("%+v: delivered up to %d, the failure is %v", c, follower.Delivered(), err)
+		}
+		if m.GetCommit() != c.commit {
+			t.Fatal("the sender's message was changed")
+		}
+	}
+	if got := follower.Status(); got.Term != 10 || got.Leader != 8 {
+		t.Errorf("a new leader is not known by its heartbeat: %+v", got)
+	}
+}
+
+// That a member is out it believes of those whom it asks.
+func TestStrangersTakeNobodyOut(t *testing.T) {
+	_, _, follower := pairOf(t)
+	follower.Receive(7, Message{Kind: MessageRemoved, Removed: Expelled})
+	if follower.Removed() {
+		t.Error("a member that is not in the view took this one out")
+	}
+	follower.Receive(1, Message{Kind: MessageRemoved, Removed: Expelled})
+	if !follower.Removed() || follower.RemovedBy() != Expelled {
+		t.Error("it does not hear that it is out")
+	}
+
+	// One that has delivered nothing yet asks who leads.
+	w := newWorld(t)
+	w.form(2)
+	m := w.add(3)
+	w.start(m)
+	m.group.Receive(2, Message{Kind: MessageRemoved, Removed: Expelled})
+	if m.group.Removed() {
+		t.Error("somebody who does not lead took out a newcomer")
+	}
+	m.group.Receive(1, Message{Kind: MessageRaft, Raft: &raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(3)), Term: new(uint64(2)),
+	}})
+	w.pump(m)
+	m.group.Receive(1, Message{Kind: MessageRemoved, Removed: Expelled})
+	if !m.group.Removed() {
+		t.Error("a newcomer does not hear from the leader that it is out")
+	}
+}

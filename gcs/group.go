@@ -242,8 +242,18 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageLeave:
 		g.receiveLeave(from)
 	case MessageRemoved:
-		g.removed, g.removedBy = true, m.Removed
+		if g.mayRelease(from) {
+			g.removed, g.removedBy = true, m.Removed
+		}
 	}
+}
+
+// mayRelease reports whether a member is one of those who can say that this one
+// is out: of its view, for it asks nobody else. One that knows no view yet asks
+// who leads.
+func (g *Group) mayRelease(from uint64) bool {
+	_, in := g.view.Member(from)
+	return in || g.view.ID == 0 && from == g.leader
 }
 
 func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
@@ -259,13 +269,27 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 		g.clone = clone{from: from, index: at.GetIndex()}
 		return
 	}
-	if !g.reaches(m) {
+	if m = g.believed(m); !g.reaches(m) {
 		g.dropped++
 		return
 	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.
 	_ = g.raft.Step(m)
+}
+
+// believed is m as far as this member takes its sender's word. What is committed
+// only that leader knows whose lead this member acknowledges. From anybody else
+// a heartbeat may still tell of a new lead; then the next one is believed.
+func (g *Group) believed(m *raftpb.Message) *raftpb.Message {
+	st := g.raft.BasicStatus()
+	if m.GetType() != raftpb.MsgHeartbeat || m.GetCommit() <= st.GetCommit() ||
+		m.GetTerm() < st.GetTerm() || m.GetTerm() == st.GetTerm() && m.GetFrom() == st.Lead {
+		return m
+	}
+	m = proto.CloneOf(m) // it may be its sender's still
+	m.Commit = new(st.GetCommit())
+	return m
 }
 
 // reaches reports whether the log reaches as far as m has it, for raft panics
@@ -278,6 +302,9 @@ func (g *Group) reaches(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat:
 		st := g.raft.BasicStatus()
+		if m.GetTerm() == st.GetTerm() && st.Lead != raft.None && m.GetFrom() != st.Lead {
+			return false // a term has one leader
+		}
 		if m.GetTerm() < st.GetTerm() || m.GetCommit() <= st.GetCommit() {
 			return true
 		}
