@@ -77,6 +77,7 @@ type Group struct {
 	left      uint64 // index of the last entry by which a member left
 	settled   uint64 // up to where the disk says that the log is committed
 	last      uint64 // index of the last log entry, as of the last write
+	known     uint64 // index up to which the log was known to be committed at the start
 	failure   error  // why this member must not go on
 	dropped   uint64 // messages that raft must not see
 
@@ -180,6 +181,7 @@ func New(cfg Config) (*Group, error) {
 		return nil, err
 	}
 	g.storage, g.hard, g.last = s, s.hard, s.last
+	g.known = max(s.hard.GetCommit(), g.delivered)
 	if g.raft, err = raft.NewRawNode(cfg.raftConfig(s)); err != nil {
 		return nil, fmt.Errorf("gcs: raft refuses the configuration: %w", err)
 	}
@@ -221,8 +223,10 @@ func (g *Group) Receive(from uint64, m Message) {
 		return
 	}
 	if g.departed.has(from) {
-		// Two that both left would tell each other forever.
-		if m.Kind != MessageRemoved && g.settled >= g.left {
+		// Two that both left would tell each other forever. And who is not done
+		// with the log that it began with does not know: a forced view in it may
+		// have the member back.
+		if m.Kind != MessageRemoved && g.settled >= g.left && g.Departed(from) {
 			g.send(from, Message{Kind: MessageRemoved, Removed: g.past.tookOut(from)})
 		}
 		return

@@ -71,8 +71,10 @@ func (g *Group) answerJoin(m Member, replaces uint64) (answer JoinAnswer, c Chan
 	return answer, c
 }
 
-// Departed reports whether a raft id is one of those that left last.
-func (g *Group) Departed(id uint64) bool { return g.departed.has(id) }
+// Departed reports whether a raft id is one of those that left last. It is not
+// told before the log that this member began with is delivered: the end of it
+// may have the member back, by force.
+func (g *Group) Departed(id uint64) bool { return g.delivered >= g.known && g.departed.has(id) }
 
 // earlier is the raft id of a member with the newcomer's UUID, 0 if none.
 func (g *Group) earlier(m Member) uint64 {
@@ -127,7 +129,7 @@ func (g *Group) Change(c Change) ChangeAnswer {
 		answer.Refused = &RefusedChangeError{Change: c, Reason: "an operator can order a member out, and nothing else in this way"}
 		return answer
 	}
-	if g.departed.has(c.Member.RaftID) {
+	if g.Departed(c.Member.RaftID) {
 		answer.Done = true
 		return answer
 	}
@@ -154,7 +156,7 @@ func (g *Group) Change(c Change) ChangeAnswer {
 // error is a *RefusedChangeError.
 func (g *Group) Leave() error {
 	self := Member{UUID: g.id.Member, RaftID: g.id.RaftID}
-	out := g.removed || g.departed.has(self.RaftID)
+	out := g.removed || g.Departed(self.RaftID)
 	if _, err := g.view.Apply(Change{Kind: Left, Member: self}, g.delivered); err != nil && !out {
 		return err
 	}
@@ -197,7 +199,7 @@ type clone struct {
 func (g *Group) sendLeave() {
 	switch {
 	case g.removed:
-	case g.departed.has(g.id.RaftID):
+	case g.Departed(g.id.RaftID):
 		g.askForRelease()
 	case !g.leaving || g.leader == 0:
 	case g.leader != g.id.RaftID:
@@ -401,7 +403,7 @@ func (g *Group) Report(r Report) {
 // there being a leader. One whose log has yet to name the view can only answer
 // who leads.
 func (g *Group) sendReport() {
-	if g.removed || g.departed.has(g.id.RaftID) {
+	if g.removed || g.Departed(g.id.RaftID) {
 		g.sendLeave()
 		return
 	}

@@ -155,17 +155,20 @@ func (w *world) start(m *member) {
 	m.submitted, m.own = nil, 0
 	m.leading, m.removed, m.clone = false, false, 0
 	var err error
-	m.group, err = New(Config{
+	if m.group, err = New(w.config(m)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.pump(m)
+}
+
+func (w *world) config(m *member) Config {
+	return Config{
 		Identity: m.identity(), Log: &m.log, HardState: m.log.hard, Checkpoint: m.checkpoint,
 		ElectionTicks: 10, SuspectTicks: suspectTicks, ExpelTicks: w.expel, StallTicks: stallTicks, Limits: Limits{
 			FrameBytes: 64, WindowFrames: 2,
 			UncommittedBytes: 1 << 20, InflightBytes: 1 << 20, DeliveryBytes: 1 << 20,
 		},
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	w.pump(m)
 }
 
 // crash ends a member. Its messages that are on the wire stay there.
