@@ -122,7 +122,8 @@ type ChangeAnswer struct {
 
 // Change asks for a change that an operator orders. It must be Removed, of the
 // member that c.Member.RaftID names, heard or not; c.Reason says why. Asking
-// again is harmless. A leader that is to remove itself gives up the lead first.
+// again is harmless. As for [Group.Join] there must be a majority that is heard.
+// A leader that is to remove itself gives up the lead first.
 func (g *Group) Change(c Change) ChangeAnswer {
 	answer := ChangeAnswer{View: g.view}
 	if c.Kind != Removed {
@@ -141,12 +142,12 @@ func (g *Group) Change(c Change) ChangeAnswer {
 	if m, ok := g.view.Member(c.Member.RaftID); ok {
 		c.Member = m
 	}
-	if c.Member.RaftID != g.id.RaftID {
-		answer.Refused = g.proposeChange(c)
-		return answer
-	}
-	if _, answer.Refused = g.applied(c, g.delivered); answer.Refused == nil {
+	switch _, answer.Refused = g.applied(c, g.delivered); {
+	case answer.Refused != nil:
+	case c.Member.RaftID == g.id.RaftID:
 		g.stepAside("it is to be removed")
+	case g.trustsQuorum():
+		answer.Refused = g.proposeChange(c)
 	}
 	return answer
 }
