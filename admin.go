@@ -98,7 +98,7 @@ func (n *Node) letGo(ctx context.Context, l *life) error {
 	go func() {
 		defer close(left)
 		waited = n.changed.until(ctx, func() bool {
-			return n.left.Load() || n.stopped(l)
+			return n.left.Load() || n.wentOn(l)
 		})
 	}()
 	var err error
@@ -122,6 +122,13 @@ func (n *Node) letGo(ctx context.Context, l *life) error {
 	}
 	l.inbox.put(replica.LeaveWithdrawn{})
 	return fmt.Errorf("%w: no word from the group; the member stays, unless that is decided already: %w", ErrLeave, err)
+}
+
+// wentOn reports whether something else than the end has followed on a life.
+// Between the two nobody can tell.
+func (n *Node) wentOn(l *life) bool {
+	now := n.life.Load()
+	return n.closed.Load() || n.failed() != nil || n.lost() != nil || n.frozenFor.Load() != nil || now != nil && now != l
 }
 
 // Remove takes another member out of the group, one that is dead above all: it
