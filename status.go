@@ -194,7 +194,9 @@ func (n *Node) shown(s *known) View {
 				continue
 			}
 			m.State = standing.Shown(m.State, false, !p.Unreachable)
-			m.Heard = time.Duration(p.Heard) * n.cfg.TickInterval
+			if p.Heard != gcs.NeverHeard {
+				m.Heard = time.Duration(p.Heard) * n.cfg.TickInterval
+			}
 			m.Delivered, m.Applied = p.Report.Delivered, p.Report.Applied
 		}
 	}

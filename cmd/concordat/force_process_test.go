@@ -80,7 +80,12 @@ func loseAll(f *fleet) {
 		for _, other := range f.without(back[:i+1]...) {
 			missing = append(missing, other.uuid+" ("+other.address+")")
 		}
-		m.awaitDiagnosis("NO_QUORUM", missing...)
+		s := m.awaitDiagnosis("NO_QUORUM", missing...)
+		for _, r := range s.Members {
+			if r.State == "UNREACHABLE" && r.HeardSeconds != 0 {
+				f.Errorf("member %d has not heard %s in its life, and says that it has %v seconds ago", m.number, r.Member, r.HeardSeconds)
+			}
+		}
 		f.want(exitTryAgain, "put", "app.t", "k", "too early", "--address", m.client, "--timeout", "0s")
 	}
 	back[2].start()

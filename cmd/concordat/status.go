@@ -141,10 +141,14 @@ func (r *row) role() string {
 	return "-"
 }
 
-// heard is empty for the observer, which always hears itself.
+// heard is empty for the observer, which always hears itself. Somebody else may
+// not have been heard since the observer was started.
 func (r *row) heard() string {
 	if r.self {
 		return "-"
+	}
+	if r.HeardSeconds == 0 && r.State == "UNREACHABLE" {
+		return "never"
 	}
 	return shortDuration(time.Duration(r.HeardSeconds * float64(time.Second)))
 }
