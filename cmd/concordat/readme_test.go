@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,9 +12,15 @@ import (
 )
 
 // readme returns the blocks of README.md in a language.
-func readme(t *testing.T, language string) (blocks []string) {
+func readme(t *testing.T, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	return document(t, "README.md", language)
+}
+
+// document returns the blocks of a file in a language.
+func document(t *testing.T, file, language string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +34,7 @@ func readme(t *testing.T, language string) (blocks []string) {
 		blocks, rest = append(blocks, block+"\n"), after
 	}
 	if len(blocks) == 0 {
-		t.Fatalf("README.md has no block of %s", language)
+		t.Fatalf("%s has no block of %s", file, language)
 	}
 	return blocks
 }
@@ -47,11 +54,12 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
-// The commands of README.md and of the examples in help texts exist, with
+// The commands of the documents and of the examples in help texts exist, with
 // their flags.
 func TestExampleCommands(t *testing.T) {
 	root := newRootCommand()
-	lines := strings.Split(strings.Join(readme(t, "sh"), "\n")+"\n"+root.Example, "\n")
+	texts := slices.Concat(readme(t, "sh"), document(t, "docs/operations.md", "sh"), []string{root.Example})
+	lines := strings.Split(strings.ReplaceAll(strings.Join(texts, "\n"), "\\\n", ""), "\n")
 	for _, c := range root.Commands() {
 		if c.Example == "" {
 			t.Errorf("%s has no example", c.CommandPath())
