@@ -145,6 +145,9 @@ func TestReplace(t *testing.T) {
 	// Its configuration still names whom it replaced; that is over.
 	third = reopen(t, third, cfg)
 	mustPut(t, third, "again", "1")
+	if err := third.Clone(ctx, ""); err != nil {
+		t.Errorf("it joins anew: %v", err)
+	}
 
 	dead = mustStart(t, again(dead, g.cfgs[2]))
 	mustBe(t, concordat.Error, dead)
