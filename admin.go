@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"slices"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/outlook"
 	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/internal/standing"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
@@ -288,41 +292,131 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 		return report, n.failed()
 	}
 	inPlace := func() error {
+		if n.lost() != nil || n.partNow().Phase == forced.Frozen {
+			return nil
+		}
 		return &RefusedError{Reason: fmt.Sprintf("the member has not lost its place, it is %s", n.state())}
 	}
-	if n.lost() == nil {
-		return report, inPlace()
+	if err := inPlace(); err != nil {
+		return report, err
 	}
 	err = n.order(ctx, func(ctx context.Context) (phase, error) {
-		before := n.lost()
-		if before == nil { // it has come back meanwhile
-			return n.interrupted, inPlace()
+		if err := inPlace(); err != nil { // it has come back meanwhile
+			return n.interrupted, err
 		}
 		n.cfg.Seeds = append(slices.Clone(n.cfg.Seeds), o.Seeds...)
 		n.wish(o.Donor)
-		err := n.rejoin(ctx)
+		if n.partNow().Phase == forced.Frozen {
+			if next, err := n.unfreeze(ctx); next != nil || err != nil {
+				return next, err
+			}
+		}
+		n.triesMade = 0
+		next, err := n.rejoin(ctx)
 		if diverged, ok := errors.AsType[*DivergedError](err); ok && o.DiscardErrant {
-			report.Discarded, report.SavedTo, err = n.discard(ctx, diverged)
+			next, report, err = n.discard(ctx, diverged)
 		}
 		if err != nil {
-			n.setExit(&exit{err: err, final: before.final, never: before.never})
-			return n.interrupted, err
+			return n.stillOut(next, err), err
 		}
-		return n.afterJoin(), nil
+		return next, nil
 	})
 	return report, err
 }
 
-// discard saves what only this member has, gives everything up, and joins.
-func (n *Node) discard(ctx context.Context, diverged *DivergedError) (extra gtid.Set, path string, err error) {
-	if extra, path, err = n.saveErrant(ctx, diverged); err != nil {
-		return extra, "", err
+// stillOut is the phase after an order that has not brought the member back, and
+// begun nothing that goes on by itself: the one that it has interrupted.
+func (n *Node) stillOut(next phase, err error) phase {
+	e := *n.lost()
+	e.err = err
+	n.setExit(&e)
+	if next != nil {
+		return next
 	}
+	return n.interrupted
+}
+
+// unfreeze frees a frozen member for which its group does not wait, or which it
+// takes back as it is: then the phase is what comes next. Without one the member
+// is out, and has to join.
+func (n *Node) unfreeze(ctx context.Context) (phase, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.tryPatience())
+	defer cancel()
+	part := n.partNow()
+	p, err := n.askPlace(ctx, true)
+	switch {
+	case err == nil && p.in && !p.began.IsZero():
+		err = fmt.Errorf("incarnation %s of the group waits for it", p.began)
+		fallthrough
+	case err != nil:
+		return n.interrupted, fmt.Errorf("concordat: the member is frozen; run plan %s again with its id: %w", part.Order.Plan, err)
+	case p.in:
+		return n.dropPlan()
+	}
+	cause, reason, err := n.giveUpPlace(p)
+	if err != nil {
+		return n.interrupted, err
+	}
+	n.thaw()
+	n.setExit(&exit{err: reason})
+	if n.state() != Error {
+		n.move(cause)
+	}
+	// Whatever becomes of this try, the member is frozen no more.
+	n.interrupted = n.tries(cause, reason)
+	return nil, nil
+}
+
+// dropPlan takes a frozen member back to the incarnation that its plan was to
+// end: that one has a quorum, and the member in its view. The plan can still be
+// run, and freezes this member anew.
+func (n *Node) dropPlan() (phase, error) {
+	// What an alignment has brought may be of a later term than the member has
+	// voted in, and it must not lead in that one.
+	hs := n.log.HardState()
+	last, err := n.log.LastIndex()
+	if err != nil {
+		return n.interrupted, err
+	}
+	term, err := n.log.Term(last)
+	if err != nil {
+		return n.interrupted, err
+	}
+	if term > hs.GetTerm() {
+		raised := &raftpb.HardState{Term: &term, Vote: new(uint64(0)), Commit: new(hs.GetCommit())}
+		if err := n.log.Write([]gcs.LogWrite{{HardState: raised, Sync: true}}); err != nil {
+			return n.interrupted, err
+		}
+	}
+	kept := n.record
+	kept.Plan = nil
+	if err := n.remember(kept); err != nil {
+		return n.interrupted, err
+	}
+	n.thaw()
+	n.setExit(nil)
+	if n.state() == Error {
+		n.entering = standing.Opened
+	}
+	return n.living, nil
+}
+
+// discard saves what only this member has, gives everything up, and joins. If
+// the group does not take it at once, it goes on trying.
+func (n *Node) discard(ctx context.Context, diverged *DivergedError) (next phase, report RejoinReport, err error) {
+	extra, path, err := n.saveErrant(ctx, diverged)
+	if err != nil {
+		return nil, report, err
+	}
+	report.Discarded, report.SavedTo = extra, path
 	n.note(EventDiscarded, n.id.Member, "%v is saved to %s and given up", extra, path)
-	if err := n.reidentify(true); err != nil {
-		return extra, path, err
+	if err := n.reidentify(keepNothing); err != nil {
+		return nil, report, err
 	}
-	return extra, path, n.join(ctx, replica.Claim{}, gtid.UUID{})
+	if next, err = n.rejoin(ctx); err != nil {
+		return n.tries(standing.Superseded, err), report, err
+	}
+	return next, report, nil
 }
 
 // Clone replaces what this member holds by a copy of another one's state: of
@@ -347,7 +441,7 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 	err := n.order(ctx, func(ctx context.Context) (phase, error) {
 		n.wish(donor)
 		n.left.Store(false)
-		if err := n.reidentify(true); err != nil {
+		if err := n.reidentify(keepNothing); err != nil {
 			return n.interrupted, err
 		}
 		return n.joining, nil

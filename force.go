@@ -13,6 +13,7 @@ import (
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/forced"
+	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/internal/standing"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -180,17 +181,32 @@ type answered struct {
 	err     error
 }
 
-// coordinate drives a plan to its end, or to that of ctx.
+// coordinate drives a plan to its end, or to that of ctx. What is still asked then
+// is given up, and what this member itself is doing goes on without anybody who
+// waits for it.
 func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceReport {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	answers := make(chan answered)
-	asking := 0
+	ask := func(r forced.Request) {
+		a := n.ask(ctx, r)
+		select {
+		case answers <- a:
+		case <-ctx.Done():
+		}
+	}
 	for !c.Ended() {
 		for _, r := range c.Requests() {
-			asking++
-			go func() { answers <- n.ask(ctx, r) }() // the node is not closed before this has come
+			if !n.helpers.run(func() { ask(r) }) {
+				return c.Report()
+			}
 		}
-		a := <-answers
-		asking--
+		var a answered
+		select {
+		case a = <-answers:
+		case <-ctx.Done():
+			return c.Report()
+		}
 		switch id := a.request.To.RaftID; {
 		case a.err != nil:
 			c.Lost(id, a.request.Step, a.err.Error())
@@ -200,9 +216,6 @@ func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceRepor
 			n.note(EventForce, a.request.To.UUID, "%s: %s", a.request.Step, outcomeOfStep(a.answer))
 			c.Answered(id, a.request.Step, a.answer)
 		}
-	}
-	for ; asking > 0; asking-- {
-		<-answers
 	}
 	return c.Report()
 }
@@ -300,28 +313,68 @@ func (n *Node) ownSurvey(ctx context.Context) (s forced.Survey, err error) {
 	}
 	err = ErrNotOnline
 	if l := n.life.Load(); l != nil {
-		asked := l.look(ctx, func() { s, err = n.survey(l) })
+		asked := l.look(ctx, func() { s, err = n.survey(l.replica) })
 		if asked {
 			return s, err
 		}
 	}
 	if p := n.part.Load(); p != nil && p.Phase == forced.Frozen {
-		s = forced.Survey{Facts: p.Facts, Record: *p}
-		return s, s.ReadLog(n.log)
+		return n.frozenSurvey(*p)
+	}
+	if n.keepsPlace() {
+		return s, n.order(ctx, func(ctx context.Context) (_ phase, err error) {
+			s, err = n.stoppedSurvey(ctx)
+			return n.interrupted, err
+		})
 	}
 	return s, fmt.Errorf("%w: it runs no state machine now, it is %s", err, n.state())
 }
 
+// frozenSurvey is what a frozen member says of itself. While its log is being
+// aligned, it says what it had when it froze.
+func (n *Node) frozenSurvey(p forced.Record) (forced.Survey, error) {
+	s := forced.Survey{Facts: p.Facts, Record: p}
+	if !n.aligning.TryLock() {
+		return s, nil
+	}
+	defer n.aligning.Unlock()
+	if n.partNow().Phase != forced.Frozen { // it has adopted meanwhile, and the log grows
+		return s, nil
+	}
+	return s, s.ReadLog(n.log)
+}
+
+// stoppedSurvey is what this member says of itself between two phases. One that
+// gave up in a minority, and has its place still, finds it in its log.
+func (n *Node) stoppedSurvey(ctx context.Context) (forced.Survey, error) {
+	part := n.partNow()
+	switch {
+	case n.last != nil:
+		return n.survey(n.last.replica)
+	case part.Phase == forced.Frozen:
+		return n.frozenSurvey(part)
+	case n.failed() != nil || !n.keepsPlace():
+		return forced.Survey{}, fmt.Errorf("%w: it runs no state machine that could be frozen", ErrNotOnline)
+	}
+	r, err := n.replay(ctx, nil)
+	if err != nil {
+		return forced.Survey{}, err
+	}
+	s, err := n.survey(r)
+	s.Quorum, s.Unsure = false, false // it hears nobody
+	return s, err
+}
+
 // survey is what a member says of itself that runs, or has just ended, its state
 // machine. It is called where nothing else uses that.
-func (n *Node) survey(l *life) (s forced.Survey, err error) {
-	st := l.replica.Status()
+func (n *Node) survey(r *replica.Replica) (s forced.Survey, err error) {
+	st := r.Status()
 	id := n.log.Identity()
 	hs := n.log.HardState()
 	s.Facts = forced.Facts{
 		Group: id.Group, Incarnation: id.Incarnation, Member: id.Member, RaftID: id.RaftID, Address: n.address,
 		View: st.View, Term: max(st.Term, hs.GetTerm()), Commit: max(st.Delivered, hs.GetCommit()),
-		Delivered: st.Delivered, Executed: l.replica.Claim().Executed,
+		Delivered: st.Delivered, Executed: r.Claim().Executed,
 	}
 	for _, p := range st.Peers {
 		if p.Heard == gcs.NeverHeard {
@@ -333,7 +386,7 @@ func (n *Node) survey(l *life) (s forced.Survey, err error) {
 	}
 	// One that lags behind may hear a majority of a view that is long past; then
 	// nobody leads it.
-	s.Quorum = st.Quorum && st.Leader != 0
+	s.Quorum, s.Unsure = st.Quorum && st.Leader != 0, st.QuorumUnknown
 	if p := n.part.Load(); p != nil {
 		s.Record = *p
 	}
@@ -350,7 +403,7 @@ func (n *Node) takeStep(ctx context.Context, r forced.Request) (a forced.Answer,
 		next, err := n.interrupted, error(nil)
 		switch r.Step {
 		case forced.StepFreeze:
-			next, err = n.freeze(r.Order)
+			next, err = n.freeze(ctx, r.Order)
 		case forced.StepAlign:
 			err = n.align(ctx, r.Decision)
 		case forced.StepAdopt:
@@ -412,22 +465,11 @@ func (n *Node) keep(p forced.Record) error {
 
 // freeze stops this member for a plan. The life before has ended, and what it
 // wrote is on disk.
-func (n *Node) freeze(o forced.Order) (phase, error) {
+func (n *Node) freeze(ctx context.Context, o forced.Order) (phase, error) {
 	part, back := n.partNow(), n.interrupted
-	var s forced.Survey
-	switch {
-	case n.last != nil:
-		var err error
-		if s, err = n.survey(n.last); err != nil {
-			return back, err
-		}
-	case part.Phase == forced.Frozen:
-		s = forced.Survey{Facts: part.Facts, Record: part}
-		if err := s.ReadLog(n.log); err != nil {
-			return back, err
-		}
-	default:
-		return back, fmt.Errorf("%w: it runs no state machine that could be frozen", ErrNotOnline)
+	s, err := n.stoppedSurvey(ctx)
+	if err != nil {
+		return back, err
 	}
 	next, changed, err := part.Freeze(o, s)
 	if err != nil || !changed {
@@ -450,7 +492,10 @@ func (n *Node) frozen(ctx context.Context) phase {
 		}
 		n.move(standing.Frozen)
 	}
-	n.standing.Store(n.frozenStanding(p))
+	s := n.frozenStanding(p)
+	n.standing.Store(s)
+	// Nothing is sent, but a peer that is of another incarnation says so.
+	n.setPeers(s.View)
 	n.quorum.set(false)
 	n.changed.broadcast()
 	<-ctx.Done()
@@ -460,7 +505,7 @@ func (n *Node) frozen(ctx context.Context) phase {
 // frozenStanding is what is known of a frozen member: the view that it froze in.
 func (n *Node) frozenStanding(p forced.Record) *known {
 	s := n.known()
-	s.Quorum, s.Leader, s.Peers = false, 0, nil
+	s.Quorum, s.QuorumUnknown, s.Leader, s.Peers = false, false, 0, nil
 	if s.View.ID == 0 {
 		s.View = p.Facts.View
 	}
@@ -469,6 +514,8 @@ func (n *Node) frozenStanding(p forced.Record) *known {
 
 // align makes this member's log the seed's.
 func (n *Node) align(ctx context.Context, d forced.Decision) error {
+	n.aligning.Lock()
+	defer n.aligning.Unlock()
 	part := n.partNow()
 	work, err := part.Align(d, n.log)
 	if err != nil || work.Done() {
@@ -504,6 +551,8 @@ func memberOf(members []gcs.Member, raftID uint64) (gcs.Member, bool) {
 
 // adopt takes this member over to the incarnation that a plan begins.
 func (n *Node) adopt(d forced.Decision) (phase, error) {
+	n.aligning.Lock()
+	defer n.aligning.Unlock()
 	part, back := n.partNow(), n.interrupted
 	adoption, next, err := part.Adopt(d, n.log.Identity(), n.log)
 	if err != nil || adoption == nil {
@@ -527,6 +576,7 @@ func (n *Node) adopt(d forced.Decision) (phase, error) {
 			return nil
 		}
 		n.frozenFor.Store(nil)
+		n.setExit(nil)
 		n.entering = standing.Adopted
 		return n.living
 	}, nil

@@ -41,6 +41,8 @@ type life struct {
 	changes  waiters[replica.SettingsAnswer]
 	looks    chan func()   // to be done by the state machine's goroutine
 	done     chan struct{} // closed when the life has ended
+
+	leaderless int // ticks since a leader was known
 }
 
 // logWork is one thing for the log's writer to do. One field is set.
@@ -142,6 +144,7 @@ func (l *life) loop(ctx context.Context) ending {
 				Exports:        int(l.node.donations.given()),
 			})
 			l.publish()
+			l.missLeader()
 		case <-l.inbox.wake:
 		case what := <-l.looks:
 			what()
@@ -257,6 +260,17 @@ func (l *life) judged(judged []replica.Judged) {
 // publish makes the member's standing known to Status and to those who wait
 // for a state.
 func (l *life) publish() { l.node.publish(l.replica.Status()) }
+
+// missLeader has the node look for its group when no leader is known for long.
+func (l *life) missLeader() {
+	if l.node.known().Leader != 0 {
+		l.leaderless = 0
+		return
+	}
+	if l.leaderless++; l.leaderless%max(1, l.node.lookTicks()) == 0 {
+		l.node.lookForPlace()
+	}
+}
 
 // writeLog is the log's writer: it takes all that has gathered while the last
 // fsync ran, and makes it durable with the next one.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"github.com/concordatdb/concordat/gcs"
-	"github.com/concordatdb/concordat/gtid"
-	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/internal/standing"
 )
@@ -45,6 +43,9 @@ func (n *Node) living(ctx context.Context) phase {
 	n.move(n.entering)
 	n.entering = standing.NewSession
 	end := l.run(ctx)
+	if n.state() == Online {
+		n.triesMade = 0
+	}
 	n.last = l
 	n.life.Store(nil)
 	n.wake()
@@ -69,7 +70,7 @@ func (n *Node) afterLife(ctx context.Context, end ending) phase {
 		n.move(standing.Left)
 		return n.idle
 	case replica.ExitExpelled:
-		if err := n.reidentify(false); err != nil {
+		if err := n.reidentify(keepCommitted); err != nil {
 			n.fail(err)
 			return nil
 		}
@@ -111,7 +112,7 @@ func (n *Node) published(l *life, out bool) {
 		s.State = replica.Recovering
 	}
 	if out {
-		s.Quorum, s.Leader, s.Peers = false, 0, nil
+		s.Quorum, s.QuorumUnknown, s.Leader, s.Peers = false, false, 0, nil
 	}
 	n.publish(s)
 }
@@ -163,23 +164,26 @@ func (n *Node) knowView() error {
 	return nil
 }
 
-// reportAlive tells the other members of the last known view that this one
-// lives, while it has no state machine that does. The returned function ends it
-// and waits.
+// reportAlive tells the other members that this one lives, while it has no state
+// machine that does. The returned function ends it and waits. It also looks from
+// time to time whether the group still has the member, of which nobody else
+// would tell it now, and who is in the group if the log does not say.
 func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			view := n.known().View
-			report := gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
-			for _, m := range view.Members {
-				if m.UUID != n.id.Member {
-					n.transport.Send(m.RaftID, &gcs.Message{Kind: gcs.MessageReport, Report: report})
-				}
+		lookRounds := max(1, n.lookTicks()/aliveTicks)
+		for round := 1; ; round++ {
+			others := n.others()
+			if len(others) == 0 || round%lookRounds == 0 {
+				n.lookForPlace()
 			}
-			if !pause(ctx, 2*n.cfg.TickInterval) {
+			report := gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
+			for _, id := range others {
+				n.transport.Send(id, &gcs.Message{Kind: gcs.MessageReport, Report: report})
+			}
+			if !pause(ctx, aliveTicks*n.cfg.TickInterval) {
 				return
 			}
 		}
@@ -190,17 +194,25 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 	}
 }
 
-// superseded is what follows when this member was left out by an operator who
-// forced the membership. What it holds is compared by the group before it is
-// taken back. It is called by an order.
-func (n *Node) superseded(ended, began gtid.UUID) phase {
-	e := n.lost()
-	if n.log.Identity().Incarnation != ended || e != nil && e.final || n.partNow().Phase == forced.Frozen {
-		return n.interrupted // it has found its way meanwhile, or waits for an operator
+// aliveTicks lie between two signs of life without a state machine.
+const aliveTicks = 2
+
+// others are the raft ids of the other members, as far as they are known: a new
+// one that cannot begin from the log has no view yet.
+func (n *Node) others() (ids []uint64) {
+	view := n.known().View
+	for _, m := range view.Members {
+		if m.UUID != n.id.Member {
+			ids = append(ids, m.RaftID)
+		}
 	}
-	if err := n.reidentify(false); err != nil {
-		n.fail(err)
-		return n.idle
+	if view.ID > 0 {
+		return ids
 	}
-	return n.out(standing.Superseded, fmt.Errorf("%w: incarnation %s has followed on %s", errSuperseded, began, ended))
+	for _, c := range n.recovery.introduced() {
+		if c.uuid != n.id.Member {
+			ids = append(ids, c.raftID)
+		}
+	}
+	return ids
 }

@@ -1,7 +1,11 @@
 package concordat_test
 
 import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,7 +56,7 @@ func joinedAndExpelled(t *testing.T, g *group, cfg concordat.Config, told bool) 
 // Whoever is taken in and expelled before it can know either draws a new raft
 // id and joins.
 func TestExpelledBeforeItsFirstEntry(t *testing.T) {
-	for name, told := range map[string]bool{"without an answer": false} {
+	for name, told := range map[string]bool{"without an answer": false, "with an empty log": true} {
 		t.Run(name, func(t *testing.T) {
 			g := openGroup(t, 2, quick)
 			cfg := joiner(t, g.nodes...)
@@ -68,6 +72,85 @@ func TestExpelledBeforeItsFirstEntry(t *testing.T) {
 			// And once more, from what it has on disk now.
 			n = reopen(t, n, cfg)
 			mustAgree(t, append(g.nodes, n)...)
+		})
+	}
+}
+
+// A new member that cannot begin from the log says that it lives while it copies
+// another one's state, however long that takes: also one that was started again
+// and knows the others by their addresses only.
+func TestLongFirstCloneIsNotExpelled(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			g := openGroup(t, 2, shortLog, quick)
+			outgrowLog(t, "first", g.nodes...)
+			for i := range 60 {
+				noise := make([]byte, 5000)
+				_, _ = rand.Read(noise)
+				mustPut(t, g.nodes[0], fmt.Sprint("noise", i), hex.EncodeToString(noise))
+			}
+			cfg := joiner(t, g.nodes...)
+			shortLog(&cfg)
+			quick(&cfg)
+			cfg.CloneRate, cfg.Listen = 256<<10, freeAddress(t)
+			n := mustStart(t, cfg)
+			eventually(t, "the copy to begin", func() bool { return len(eventsOf(n, concordat.EventCloneStarted)) == 1 })
+			if restarted {
+				mustClose(t, n)
+				n = mustStart(t, cfg)
+			}
+			mustBe(t, concordat.Online, n)
+			for _, v := range g.nodes[0].Views() {
+				if strings.Contains(v.Cause, "expelled") {
+					t.Errorf("view %d: %s", v.ID, v.Cause)
+				}
+			}
+			mustAgree(t, append(g.nodes, n)...)
+		})
+	}
+}
+
+// When nobody hears anybody for so long that all give up, the group comes back
+// with the network: by itself, or by order if that took longer than the members
+// try.
+func TestOutageLongerThanPatience(t *testing.T) {
+	for name, tries := range map[string]int{"by itself": 1000, "by order": 1} {
+		t.Run(name, func(t *testing.T) {
+			ctx := testContext(t)
+			g := openLinked(t, 3, neverExpel, func(c *concordat.Config) {
+				c.UnreachableMajorityTimeout = 300 * time.Millisecond
+				c.AutoRejoinTries, c.AutoRejoinInterval = tries, 50*time.Millisecond
+			})
+			mustPut(t, g.nodes[0], "before", "1")
+			mustAgree(t, g.nodes...)
+			before := raftID(t, g.nodes[0])
+			for i := range g.nodes {
+				g.isolate(i, true)
+			}
+			if name == "by order" {
+				for _, n := range g.nodes {
+					eventually(t, "it to give up for good", func() bool { return len(eventsOf(n, concordat.EventExitStateAction)) == 1 })
+				}
+			} else {
+				mustBe(t, concordat.Error, g.nodes...)
+			}
+			for i := range g.nodes {
+				g.isolate(i, false)
+			}
+			if name == "by order" {
+				for _, n := range g.nodes {
+					eventually(t, "the order to find the others", func() bool {
+						_, err := n.Rejoin(ctx, concordat.RejoinOptions{})
+						return err == nil
+					})
+				}
+			}
+			mustBe(t, concordat.Online, g.nodes...)
+			mustPut(t, g.nodes[2], "after", "1")
+			mustAgree(t, g.nodes...)
+			if now := raftID(t, g.nodes[0]); now != before {
+				t.Errorf("it had raft id %d, now %d", before, now)
+			}
 		})
 	}
 }

@@ -59,9 +59,12 @@ type Node struct {
 	frozenFor atomic.Pointer[gtid.UUID]     // plan of force-members
 	part      atomic.Pointer[forced.Record] // in a plan of force-members
 	last      *life                         // that has just ended, for an order
+	aligning  sync.Mutex                    // held while a plan changes the log of a frozen member
 	// interrupted is the phase that an order has ended, while it is carried out.
 	interrupted phase
 	spent       bool // a life has used the session of the identity on disk
+	triesMade   int  // to come back since the member was last ONLINE
+	patient     bool // the next life gives the others the time of a try to be there too
 
 	own stateOfMember
 
@@ -69,7 +72,7 @@ type Node struct {
 	stop     context.CancelFunc // ends main
 	ended    chan struct{}      // closed when main has ended
 	helpers  helpers            // goroutines that outlive the call that began them
-	looking  atomic.Bool        // one of them looks for a fork
+	looking  atomic.Bool        // one of them looks whether the group goes on without this member
 	closed   atomic.Bool
 	close    func() error
 }
@@ -93,7 +96,7 @@ func (n *Node) known() known { return *n.standing.Load() }
 
 func (n *Node) publish(s replica.Status) {
 	n.standing.Store(&s)
-	n.quorum.set(s.Quorum)
+	n.quorum.set(s.Quorum || s.QuorumUnknown)
 	switch {
 	case s.State == replica.Online && n.state() == Recovering:
 		n.recovery.end()

@@ -325,6 +325,10 @@ func (n *Node) revive() (*life, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.patient && cfg.MajorityTicks > 0 {
+		cfg.MajorityTicks = max(cfg.MajorityTicks, n.cfg.ticks(n.tryPatience()))
+	}
+	n.patient = false
 	r, err := replica.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)

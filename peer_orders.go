@@ -2,7 +2,6 @@ package concordat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -108,37 +107,4 @@ func (h *peerHandler) Entries(ctx context.Context, req *peerpb.EntriesRequest, s
 // unavailable refuses for now.
 func unavailable(why string) error {
 	return &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ONLINE, Text: why}
-}
-
-// suspectFork looks whether a member that does not talk to this one any more
-// has gone over to an incarnation that came from this one's: then an operator
-// has forced the membership, and left this member out. One look at a time.
-func (n *Node) suspectFork(raftID uint64) {
-	peer, ok := n.known().View.Member(raftID)
-	if !ok || n.closed.Load() || !n.looking.CompareAndSwap(false, true) {
-		return
-	}
-	began := n.helpers.run(func() {
-		defer n.looking.Store(false)
-		ctx, cancel := context.WithTimeout(n.lifetime, joinPatience)
-		defer cancel()
-		asker := n.transport.Identity()
-		a, err := transport.Lineage(ctx, peer.Address, asker, n.cfg.TLS)
-		if err != nil {
-			return
-		}
-		for _, f := range a.Forks {
-			if string(f.Incarnation[:]) != string(asker.GetIncarnation()) {
-				continue
-			}
-			err := n.order(ctx, func(context.Context) (phase, error) { return n.superseded(f.Incarnation, a.Incarnation), nil })
-			if err != nil && !errors.Is(err, errBusy) && !errors.Is(err, ErrClosed) {
-				n.fail(fmt.Errorf("left out of incarnation %s: %w", a.Incarnation, err))
-			}
-			return
-		}
-	})
-	if !began {
-		n.looking.Store(false)
-	}
 }

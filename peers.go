@@ -48,7 +48,10 @@ func (h *peerHandler) PeerDown(raftID uint64, reason error) {
 // Join implements [transport.Handler].
 func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
 	l := h.life.Load()
-	if l == nil {
+	// Who has not come as far as the view with which its incarnation began would
+	// judge by the rules of an earlier one.
+	began := (*Node)(h).known().View.Incarnation
+	if l == nil || string(h.transport.Identity().GetIncarnation()) != string(began[:]) {
 		return &peerpb.JoinResponse{}, nil // ask another member, or later
 	}
 	id := req.GetIdentity()

@@ -155,6 +155,7 @@ type exit struct {
 	err   error
 	final bool // nothing is tried any more before an operator's order
 	never bool // it never was in the group: OFFLINE, not ERROR
+	kept  bool // it gave up by itself: as far as it knows it has its place still
 }
 
 // lost returns why the member is out of the group, nil if it is not.
@@ -165,13 +166,25 @@ func (n *Node) setExit(e *exit) {
 	n.wake()
 }
 
+// keepsPlace reports whether a member in ERROR has not lost its place as far as
+// it knows.
+func (n *Node) keepsPlace() bool {
+	e := n.lost()
+	return e != nil && e.kept && !n.log.Identity().Incarnation.IsZero()
+}
+
 // out is the phase of a member that has lost its place in the group.
 func (n *Node) out(cause standing.Trigger, reason error) phase {
 	return func(context.Context) phase {
 		n.note(EventLost, n.id.Member, "%v", reason)
 		n.recovery.end()
-		n.setExit(&exit{err: reason})
-		n.move(cause)
+		n.setExit(&exit{err: reason, kept: cause == standing.MinorityTimeout})
+		if cause != standing.MinorityTimeout {
+			n.triesMade = 0
+		}
+		if n.state() != Error || cause == standing.Superseded {
+			n.move(cause)
+		}
 		return n.tries(cause, reason)
 	}
 }
@@ -180,16 +193,17 @@ func (n *Node) out(cause standing.Trigger, reason error) phase {
 // may, and then does its ExitStateAction. One that is interrupted goes on with
 // the tries that are left.
 func (n *Node) tries(cause standing.Trigger, reason error) phase {
-	made, last := 0, reason
+	made, last := n.triesMade, reason
 	return func(ctx context.Context) phase {
 		policy := standing.Policy{AutoRejoinTries: n.cfg.AutoRejoinTries, Action: standing.Action(n.cfg.ExitStateAction)}
 		for ; standing.AfterExit(cause, made, policy).Rejoin; made++ {
 			n.rejoinTry.Store(int32(made + 1))
 			n.move(standing.RejoinBegan)
-			err := n.rejoin(ctx)
+			n.triesMade = made + 1
+			next, err := n.rejoin(ctx)
 			switch {
 			case err == nil:
-				return n.afterJoin()
+				return next
 			case ctx.Err() != nil:
 				return nil
 			case errors.Is(err, ErrDiverged):
@@ -199,7 +213,7 @@ func (n *Node) tries(cause standing.Trigger, reason error) phase {
 			}
 			n.move(standing.TryFailed)
 			last = fmt.Errorf("%w; try %d of %d to come back: %w", reason, made+1, n.cfg.AutoRejoinTries, err)
-			n.setExit(&exit{err: last})
+			n.setExit(&exit{err: last, kept: n.keepsPlace()})
 			if standing.AfterExit(cause, made+1, policy).Rejoin && !pause(ctx, n.cfg.AutoRejoinInterval) {
 				made++
 				return nil
@@ -218,7 +232,7 @@ func (n *Node) tries(cause standing.Trigger, reason error) phase {
 
 // exitStateAction ends a member's efforts.
 func (n *Node) exitStateAction(reason error) {
-	n.setExit(&exit{err: reason, final: true})
+	n.setExit(&exit{err: reason, final: true, kept: n.keepsPlace()})
 	n.act(reason)
 }
 

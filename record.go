@@ -14,6 +14,10 @@ type record struct {
 	// Peers are addresses of members to ask, of a member that is on its way back
 	// into its group and in no view from which it could know them.
 	Peers []string `json:"peers,omitempty"`
+	// Ended is the incarnation that this member was left out of, by one that came
+	// after: whoever is still of it cannot judge what the member holds. Empty for
+	// none.
+	Ended string `json:"ended,omitempty"`
 	// Plan is the step that the member has reached in a plan of force-members,
 	// in the form of package forced; nil when it takes part in none.
 	Plan []byte `json:"plan,omitempty"`
@@ -27,7 +31,7 @@ const maxRecord = 1 << 20
 // encode returns the bytes to store; nil, which stands for no record, if there
 // is nothing to remember.
 func (r record) encode() ([]byte, error) {
-	if len(r.Peers) == 0 && r.Plan == nil {
+	if len(r.Peers) == 0 && r.Plan == nil && r.Ended == "" {
 		return nil, nil
 	}
 	r.Format = recordFormat

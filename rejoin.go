@@ -79,92 +79,95 @@ func (n *Node) joining(ctx context.Context) phase {
 func (n *Node) afterJoin() phase {
 	n.rejoinTry.Store(0)
 	n.setExit(nil)
+	n.triesMade = 0
 	n.entering = standing.Joined
 	return n.living
 }
 
+// takeUp is the phase of a member in ERROR that has not lost its place as far as
+// anybody can tell: it takes up its log, as after a restart. When all members
+// have given up there is nobody else who could say that the group is back.
+func (n *Node) takeUp() phase {
+	n.rejoinTry.Store(0)
+	n.setExit(nil)
+	n.entering, n.patient = standing.Opened, true
+	return n.living
+}
+
 // rejoin makes one try to be in the group again after the member was lost to
-// it. While nobody has said that the group goes on without it, it keeps its
-// place.
-func (n *Node) rejoin(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.AutoRejoinInterval+joinPatience)
+// it, and returns what comes next. While nobody has said that the group goes on
+// without it, it keeps its place.
+func (n *Node) rejoin(ctx context.Context) (phase, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.tryPatience())
 	defer cancel()
 	if !n.log.Identity().Incarnation.IsZero() {
-		in, err := n.stillMember(ctx)
-		if in || err != nil {
-			return err
+		p, err := n.askPlace(ctx, true)
+		switch e := n.lost(); {
+		case err != nil && p.mute && e != nil && e.kept && ctx.Err() == nil:
+			return n.takeUp(), nil
+		case err != nil:
+			return nil, err
+		case p.in && p.began.IsZero():
+			return n.afterJoin(), nil
 		}
-		if err := n.reidentify(false); err != nil {
-			return err
+		if _, _, err := n.giveUpPlace(p); err != nil {
+			return nil, err
 		}
 	}
 	claim, err := n.claim(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n.note(EventJoining, n.id.Member, "asks %v to be taken back", n.seeds())
-	return n.join(ctx, claim, gtid.UUID{})
+	if err := n.join(ctx, claim, gtid.UUID{}); err != nil {
+		return nil, err
+	}
+	return n.afterJoin(), nil
 }
+
+// tryPatience bounds a try to be in the group.
+func (n *Node) tryPatience() time.Duration { return n.cfg.AutoRejoinInterval + joinPatience }
 
 // joinPatience is for one member; others can be asked.
 const joinPatience = 5 * time.Second
 
-// stillMember asks whether the group has this member under its raft id. An
-// error says that nobody could tell.
-func (n *Node) stillMember(ctx context.Context) (bool, error) {
-	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight), DryRun: true}
-	last := errors.New("no member is known to ask")
-	for _, address := range n.seeds() {
-		response, err := n.askToJoin(ctx, address, req)
-		switch {
-		case err != nil:
-			last = err
-		case response.GetAccepted():
-			return true, nil
-		case response.GetText() != "":
-			return false, nil
-		default:
-			last = fmt.Errorf("the member at %s does not lead, or has no quorum itself", address)
-		}
-	}
-	return false, fmt.Errorf("%w: %w", ErrNoQuorum, last)
-}
+// holding is what a member keeps of what it holds when it becomes another one.
+type holding byte
+
+const (
+	keepNothing   holding = iota // everything is to be cloned
+	keepCommitted                // the log up to where it is known to be committed
+	keepAll                      // the log to its end
+)
 
 // reidentify makes the member one that has never been in the group, under a new
-// raft id, with what it holds for certain: the log up to where it is known to
-// be committed, or nothing if everything is to be cloned.
+// raft id, with what it is to keep.
 //
-// That the tail of the log goes breaks no promise: the group has taken the old
-// raft id out, so whatever was acknowledged under it and is committed has a
-// majority without it.
-func (n *Node) reidentify(empty bool) error {
+// Where the group has only taken the member out, the tail of its log may go: an
+// entry that is committed has a majority without it. Where the membership was
+// forced nobody knows what of the tail was committed by its help, so it stays,
+// and counts as committed: the group compares all of it with what it took over.
+func (n *Node) reidentify(keep holding) error {
 	id := gcs.Identity{Group: n.id.Group, Member: n.id.Member, RaftID: newRaftID(), Session: 1}
-	needsClone, err := n.needsClone()
+	last, err := n.holds(keep)
 	if err != nil {
 		return err
-	}
-	hs := n.log.HardState()
-	newest, err := n.log.Checkpoint(^uint64(0))
-	if err != nil {
-		return err
-	}
-	// A checkpoint is of what was delivered, also where the commit index on disk
-	// lags behind.
-	last := max(hs.GetCommit(), n.engine.Position().Index, newest.Index)
-	if empty || needsClone { // then there is nothing that could be gone on from
-		last = 0
-	}
-	if end, err := n.log.LastIndex(); err != nil || last > end {
-		return errors.Join(err, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last))
 	}
 	next := record{Peers: n.seeds()}
+	switch keep {
+	case keepAll:
+		next.Ended = n.log.Identity().Incarnation.String()
+	case keepCommitted:
+		next.Ended = n.record.Ended // of what is kept nothing is known better now
+	case keepNothing:
+	}
 	encoded, err := next.encode()
 	if err != nil {
 		return err
 	}
 	err = n.log.Adopt(gcs.Adoption{
 		Identity: id, Last: last, Record: encoded,
-		HardState: &raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
+		HardState: &raftpb.HardState{Term: new(n.log.HardState().GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
 	})
 	if err != nil {
 		return err
@@ -174,6 +177,35 @@ func (n *Node) reidentify(empty bool) error {
 	n.spent = false
 	return n.transport.SetIdentity(n.id)
 }
+
+// holds is the log index up to which a member keeps its log.
+func (n *Node) holds(keep holding) (last uint64, err error) {
+	needsClone, err := n.needsClone()
+	if err != nil || keep == keepNothing || needsClone { // then there is nothing that could be gone on from
+		return 0, err
+	}
+	newest, err := n.log.Checkpoint(^uint64(0))
+	if err != nil {
+		return 0, err
+	}
+	end, err := n.log.LastIndex()
+	if err != nil {
+		return 0, err
+	}
+	// A checkpoint is of what was delivered, also where the commit index on disk
+	// lags behind.
+	last = max(n.log.HardState().GetCommit(), n.engine.Position().Index, newest.Index)
+	if last > end {
+		return 0, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last)
+	}
+	if keep == keepAll {
+		last = end
+	}
+	return last, nil
+}
+
+// noClaim is that of a member that holds nothing, or does not say what.
+var noClaim replica.Claim
 
 // claim says what this member holds, so that the group can see whether it is
 // its own. It is found by going through the log once more: nothing but the log
@@ -254,10 +286,14 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 		ask := n.seeds()
 		for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {
 			response, err := n.askToJoin(ctx, ask[i], req)
-			n.learnIncarnation(response)
 			var refused *transport.RefusedError
+			if errors.As(err, &refused); n.leftBehind(response, refused) {
+				last = fmt.Errorf("the member at %s is still of incarnation %s, which an operator has ended", ask[i], n.record.Ended)
+				continue
+			}
+			n.learnIncarnation(response)
 			switch {
-			case errors.As(err, &refused):
+			case refused != nil:
 				if err = n.refusedToJoin(ctx, refused, claim); err != nil {
 					return err
 				}
@@ -297,6 +333,17 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 	}
 }
 
+// leftBehind reports whether an answer is from the incarnation that this member
+// was left out of.
+func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedError) bool {
+	var of gtid.UUID
+	copy(of[:], r.GetIncarnation())
+	if refused != nil {
+		of = refused.Incarnation
+	}
+	return n.record.Ended != "" && of.String() == n.record.Ended
+}
+
 // joinRequest asks for a place for what this member holds.
 func (n *Node) joinRequest(claim replica.Claim) *peerpb.JoinRequest {
 	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
@@ -315,7 +362,7 @@ func usedUp(r *peerpb.JoinResponse) bool {
 // joinAnew gives the member, which was never told that it is in the group, a new
 // raft id, and returns what it holds.
 func (n *Node) joinAnew(ctx context.Context) (replica.Claim, error) {
-	if err := n.reidentify(false); err != nil {
+	if err := n.reidentify(keepCommitted); err != nil {
 		return replica.Claim{}, err
 	}
 	return n.claim(ctx)
@@ -338,7 +385,7 @@ func (n *Node) refusedToJoin(ctx context.Context, refused *transport.RefusedErro
 	if err := n.refusal(ctx, refused, claim); err != nil {
 		return err
 	}
-	return n.reidentify(true)
+	return n.reidentify(keepNothing)
 }
 
 // refusal returns what a refusal means for this member; nil if it is for a
