@@ -49,17 +49,23 @@ func (g *gate) lost(ctx context.Context) <-chan struct{} {
 
 // quorate returns nil if this member hears a majority of its group. If it does
 // not, a call with a deadline waits for that until then, and one without fails
-// at once: in a minority nobody waits without end.
+// as soon as that is known: in a minority nobody waits without end.
 func (n *Node) quorate(ctx context.Context) error {
-	if n.known().Quorum {
+	s := n.known()
+	if s.Quorum {
 		return nil
 	}
-	if _, patient := ctx.Deadline(); patient {
-		err := n.changed.until(ctx, func() bool { return n.known().Quorum || n.serving() != nil })
-		if err == nil {
+	if _, patient := ctx.Deadline(); patient || s.QuorumUnknown {
+		err := n.changed.until(ctx, func() bool {
+			s = n.known()
+			return s.Quorum || !patient && !s.QuorumUnknown || n.serving() != nil
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w; nothing happened: %s: %w", ErrNoQuorum, n.Status().Diagnosis.Text, err)
+		case s.Quorum || n.serving() != nil:
 			return n.serving()
 		}
-		return fmt.Errorf("%w; nothing happened: %s: %w", ErrNoQuorum, n.Status().Diagnosis.Text, err)
 	}
 	return fmt.Errorf("%w; nothing happened: %s", ErrNoQuorum, n.Status().Diagnosis.Text)
 }

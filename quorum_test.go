@@ -20,6 +20,29 @@ func submit(ctx context.Context, n *concordat.Node, key string) <-chan error {
 	return result
 }
 
+// A member that starts alone does not say that it has a quorum, and its
+// membership is not forced, before the others had the time to be heard.
+func TestLoneMemberClaimsNoQuorum(t *testing.T) {
+	g := openGroup(t, 3)
+	for _, n := range g.nodes {
+		mustClose(t, n)
+	}
+	lone := mustStart(t, again(g.nodes[0], g.cfgs[0]))
+	unsettled := false
+	eventually(t, "a member without quorum", func() bool {
+		st := lone.Status()
+		if st.Quorum {
+			t.Fatalf("alone among three it has a quorum: %+v", st)
+		}
+		_, err := lone.PlanForceMembers(testContext(t), uuids(lone))
+		unsettled = unsettled || err != nil
+		return err == nil
+	})
+	if !unsettled {
+		t.Error("the plan is drawn before anybody had the time to be heard")
+	}
+}
+
 // Without a quorum nothing is answered as committed. What was handed over
 // keeps its place; when the quorum is back, all of it is decided, once.
 func TestLossOfQuorum(t *testing.T) {

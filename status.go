@@ -76,7 +76,10 @@ type Status struct {
 	Executed  gtid.Set // GTIDs visible here
 	Counters  Counters
 
-	Quorum     bool // the member hears, itself included, a majority of the voters
+	// Quorum: the member hears, itself included, a majority of the voters. One
+	// that has just started hears nobody yet, and waits before it calls that a
+	// loss.
+	Quorum     bool
 	Outlook    Outlook
 	Diagnosis  Diagnosis
 	Waiting    string    // for whom the member waits that hears no quorum
@@ -157,7 +160,7 @@ func (n *Node) trouble() error {
 
 func (n *Node) facts(s *known, status *Status) outlook.Facts {
 	f := outlook.Facts{
-		State: status.State, View: s.View, Unreachable: unreachable(s), Quorum: s.Quorum, Leader: s.Leader != 0,
+		State: status.State, View: s.View, Unreachable: unreachable(s), Quorum: s.Quorum || s.QuorumUnknown, Leader: s.Leader != 0,
 		LogStalled: s.Stalled, Frozen: status.Frozen, RejoinTry: status.RejoinTry, RejoinTries: n.cfg.AutoRejoinTries,
 		Diverged: errors.Is(status.Err, ErrDiverged),
 	}

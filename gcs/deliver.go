@@ -85,6 +85,7 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 	g.past.add(view)
 	g.fifo.align(view)
 	g.detector.align(g.id.RaftID, view)
+	g.countQuorum()
 	g.changeAt = 0
 	g.departed.remove(view)
 	for _, id := range gone {

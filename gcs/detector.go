@@ -185,6 +185,12 @@ func (d *detector) silent(id uint64) bool {
 	return w != nil && d.now-w.heard >= d.suspectTicks
 }
 
+// heard reports whether a member is heard now, and was in this run.
+func (d *detector) heard(id uint64) bool {
+	w := d.find(id)
+	return w != nil && w.ever && !d.silent(id)
+}
+
 // hearings is when each of the others was last heard, ascending by raft id.
 func (d *detector) hearings() []Hearing {
 	all := make([]Hearing, len(d.peers))

@@ -97,6 +97,7 @@ type Group struct {
 	detector detector
 	verdicts []verdict // reused
 	quorum   bool      // this member hears a majority of its view
+	unknown  bool      // it does not, but it is too early to say so
 	quorumAt int       // tick since which it does
 	noQuorum int       // ticks for which it does not
 	spared   int       // tick at which the lead was last handed over for a suspect's sake
@@ -185,6 +186,7 @@ func New(cfg Config) (*Group, error) {
 	if g.raft, err = raft.NewRawNode(cfg.raftConfig(s)); err != nil {
 		return nil, fmt.Errorf("gcs: raft refuses the configuration: %w", err)
 	}
+	g.countQuorum()
 	return g, nil
 }
 

@@ -459,9 +459,13 @@ type Status struct {
 	Term      uint64
 	Dropped   uint64 // messages that no member should have sent, kept from raft
 	// Quorum: this member hears, itself included, a majority of the ONLINE
-	// members of its view.
+	// members of its view. Who was not heard in this run is not heard.
 	Quorum bool
-	// NoQuorumTicks is for how long it has not, 0 for one that is in no view.
+	// QuorumUnknown: it does not yet, and those who have not had the time to be
+	// heard would make a majority. Then nobody can say that it has none, either.
+	QuorumUnknown bool
+	// NoQuorumTicks is for how long it has known of no quorum, 0 for one that is
+	// in no view.
 	NoQuorumTicks int
 	// Stalled: a write of this member's log is overdue.
 	Stalled bool
@@ -475,7 +479,7 @@ func (g *Group) Status() Status {
 	return Status{
 		View: g.view, Leader: g.leader, Leading: g.role == raft.StateLeader,
 		Delivered: g.delivered, Term: g.raft.BasicStatus().GetTerm(), Dropped: g.dropped,
-		Quorum: g.quorum, NoQuorumTicks: g.noQuorum, Stalled: g.report.Stalled, Peers: g.seen(),
+		Quorum: g.quorum, QuorumUnknown: g.unknown, NoQuorumTicks: g.noQuorum, Stalled: g.report.Stalled, Peers: g.seen(),
 	}
 }
 

@@ -1,6 +1,81 @@
 package gcs
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
+
+// A member that has just started hears nobody, and takes itself neither for a
+// majority nor for one that has lost it, until the others had the time to be
+// heard.
+func TestQuorumIsUnknownAtFirst(t *testing.T) {
+	w := expelling(t, 3)
+	for _, n := range []uint64{2, 3} {
+		w.saveCheckpoint(w.member(n))
+	}
+	w.cut[[2]uint64{1, 3}], w.cut[[2]uint64{2, 3}] = true, true
+	w.expel = -1
+	lone := w.member(3)
+	w.crash(lone)
+	w.start(lone)
+	lone.noticed = nil
+	for tick := range suspectTicks {
+		if st := lone.group.Status(); st.Quorum || !st.QuorumUnknown || st.NoQuorumTicks != 0 || len(lone.noticed) != 0 {
+			t.Fatalf("tick %d: %+v, noticed %+v", tick, st, lone.noticed)
+		}
+		w.run(1)
+	}
+	if st := lone.group.Status(); st.Quorum || st.QuorumUnknown || st.NoQuorumTicks != 1 {
+		t.Errorf("after the time to be heard: %+v", st)
+	}
+	clear(w.cut)
+	w.takes("quorum", func() bool { return lone.group.Status().Quorum })
+	if st := lone.group.Status(); st.QuorumUnknown || st.NoQuorumTicks != 0 {
+		t.Errorf("with a majority: %+v", st)
+	}
+
+	// In a group that is whole it is known as soon as others are heard.
+	again := w.member(2)
+	w.crash(again)
+	w.start(again)
+	again.noticed = nil
+	if st := again.group.Status(); st.Quorum || !st.QuorumUnknown {
+		t.Errorf("before the first tick: %+v", st)
+	}
+	w.run(2 * reportTicks)
+	if st := again.group.Status(); !st.Quorum || st.QuorumUnknown {
+		t.Errorf("among the others: %+v", st)
+	}
+	if slices.ContainsFunc(again.noticed, func(n Notice) bool { return n.Kind == QuorumLost }) {
+		t.Errorf("noticed: %+v", again.noticed)
+	}
+}
+
+// A group of one is its own majority, from before the first tick, and so is one
+// whose log names the view only when it has been gone through.
+func TestQuorumOfOne(t *testing.T) {
+	w := newWorld(t)
+	w.bootstrap(1)
+	m := w.member(1)
+	if st := m.group.Status(); !st.Quorum || st.QuorumUnknown {
+		t.Errorf("its log gone through: %+v", st)
+	}
+	w.run(20)
+	w.saveCheckpoint(m)
+	g, err := New(w.config(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := g.Status(); !st.Quorum || st.QuorumUnknown {
+		t.Errorf("from a checkpoint: %+v", st)
+	}
+	// Nobody is asked who is in no view.
+	empty := w.add(2)
+	w.start(empty)
+	if st := empty.group.Status(); st.Quorum || st.QuorumUnknown {
+		t.Errorf("without a view: %+v", st)
+	}
+}
 
 // An operator's order is not written into the log of a minority.
 func TestRemovalNeedsQuorum(t *testing.T) {

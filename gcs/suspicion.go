@@ -55,15 +55,25 @@ func (g *Group) watch() {
 	g.watchDisk()
 }
 
+// countQuorum looks whether this member hears a majority. To have time left is
+// not to be heard: a member that starts alone would take itself for a majority.
+func (g *Group) countQuorum() {
+	heard := g.count(g.detector.heard)
+	hoped := g.count(func(id uint64) bool { return !g.detector.silent(id) })
+	g.quorum = g.view.ID != 0 && heard >= g.view.Quorum()
+	g.unknown = g.view.ID != 0 && !g.quorum && hoped >= g.view.Quorum()
+}
+
 // watchQuorum counts the time for which this member does not hear a majority.
 // One that is in no view, or out of it, has none to lose.
 func (g *Group) watchQuorum() {
 	_, member := g.view.Member(g.id.RaftID)
 	had := g.quorum
-	g.quorum = g.view.ID != 0 && g.count(func(id uint64) bool { return !g.detector.silent(id) }) >= g.view.Quorum()
+	g.countQuorum()
 	switch {
 	case !member || g.removed:
 		g.noQuorum = 0
+	case g.unknown:
 	case !g.quorum:
 		if g.noQuorum++; g.noQuorum == 1 {
 			g.notice(QuorumLost, 0, "fewer than %d of the %d ONLINE members are heard: nothing commits here", g.view.Quorum(), g.view.online())

@@ -49,14 +49,14 @@ const (
 // MaxExecuted and MaxHeardExecuted are left out.
 func (s *Survey) Append(b []byte) []byte {
 	b = appendFacts(append(b, format), &s.Facts)
-	return appendPart(appendBool(b, s.Quorum), &s.Record)
+	return appendPart(appendBool(appendBool(b, s.Quorum), s.Unsure), &s.Record)
 }
 
 // DecodeSurvey reads what Append appended, all of b. The error wraps
 // [ErrMalformed]. Nothing in the survey aliases b.
 func DecodeSurvey(b []byte) (Survey, error) {
 	d := newDecoder(b)
-	s := Survey{Facts: d.facts(), Quorum: d.bool(), Record: d.part()}
+	s := Survey{Facts: d.facts(), Quorum: d.bool(), Unsure: d.bool(), Record: d.part()}
 	return s, d.finish()
 }
 

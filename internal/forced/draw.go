@@ -152,7 +152,7 @@ func (s *situation) checkListed(member gtid.UUID) error {
 	case a.Incarnation != s.ends:
 		return refuse(OtherIncarnation, member, "is of incarnation %s, this member of %s; leave it out, it joins anew", a.Incarnation, s.ends)
 	}
-	if err := a.settled(); err != nil {
+	if err := cmp.Or(a.settled(), a.sure()); err != nil {
 		return err
 	}
 	if !a.Record.In(s.plan) {

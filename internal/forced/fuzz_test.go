@@ -32,7 +32,7 @@ func samples(tb testing.TB) (surveys []Survey, requests []Request, answers []Ans
 		tb.Fatal(err)
 	}
 	adopted.Record.Phase, adopted.Record.Decision = Adopted, d
-	adopted.Quorum = true
+	adopted.Quorum, frozen.Unsure = true, true
 	surveys = []Survey{one, frozen, adopted, {}}
 	requests = []Request{{Step: StepFreeze, Order: p.Order}, {Step: StepAlign, Decision: d}, {Step: StepAdopt, Decision: d}}
 	answers = []Answer{{}, {Record: frozen.Record}, {Record: adopted.Record, Refused: &RefusedError{Reason: HasQuorum, Member: testUUID(1), Text: "no"}}}

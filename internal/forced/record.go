@@ -108,6 +108,9 @@ func (r *Record) mayFreeze(o *Order, now *Survey) error {
 	if now.Quorum && r.MayRun() {
 		return refuse(HasQuorum, now.Member, "has quorum: the group decides by itself, remove members in the ordinary way")
 	}
+	if err := now.sure(); err != nil {
+		return err
+	}
 	if reason := now.flaw(); reason != "" {
 		return refuse(Damaged, now.Member, "%s; leave it out, it has to join anew", reason)
 	}
@@ -119,6 +122,14 @@ func (r *Record) mayFreeze(o *Order, now *Survey) error {
 func (f *Facts) settled() error {
 	if f.View.Incarnation != f.Incarnation {
 		return refuse(Unsettled, f.Member, "has not delivered the view with which its incarnation %s began; try again in a moment", f.Incarnation)
+	}
+	return nil
+}
+
+// sure checks that the member had the time to hear the others, or is frozen.
+func (s *Survey) sure() error {
+	if s.Unsure && s.Record.MayRun() {
+		return refuse(Unsettled, s.Member, "runs for too short a time to know whether it has quorum; try again in a moment")
 	}
 	return nil
 }

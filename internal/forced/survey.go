@@ -72,6 +72,8 @@ type Survey struct {
 	// Quorum: it hears, itself included, a majority of the voters of its view.
 	// A frozen member never does.
 	Quorum bool
+	// Unsure: it runs for too short a time to know that it does not.
+	Unsure bool
 	// Record is the part it has in a plan.
 	Record Record
 }
