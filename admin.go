@@ -172,8 +172,9 @@ func (n *Node) Remove(ctx context.Context, member gtid.UUID, opts ...ChangeOptio
 		case errors.Is(err, ErrRefused):
 			return err
 		case err != nil:
-			// A change that was proposed can be made later.
-			return fmt.Errorf("concordat: member %s is not removed yet: %v", member, err)
+			// A change that was proposed can be made later, so this matches no error
+			// that says that nothing happened.
+			return fmt.Errorf("concordat: member %s is not removed yet: %s", member, err.Error())
 		}
 	}
 }

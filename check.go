@@ -70,7 +70,8 @@ func Check(ctx context.Context, cfg Config) (report CheckReport, err error) {
 	if len(report.Reasons) > 0 {
 		return report, nil
 	}
-	return report, n.askWhetherAccepted(ctx, claim, &report)
+	err = n.askWhetherAccepted(ctx, claim, &report)
+	return report, err
 }
 
 // inspect reads what the directory holds. What rules it out whatever the group

@@ -117,7 +117,8 @@ func (n *Node) saveErrant(ctx context.Context, diverged *DivergedError) (extra g
 	if rest := extra.Subtract(held); !rest.IsEmpty() {
 		err = lines.Encode(map[string]string{"gtids_without_contents": rest.String()})
 	}
-	if err = errors.Join(err, out.Flush(), file.Sync(), syncDir(n.cfg.Dir)); err != nil {
+	err = errors.Join(err, out.Flush(), file.Sync(), syncDir(n.cfg.Dir))
+	if err != nil {
 		return extra, "", err
 	}
 	return extra, path, nil

@@ -111,5 +111,5 @@ func (n *Node) WaitEvents(ctx context.Context, after uint64) ([]Event, error) {
 func (n *Node) note(kind EventKind, member gtid.UUID, format string, args ...any) {
 	ev := Event{Time: time.Now(), Kind: kind, Member: member, View: n.known().View.ID, Text: fmt.Sprintf(format, args...)}
 	n.events.add(ev)
-	n.logger.Info(string(kind), "member", n.id.Member, "about", member, "view", ev.View, "text", ev.Text)
+	n.logger.Info("event", "kind", string(kind), "member", n.id.Member, "about", member, "view", ev.View, "text", ev.Text)
 }

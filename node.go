@@ -206,12 +206,9 @@ func (n *Node) serving() error {
 // does, unless its ExitStateAction forbids it.
 func (n *Node) reading() error {
 	e, failed := n.lost(), n.failed() != nil
-	switch {
-	case n.closed.Load():
-		return ErrClosed
-	case (failed || e != nil && e.final) && n.cfg.ExitStateAction != ReadOnly:
-		return n.serving()
-	case failed || e != nil && !e.never:
+	closedToAll := (failed || e != nil && e.final) && n.cfg.ExitStateAction != ReadOnly
+	inError := failed || e != nil && !e.never
+	if !n.closed.Load() && inError && !closedToAll {
 		return nil
 	}
 	return n.serving()

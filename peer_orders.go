@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -19,7 +20,7 @@ func (h *peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*p
 	view := n.known().View
 	change := gcs.Change{Kind: gcs.Removed, Member: gcs.Member{RaftID: req.GetRaftId()}, Reason: req.GetReason()}
 	for _, m := range view.Members {
-		if m.RaftID == req.GetRaftId() || string(m.UUID[:]) == string(req.GetMember()) {
+		if m.RaftID == req.GetRaftId() || bytes.Equal(m.UUID[:], req.GetMember()) {
 			change.Member = m
 		}
 	}

@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	// Who has not come as far as the view with which its incarnation began would
 	// judge by the rules of an earlier one.
 	began := (*Node)(h).known().View.Incarnation
-	if l == nil || string(h.transport.Identity().GetIncarnation()) != string(began[:]) {
+	if l == nil || !bytes.Equal(h.transport.Identity().GetIncarnation(), began[:]) {
 		return &peerpb.JoinResponse{}, nil // ask another member, or later
 	}
 	id := req.GetIdentity()

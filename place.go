@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func (n *Node) introduce(members []*peerpb.Identity) {
 // which came of this member's; zero if it is the same.
 func (n *Node) followed(ctx context.Context, address string, r *peerpb.JoinResponse, byOrder bool) (gtid.UUID, error) {
 	own := n.log.Identity().Incarnation
-	if string(r.GetIncarnation()) == string(own[:]) {
+	if bytes.Equal(r.GetIncarnation(), own[:]) {
 		return gtid.UUID{}, nil
 	}
 	if !byOrder && !n.listed(address, r.GetMembers()) {

@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -291,10 +292,12 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 				last = fmt.Errorf("the member at %s is still of incarnation %s, which an operator has ended", ask[i], n.record.Ended)
 				continue
 			}
-			n.learnIncarnation(response)
+			if err := n.learnIncarnation(response); err != nil {
+				return err
+			}
 			switch {
 			case refused != nil:
-				if err = n.refusedToJoin(ctx, refused, claim); err != nil {
+				if err := n.refusedToJoin(ctx, refused, claim); err != nil {
 					return err
 				}
 				claim = replica.Claim{} // what was only here is nothing
@@ -371,7 +374,7 @@ func (n *Node) joinAnew(ctx context.Context) (replica.Claim, error) {
 // whoHas returns the raft id of the member with a UUID.
 func whoHas(uuid gtid.UUID, members []*peerpb.Identity) (uint64, error) {
 	for _, m := range members {
-		if string(m.GetMember()) == string(uuid[:]) {
+		if bytes.Equal(m.GetMember(), uuid[:]) {
 			return m.GetRaftId(), nil
 		}
 	}
@@ -417,12 +420,13 @@ func (n *Node) askToJoin(ctx context.Context, address string, req *peerpb.JoinRe
 
 // learnIncarnation takes note of the group's incarnation as soon as any member
 // names it, so that the leader's stream is not refused when it comes.
-func (n *Node) learnIncarnation(r *peerpb.JoinResponse) {
+func (n *Node) learnIncarnation(r *peerpb.JoinResponse) error {
 	var incarnation gtid.UUID
 	if copy(incarnation[:], r.GetIncarnation()) == len(incarnation) && !incarnation.IsZero() {
 		n.id.Incarnation = incarnation
-		n.transport.SetIdentity(n.id)
+		return n.transport.SetIdentity(n.id)
 	}
+	return nil
 }
 
 func (n *Node) joined(r *peerpb.JoinResponse) error {

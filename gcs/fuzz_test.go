@@ -28,7 +28,8 @@ func messages() []Message {
 			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},
 		}},
 		{Kind: MessageLeave},
-		{Kind: MessageRemoved}, {Kind: MessageRemoved, Removed: Replaced},
+		{Kind: MessageRemoved},
+		{Kind: MessageRemoved, Removed: Replaced},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
@@ -73,7 +74,7 @@ func (r *Replica) noteFork(v gcs.View) {
 		r.forks = r.forks[1:]
 	}
 	f := Fork{Incarnation: r.incarnation, Index: v.Index - 1, Executed: r.cert.Executed()}
-	r.forks = append(r.forks[:len(r.forks):len(r.forks)], f)
+	r.forks = append(slices.Clip(r.forks), f)
 }
 
 // judgeClaim returns why the group does not take a member with what it holds:
