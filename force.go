@@ -54,17 +54,30 @@ const (
 	stepAttempts   = 3
 )
 
+// ForceOption changes how a plan of force-members is drawn.
+type ForceOption func(*forceOptions)
+
+type forceOptions struct{ supersedes []gtid.UUID }
+
+// Supersede has a new plan take over the members that are frozen for earlier
+// ones. Those must not be carried out any more by anybody: where a member has
+// gone over by one of them already, or still could, the new plan is refused. It
+// says nothing to a plan that is gone on with.
+func Supersede(plans ...gtid.UUID) ForceOption {
+	return func(o *forceOptions) { o.supersedes = append(o.supersedes, plans...) }
+}
+
 // PlanForceMembers draws a plan that imposes a membership on a group that has
 // lost its quorum: exactly these members, of which this must be one. It asks
 // everybody in the view, and changes nothing. The error is a
 // *ForceRefusedError where the plan cannot be.
-func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID) (plan ForcePlan, err error) {
+func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID, opts ...ForceOption) (plan ForcePlan, err error) {
 	id, err := gtid.NewUUID(crand.Reader)
 	if err != nil {
 		return ForcePlan{}, err
 	}
 	err = n.whileOpen(ctx, func(ctx context.Context) (err error) {
-		plan, _, err = n.drawPlan(ctx, id, members)
+		plan, _, err = n.drawPlan(ctx, id, members, opts)
 		return err
 	})
 	return plan, err
@@ -84,22 +97,22 @@ func (n *Node) whileOpen(ctx context.Context, do func(ctx context.Context) error
 
 // drawPlan draws a plan with an id. known reports whether somebody takes part in
 // it already; then there is nothing to draw.
-func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID) (plan ForcePlan, known bool, err error) {
+func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID, opts []ForceOption) (plan ForcePlan, known bool, err error) {
 	own, err := n.ownSurvey(ctx)
 	if err != nil {
 		return plan, false, err
 	}
 	answers := n.surveyOthers(ctx, own)
-	var supersedes []gtid.UUID
+	var o forceOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
 	for _, a := range append(answers, own) {
 		if a.Record.In(id) {
 			return plan, true, nil
 		}
-		if a.Record.Phase == forced.Frozen {
-			supersedes = append(supersedes, a.Record.Order.Plan)
-		}
 	}
-	plan, err = forced.New(id, own, members, answers, supersedes)
+	plan, err = forced.New(id, own, members, answers, o.supersedes)
 	return plan, false, forceError(err)
 }
 
@@ -113,22 +126,22 @@ func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID) 
 // It is the last resort: what only those who are left out have executed is
 // lost, and if they live they must be stopped first. The report says what was
 // known to be at risk.
-func (n *Node) ForceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (report ForceReport, err error) {
+func (n *Node) ForceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID, opts ...ForceOption) (report ForceReport, err error) {
 	err = n.whileOpen(ctx, func(ctx context.Context) (err error) {
-		report, err = n.forceMembers(ctx, plan, members)
+		report, err = n.forceMembers(ctx, plan, members, opts)
 		return err
 	})
 	return report, err
 }
 
-func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID) (ForceReport, error) {
+func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.UUID, opts []ForceOption) (ForceReport, error) {
 	var c *forced.Coordinator
 	own, err := n.ownSurvey(ctx)
 	if err != nil {
 		return ForceReport{}, err
 	}
 	if len(members) > 0 {
-		drawn, known, err := n.drawPlan(ctx, plan, members)
+		drawn, known, err := n.drawPlan(ctx, plan, members, opts)
 		if err != nil {
 			return ForceReport{}, err
 		}
@@ -211,7 +224,7 @@ func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceRepor
 		case a.err != nil:
 			c.Lost(id, a.request.Step, a.err.Error())
 		case a.survey != nil:
-			c.Surveyed(id, *a.survey)
+			c.Surveyed(id, a.request.Step, *a.survey)
 		default:
 			n.note(EventForce, a.request.To.UUID, "%s: %s", a.request.Step, outcomeOfStep(a.answer))
 			c.Answered(id, a.request.Step, a.answer)
@@ -239,7 +252,7 @@ func (n *Node) ask(ctx context.Context, r forced.Request) answered {
 
 func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) error {
 	patience := stepPatience
-	if r.Step == forced.StepSurvey {
+	if r.Step.Surveys() {
 		patience = surveyPatience
 	}
 	if r.Step != forced.StepAlign {
@@ -248,7 +261,7 @@ func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) err
 		defer cancel()
 	}
 	own := r.To.UUID == n.id.Member
-	if r.Step == forced.StepSurvey {
+	if r.Step.Surveys() {
 		s, err := n.ownSurvey(ctx)
 		if !own {
 			s, err = n.surveyAt(ctx, r.To.Address)

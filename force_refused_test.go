@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/concordatdb/concordat"
@@ -306,14 +307,12 @@ func TestTwoOperatorsForce(t *testing.T) {
 	}
 	first, second := <-results, <-results
 	if first != nil && second != nil {
-		// Each has frozen one for its own plan. A third one takes over.
-		p, err := g.nodes[0].PlanForceMembers(ctx, ids)
-		if err != nil {
-			t.Fatalf("after %v and %v: %v", first, second, err)
+		// Each has frozen one for its own plan. A third one takes over, when an
+		// operator says so.
+		if _, err := g.nodes[0].PlanForceMembers(ctx, ids); !errors.Is(err, concordat.ErrRefused) {
+			t.Fatalf("beside %v and %v: %v, want ErrRefused", first, second, err)
 		}
-		if _, err := g.nodes[0].ForceMembers(ctx, p.Plan, ids); err != nil {
-			t.Fatalf("after %v and %v: %v", first, second, err)
-		}
+		supersede(t, g.nodes[0], ids, plans...)
 	}
 	eventually(t, "one group of two", func() bool {
 		a, b := g.nodes[0].Status(), g.nodes[1].Status()
@@ -322,4 +321,57 @@ func TestTwoOperatorsForce(t *testing.T) {
 	mustPut(t, g.nodes[0], "after", "1")
 	mustPut(t, g.nodes[1], "after too", "1")
 	mustAgree(t, g.nodes[:2]...)
+}
+
+// supersede forces a membership in the place of other plans.
+func supersede(t *testing.T, n *concordat.Node, ids []gtid.UUID, plans ...gtid.UUID) {
+	t.Helper()
+	ctx, option := testContext(t), concordat.Supersede(plans...)
+	p, err := n.PlanForceMembers(ctx, ids, option)
+	if err != nil {
+		t.Fatalf("in the place of %v: %v", plans, err)
+	}
+	if _, err := n.ForceMembers(ctx, p.Plan, ids, option); err != nil {
+		t.Fatalf("in the place of %v: %v", plans, err)
+	}
+}
+
+// Two operators at once who each force one of two survivors: the group does not
+// fall apart. Where they have stopped each other a third plan takes over both.
+func TestOperatorsForceApart(t *testing.T) {
+	ctx := testContext(t)
+	g := openGroup(t, 4, neverExpel)
+	for _, n := range g.nodes[2:] {
+		mustClose(t, n)
+	}
+	left := g.nodes[:2]
+	noQuorum(t, left...)
+	errs := make([]error, 2)
+	plans := make([]gtid.UUID, 2)
+	for i, n := range left {
+		p, err := n.PlanForceMembers(ctx, uuids(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plans[i] = p.Plan
+	}
+	var ended sync.WaitGroup
+	for i, n := range left {
+		ended.Go(func() { _, errs[i] = n.ForceMembers(ctx, plans[i], uuids(n)) })
+	}
+	ended.Wait()
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, concordat.ErrRefused) {
+			t.Fatalf("operator %d: %v", i, err)
+		}
+	}
+	switch {
+	case errs[0] == nil && errs[1] == nil:
+		t.Fatal("each of the two is a group of its own")
+	case errs[0] != nil && errs[1] != nil:
+		supersede(t, left[0], uuids(left...), plans...)
+		mustBe(t, concordat.Online, left...)
+		mustPut(t, left[0], "after", "1")
+		mustAgree(t, left...)
+	}
 }

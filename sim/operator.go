@@ -256,10 +256,10 @@ func (b *boss) ask(q forced.Request, attempt int) {
 	if to == nil {
 		return
 	}
-	if q.Step == forced.StepSurvey {
+	if q.Step.Surveys() {
 		w.surveyOf(b.at, to, func(s forced.Survey) {
 			if answered = true; !b.over() {
-				b.c.Surveyed(q.To.RaftID, s)
+				b.c.Surveyed(q.To.RaftID, q.Step, s)
 				b.pump()
 			}
 		})

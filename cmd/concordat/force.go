@@ -40,6 +40,11 @@ A plan that was interrupted is run again with its number: --plan-id and the same
 --members. It goes on where it ended, and does nothing twice. A survivor that has
 begun with a plan waits for it, or for a new one, also over a restart.
 
+While a member waits for a plan, another one is refused: somebody may be carrying
+out the first. Two operators who begin at the same moment may stop each other.
+If a plan is given up for good, name it in --supersede, and list in --members
+those who wait for it; or stop them first.
+
 A group that has its quorum is refused (exit code 7).`
 
 // forceFlags are the flags of force-members.
@@ -49,6 +54,7 @@ type forceFlags struct {
 	members   []string
 	plan, yes bool
 	planID    string
+	supersede []string
 }
 
 func newForceMembersCommand() *cobra.Command {
@@ -68,6 +74,7 @@ func newForceMembersCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.plan, "plan", false, "print the plan, and change nothing")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do not ask for confirmation")
 	cmd.Flags().StringVar(&f.planID, "plan-id", "", "go on with the plan of this `UUID` instead of making one")
+	cmd.Flags().StringSliceVar(&f.supersede, "supersede", nil, "`UUIDs` of plans that are given up, whose members this one takes over")
 	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
@@ -93,6 +100,11 @@ func (f *forceFlags) check() error {
 		}
 		if slices.Contains(f.members[:i], m) {
 			return usagef("member %s is named twice", m)
+		}
+	}
+	for _, p := range f.supersede {
+		if checkUUID(p) != nil {
+			return usagef("--supersede %q is not the UUID of a plan", p)
 		}
 	}
 	if f.planID == "" {
@@ -144,8 +156,8 @@ func (f *forceFlags) run(ctx context.Context, cmd *cobra.Command, c *server.Clie
 		return err // it would be refused again
 	}
 	if err != nil {
-		return fmt.Errorf("%w\nplan %s is not done as far as is known here; go on with it: concordat force-members --address %s --members %s --plan-id %s",
-			err, id, f.addresses[0], strings.Join(f.members, ","), id)
+		return fmt.Errorf("%w\nplan %s is not done as far as is known here; go on with it: concordat force-members --address %s --members %s --plan-id %s%s",
+			err, id, f.addresses[0], strings.Join(f.members, ","), id, f.superseding())
 	}
 	if f.json {
 		out.Report = reportOfForce(report)
@@ -154,8 +166,16 @@ func (f *forceFlags) run(ctx context.Context, cmd *cobra.Command, c *server.Clie
 	return printForceReport(cmd.OutOrStdout(), report)
 }
 
+// superseding is the flag as it was given, for a command that goes on.
+func (f *forceFlags) superseding() string {
+	if len(f.supersede) == 0 {
+		return ""
+	}
+	return " --supersede " + strings.Join(f.supersede, ",")
+}
+
 func (f *forceFlags) makePlan(ctx context.Context, w io.Writer, c *server.Client) (*adminpb.ForcePlan, error) {
-	r, err := c.PlanForceMembers(ctx, &adminpb.PlanForceMembersRequest{Members: f.members})
+	r, err := c.PlanForceMembers(ctx, &adminpb.PlanForceMembersRequest{Members: f.members, Supersede: f.supersede})
 	if err != nil || f.json {
 		return r.GetPlan(), err
 	}
@@ -207,7 +227,7 @@ func (f *forceFlags) execute(ctx context.Context, w io.Writer, c *server.Client,
 			return nil
 		})
 	}()
-	r, err := c.ForceMembers(ctx, &adminpb.ForceMembersRequest{Plan: id, Members: f.members})
+	r, err := c.ForceMembers(ctx, &adminpb.ForceMembersRequest{Plan: id, Members: f.members, Supersede: f.supersede})
 	stop()
 	<-ended
 	return r.GetReport(), err

@@ -139,6 +139,24 @@ func TestForcePlanAgain(t *testing.T) {
 	}
 }
 
+// Plans that are given up are named to the node, for the plan and for its run.
+func TestForceSupersedes(t *testing.T) {
+	plan, _ := afterTheLoss()
+	node := &fakeAdmin{force: plan, err: status.Error(codes.Internal, "b has gone")}
+	_, errOut := here(t, exitUnknown, "force-members", "--yes", "--members", memberA, "--supersede", memberC, "--supersede", memberB, "--address", node.serve(t))
+	if again := "--plan-id " + testPlan + " --supersede " + memberC + "," + memberB; !strings.Contains(errOut, again) {
+		t.Error(errOut)
+	}
+	given := []string{memberC, memberB}
+	wanted := []proto.Message{
+		&adminpb.PlanForceMembersRequest{Members: []string{memberA}, Supersede: given},
+		&adminpb.ForceMembersRequest{Plan: testPlan, Members: []string{memberA}, Supersede: given},
+	}
+	if diff := cmp.Diff(wanted, node.orders(), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Who does not hear of the end is told how to go on.
 func TestForceFails(t *testing.T) {
 	plan, _ := afterTheLoss()
@@ -172,6 +190,7 @@ func TestForceUsage(t *testing.T) {
 		`"m1" is not the UUID`:        {"--members", "m1"},
 		"named twice":                 {"--members", memberA + "," + memberA},
 		"choose":                      {"--members", memberA, "--plan", "--plan-id", testPlan},
+		`--supersede "1" is not`:      {"--members", memberA, "--supersede", testPlan + ",1"},
 		`--plan-id "1" is not`:        {"--members", memberA, "--plan-id", "1"},
 		"takes no arguments":          {memberA},
 		"nobody has answered":         {"--members", memberA, "--plan-id", testPlan},

@@ -11,7 +11,8 @@ import (
 // Step is what a member is asked for. The values travel between members.
 type Step byte
 
-// The steps, in their order.
+// The steps. All are taken in this order, but for the look, which comes after
+// the freeze.
 const (
 	// StepSurvey: say who you are and what you have.
 	StepSurvey Step = 1
@@ -21,7 +22,14 @@ const (
 	StepAlign Step = 3
 	// StepAdopt: see [Record.Adopt].
 	StepAdopt Step = 4
+	// StepLook: a survey once more, when all survivors are frozen. Of two plans
+	// that were begun at the same time at least one sees the other then.
+	StepLook Step = 5
 )
+
+// Surveys reports whether a request for the step is one for a survey, which
+// [Coordinator.Surveyed] takes the answer to.
+func (s Step) Surveys() bool { return s == StepSurvey || s == StepLook }
 
 // String returns the step as a verb.
 func (s Step) String() string {
@@ -34,11 +42,14 @@ func (s Step) String() string {
 		return "align"
 	case StepAdopt:
 		return "adopt"
+	case StepLook:
+		return "look"
 	}
 	return "step of no name"
 }
 
-// Request asks a member to take a step. A survey needs nothing but the asking.
+// Request asks a member to take a step. A survey, of either step, needs nothing
+// but the asking.
 type Request struct {
 	To       gcs.Member // not part of the encoding
 	Step     Step
@@ -188,7 +199,7 @@ func (c *Coordinator) ask() {
 }
 
 func (c *Coordinator) askMember(m *member) {
-	if m.step == c.step || c.step != StepSurvey && !m.survivor || m.err != nil && m.survivor {
+	if m.step == c.step || !c.step.Surveys() && !m.survivor || m.err != nil && m.survivor {
 		return
 	}
 	m.step, m.state = c.step, Waiting
@@ -198,7 +209,7 @@ func (c *Coordinator) askMember(m *member) {
 	}
 	r := Request{To: m.Member, Step: c.step}
 	switch c.step {
-	case StepSurvey:
+	case StepSurvey, StepLook:
 	case StepFreeze:
 		r.Order = c.order
 	case StepAlign, StepAdopt:
@@ -210,7 +221,7 @@ func (c *Coordinator) askMember(m *member) {
 // taken reports whether the member is known to have taken the present step.
 func (c *Coordinator) taken(m *member) bool {
 	switch c.step {
-	case StepSurvey:
+	case StepSurvey, StepLook:
 		return false
 	case StepFreeze:
 		return m.record.Phase != Free
@@ -220,17 +231,18 @@ func (c *Coordinator) taken(m *member) bool {
 	return false
 }
 
-// Surveyed takes a member's answer to a survey.
-func (c *Coordinator) Surveyed(raftID uint64, s Survey) {
-	m := c.waiting(raftID, StepSurvey)
-	if m == nil {
+// Surveyed takes a member's answer to a survey: the first one, or the look after
+// the freeze. It must have been made after it was asked for in this step.
+func (c *Coordinator) Surveyed(raftID uint64, step Step, s Survey) {
+	m := c.waiting(raftID, step)
+	if m == nil || !step.Surveys() {
 		return
 	}
 	if s.RaftID != raftID {
 		c.fail(m, refuse(NotMember, m.UUID, "answers with raft id %d, in the view it has %d: it lost its disk; leave it out, it joins anew", s.RaftID, raftID))
 		return
 	}
-	m.survey, m.state = &s, Taken
+	m.survey, m.state, m.err = &s, Taken, nil
 	if s.Record.In(c.plan) {
 		c.learn(m, s.Record)
 	}
@@ -275,10 +287,15 @@ func (c *Coordinator) waiting(raftID uint64, step Step) *member {
 }
 
 // fail notes why a member goes no further. Before anybody has adopted that is
-// the end of the run: of those who stay behind nothing may be cut.
+// the end of the run: of those who stay behind nothing may be cut. Who does not
+// answer a survey keeps nobody from going on with the others; a survivor is
+// asked for its next step all the same.
 func (c *Coordinator) fail(m *member, err error) {
-	m.state, m.err = Failed, err
-	if c.step != StepSurvey && c.step != StepAdopt && !c.late {
+	m.state = Failed
+	if c.step != StepLook || !m.survivor {
+		m.err = err
+	}
+	if !c.step.Surveys() && c.step != StepAdopt && !c.late {
 		c.end(err)
 		return
 	}
@@ -312,7 +329,7 @@ func (c *Coordinator) end(err error) {
 // advance goes to the next step when everybody has taken the present one.
 func (c *Coordinator) advance() {
 	for !c.ended {
-		if c.late && c.step > StepSurvey && c.step < StepAlign {
+		if c.late && (c.step == StepFreeze || c.step == StepLook) {
 			c.step = StepAlign
 			c.ask()
 		}
@@ -340,6 +357,12 @@ func (c *Coordinator) next() {
 			return
 		}
 		c.decision, c.decided = d, true
+		c.step = StepLook
+	case StepLook:
+		if err := c.looked(); err != nil {
+			c.end(err)
+			return
+		}
 		c.step = StepAlign
 	case StepAlign:
 		c.step = StepAdopt

@@ -51,7 +51,7 @@ func (g *three) take(n uint64, step Step, d Decision) Answer {
 	s := g.surveys[n]
 	err := error(nil)
 	switch step {
-	case StepSurvey:
+	case StepSurvey, StepLook:
 	case StepFreeze:
 		s.Record, _, err = s.Record.Freeze(g.plan.Order, s)
 	case StepAlign:
@@ -81,8 +81,8 @@ func (g *three) all(c *Coordinator, members ...uint64) {
 	g.t.Helper()
 	step := c.Step()
 	for _, n := range members {
-		if step == StepSurvey {
-			c.Surveyed(n, g.surveys[n])
+		if step.Surveys() {
+			c.Surveyed(n, step, g.surveys[n])
 		} else {
 			c.Answered(n, step, g.take(n, step, c.decision))
 		}
@@ -111,6 +111,11 @@ func TestPhases(t *testing.T) {
 	c.Answered(1, StepAdopt, Answer{})
 	g.expect(c, "")
 	g.all(c, 1)
+	g.expect(c, "look 1, look 2, look 3, look 4, look 5")
+	c.Surveyed(3, StepSurvey, g.surveys[3])
+	g.all(c, 1, 2)
+	g.expect(c, "")
+	g.look(c)
 	g.expect(c, "align 1, align 2")
 	g.all(c, 1)
 	g.expect(c, "")
@@ -160,7 +165,7 @@ func TestNothingIsFrozenInVain(t *testing.T) {
 		{"somebody else answers", func(g *three, c *Coordinator) {
 			s := g.surveys[2]
 			s.RaftID = 77
-			c.Surveyed(2, s)
+			c.Surveyed(2, StepSurvey, s)
 		}, NotMember, testUUID(2)},
 		{"another order", func(g *three, _ *Coordinator) {
 			g.surveys[2] = frozenFor(t, g.surveys[2], order(planA, 2, 4))
@@ -185,6 +190,83 @@ func TestNothingIsFrozenInVain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// look has nobody else answer the look.
+func (g *three) look(c *Coordinator) {
+	g.t.Helper()
+	for _, n := range []uint64{3, 4, 5} {
+		c.Lost(n, StepLook, "refused")
+	}
+}
+
+// TestLook has the survivors frozen, and then looks who else is, or was.
+func TestLook(t *testing.T) {
+	adopted := func(s Survey, o Order) Survey {
+		s = frozenFor(t, s, o)
+		s.Record.Phase, s.Incarnation = Adopted, o.Begins
+		return s
+	}
+	earlier := order(planB, 3, 4)
+	earlier.Ends = testUUID(77)
+	overlap := order(planB, 1, 2, 3)
+	cases := []struct {
+		name       string
+		supersedes []gtid.UUID
+		third      func(s Survey) Survey // what member 3 says
+		reason     Reason
+	}{
+		{name: "nothing", third: func(s Survey) Survey { return s }},
+		{name: "frozen", third: func(s Survey) Survey { return frozenFor(t, s, order(planB, 3)) }, reason: FrozenForOther},
+		{name: "frozen, and could go on alone", supersedes: listed(1001), third: func(s Survey) Survey { return frozenFor(t, s, order(planB, 3)) }, reason: FrozenForOther},
+		{name: "frozen, and could go on with another one", supersedes: listed(1001), third: func(s Survey) Survey { return frozenFor(t, s, order(planB, 1, 3, 4)) }, reason: FrozenForOther},
+		{name: "frozen, and could not go on", supersedes: listed(1001), third: func(s Survey) Survey { return frozenFor(t, s, overlap) }},
+		{name: "could not go on, and is not named", third: func(s Survey) Survey { return frozenFor(t, s, overlap) }, reason: FrozenForOther},
+		{name: "gone over", third: func(s Survey) Survey { return adopted(s, order(planB, 3)) }, reason: AdoptedOther},
+		{name: "gone over, and named", supersedes: listed(1001), third: func(s Survey) Survey { return adopted(s, overlap) }, reason: AdoptedOther},
+		{name: "frozen for another end", third: func(s Survey) Survey { s = frozenFor(t, s, order(planB, 3)); s.Record.Order = earlier; return s }},
+		{name: "with a new disk", third: func(s Survey) Survey { s.RaftID = 77; return s }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			g := newThree(t)
+			g.plan.Supersedes = c.supersedes
+			co := g.begun()
+			g.all(co, 1, 2)
+			g.expect(co, "look 1, look 2, look 3, look 4, look 5")
+			g.all(co, 1, 2)
+			co.Surveyed(3, StepLook, c.third(g.surveys[3]))
+			co.Lost(4, StepLook, "refused")
+			co.Lost(5, StepLook, "refused")
+			if c.reason == 0 {
+				g.expect(co, "align 1, align 2")
+				return
+			}
+			g.expect(co, "")
+			wants(t, co.Report().Err, c.reason, testUUID(3))
+		})
+	}
+
+	// A survivor may be taken over as soon as it has frozen.
+	g := newThree(t)
+	c := g.begun()
+	g.all(c, 1, 2)
+	taken := order(planB, 2, 3)
+	taken.Supersedes = listed(1000)
+	c.Surveyed(2, StepLook, frozenFor(t, g.surveys[2], taken))
+	g.all(c, 1)
+	g.look(c)
+	wants(t, c.Report().Err, FrozenForOther, testUUID(2))
+
+	// One that does not answer the look is asked to go on.
+	g = newThree(t)
+	c = g.begun()
+	g.all(c, 1, 2)
+	asked(c)
+	g.all(c, 1)
+	c.Lost(2, StepLook, "timed out")
+	g.look(c)
+	g.expect(c, "align 1, align 2")
 }
 
 // begun is a coordinator before the freeze.
@@ -215,6 +297,9 @@ func TestRunEndsAndGoesOn(t *testing.T) {
 	for _, n := range []uint64{3, 4, 5} {
 		c.Lost(n, StepSurvey, "refused")
 	}
+	g.expect(c, "look 1, look 2, look 3, look 4, look 5")
+	g.all(c, 1, 2)
+	g.look(c)
 	g.expect(c, "align 1, align 2")
 	g.all(c, 2)
 	g.all(c, 1)
@@ -289,6 +374,8 @@ func TestAdoptionIsHeardOfWhileFreezing(t *testing.T) {
 	g.all(other, 1, 2)
 	asked(other)
 	g.all(other, 1, 2)
+	g.look(other)
+	g.all(other, 1, 2)
 	asked(other)
 	g.all(other, 1)
 	g.all(c, 1)
@@ -305,6 +392,8 @@ func TestLies(t *testing.T) {
 
 	c = g.begun()
 	g.all(c, 1, 2)
+	g.all(c, 1, 2)
+	g.look(c)
 	g.all(c, 1, 2)
 	asked(c)
 	c.Answered(1, StepAdopt, Answer{Record: g.surveys[1].Record})

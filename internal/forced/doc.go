@@ -24,6 +24,12 @@
 // has written down is what it answers ever after, so the decision is a function
 // of the plan: whoever asks, whenever, decides the same.
 //
+// Look: everybody is asked once more, when all survivors are frozen. Whoever
+// forces another membership at the same time freezes before it looks, too, so
+// of the two at least one sees the other, and ends. Both may; then a third plan
+// has to take over what the two have frozen, in the name of an operator who
+// knows that nobody carries them out any more.
+//
 // Decide: of the logs that have everything which any survivor knows to be
 // committed, the longest, by last term and then by last index, is the seed. It
 // has every entry in whose commitment any survivor had a part: whoever
@@ -52,7 +58,9 @@
 // plan that names this one as superseded freezes it anew. Nobody takes part in
 // two: who has frozen for the later plan refuses every step of the earlier one,
 // and who has adopted a plan has left the incarnation that another one is for.
-// So of two plans that share a member at most one has its vote.
+// So of two plans that share a member at most one has its vote. And a plan goes
+// on beside a member that is frozen for another one only if it names that one,
+// and has taken over so many of its survivors that the rest can begin nothing.
 //
 // What a crash interrupts is begun again with the plan's id alone: any survivor
 // that froze knows the order, and one that adopted knows the decision.

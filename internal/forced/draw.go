@@ -11,8 +11,9 @@ import (
 // New draws a plan. id is a random UUID, own what the coordinating member says
 // of itself, listed the UUIDs of the survivors, answers the surveys of all
 // members of the view that answered, in any order, the coordinator's or not.
-// supersedes are earlier plans whose frozen members this one may take over. The
-// error is a *RefusedError.
+// supersedes are earlier plans whose frozen members this one may take over: those
+// that the operator has named, for somebody may be carrying them out. The error
+// is a *RefusedError.
 func New(id gtid.UUID, own Survey, listed []gtid.UUID, answers []Survey, supersedes []gtid.UUID) (Plan, error) {
 	if len(listed) == 0 {
 		return Plan{}, refuse(EmptyList, gtid.UUID{}, "no survivor is listed; list every member that is to stay, this one too")
@@ -24,14 +25,14 @@ func New(id gtid.UUID, own Survey, listed []gtid.UUID, answers []Survey, superse
 		return Plan{}, err
 	}
 	s := situation{
-		plan: id, group: own.Group, ends: own.Incarnation, supersedes: sortedUUIDs(supersedes),
+		plan: id, group: own.Group, ends: own.Incarnation, supersedes: sortedUUIDs(supersedes), listed: listed,
 		answers: append([]Survey{own}, answers...),
 	}
 	s.settle()
-	if err := s.check(listed); err != nil {
+	if err := s.check(); err != nil {
 		return Plan{}, err
 	}
-	o, err := s.order(listed)
+	o, err := s.order()
 	if err != nil {
 		return Plan{}, err
 	}
@@ -52,8 +53,9 @@ type situation struct {
 	group      gtid.UUID
 	ends       gtid.UUID // the incarnation that the plan is for
 	supersedes []gtid.UUID
-	answers    []Survey // one per raft id, ascending, after settle
-	view       gcs.View // the newest view of the incarnation, after settle
+	listed     []gtid.UUID // the survivors
+	answers    []Survey    // one per raft id, ascending, after settle
+	view       gcs.View    // the newest view of the incarnation, after settle
 }
 
 // settle sorts the answers, and finds the newest view of the incarnation: all
@@ -89,21 +91,21 @@ func (s *situation) answer(member gtid.UUID) *Survey {
 
 // check refuses to go on when the group needs no force, or when a listed member
 // cannot take part.
-func (s *situation) check(listed []gtid.UUID) error {
+func (s *situation) check() error {
 	for i := range s.answers {
 		if err := s.checkAlive(&s.answers[i]); err != nil {
 			return err
 		}
 	}
 	free := 0
-	for _, member := range listed {
+	for _, member := range s.listed {
 		if err := s.checkListed(member); err != nil {
 			return err
 		}
 	}
 	for _, m := range s.view.Members {
 		// A frozen one heals nothing: it is told to go on by a plan only.
-		if a := s.answer(m.UUID); contains(listed, m.UUID) && a.Record.MayRun() {
+		if a := s.answer(m.UUID); contains(s.listed, m.UUID) && a.Record.MayRun() {
 			free++
 		}
 	}
@@ -127,6 +129,30 @@ func (s *situation) checkAlive(a *Survey) error {
 			a.Record.Order.Plan)
 	case a.Quorum && a.Record.MayRun():
 		return refuse(HasQuorum, a.Member, "has quorum: the group decides by itself there; see why this member does not reach it, and remove members in the ordinary way")
+	case a.Record.Phase == Frozen && a.Record.Order.Ends == s.ends && a.Record.Order.Plan != s.plan:
+		return s.checkRival(a)
+	}
+	return nil
+}
+
+// checkRival refuses for a member that is frozen for another plan of the same
+// incarnation. That plan may be carried out at this moment: it must be
+// superseded, and so few of its survivors be left to it that they could begin
+// nothing without those whom this plan takes over.
+func (s *situation) checkRival(a *Survey) error {
+	o := &a.Record.Order
+	if err := supersedes(&a.Record, a.Member, s.supersedes); err != nil || contains(s.listed, a.Member) {
+		return err
+	}
+	left := 0
+	for _, m := range o.Members {
+		if !contains(s.listed, m.UUID) {
+			left++
+		}
+	}
+	if quorum := (gcs.View{Members: o.Members}).Quorum(); left >= quorum {
+		return refuse(FrozenForOther, a.Member,
+			"is frozen for plan %s, and %d of the survivors of that plan are not listed in this one: they could carry it out. List it too, or stop it first", o.Plan, left)
 	}
 	return nil
 }
@@ -167,12 +193,12 @@ func (s *situation) checkListed(member gtid.UUID) error {
 }
 
 // order is what the plan fixes.
-func (s *situation) order(listed []gtid.UUID) (Order, error) {
+func (s *situation) order() (Order, error) {
 	o := Order{
 		Plan: s.plan, Group: s.group, Ends: s.ends, Begins: Incarnation(s.plan), Supersedes: s.supersedes,
 	}
 	for _, m := range s.view.Members {
-		if contains(listed, m.UUID) {
+		if contains(s.listed, m.UUID) {
 			o.Members = append(o.Members, m)
 		}
 	}

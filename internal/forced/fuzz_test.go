@@ -122,8 +122,8 @@ func FuzzDecodeAnswer(f *testing.F) {
 			return
 		}
 		c := Run(plans[0])
-		c.Surveyed(1, Survey{Facts: a.Record.Facts, Record: a.Record})
-		for _, step := range []Step{StepSurvey, StepFreeze, StepAlign, StepAdopt} {
+		c.Surveyed(1, StepSurvey, Survey{Facts: a.Record.Facts, Record: a.Record})
+		for _, step := range []Step{StepSurvey, StepFreeze, StepLook, StepAlign, StepAdopt} {
 			c.Answered(1, step, a)
 		}
 		c.Report()

@@ -65,7 +65,7 @@ func (w *world) resumeAt(plan gtid.UUID, n *node) *boss {
 func (w *world) send(b int) {
 	for _, r := range w.bosses[b].c.Requests() {
 		p := packet{boss: b, to: int(r.To.RaftID), step: r.Step}
-		if r.Step != StepSurvey {
+		if !r.Step.Surveys() {
 			p.bytes = r.Append(nil)
 		}
 		w.packets = append(w.packets, p)
@@ -108,7 +108,7 @@ func (w *world) carry(p packet) {
 		w.lost(p)
 		return
 	}
-	if p.step == StepSurvey {
+	if p.step.Surveys() {
 		s := n.survey(false)
 		w.answer(p, s.Append(nil))
 		return
@@ -116,7 +116,7 @@ func (w *world) carry(p packet) {
 	r, err := DecodeRequest(p.bytes)
 	w.check(err == nil, "own request: %v", err)
 	switch r.Step {
-	case StepSurvey:
+	case StepSurvey, StepLook:
 	case StepFreeze:
 		w.freeze(n, p, r.Order)
 	case StepAlign:
@@ -147,10 +147,10 @@ func (w *world) answered(p packet) {
 	if b.dead {
 		return
 	}
-	if p.step == StepSurvey {
+	if p.step.Surveys() {
 		s, err := DecodeSurvey(p.bytes)
 		w.check(err == nil, "own survey: %v", err)
-		b.c.Surveyed(uint64(p.to), s)
+		b.c.Surveyed(uint64(p.to), p.step, s)
 	} else {
 		a, err := DecodeAnswer(p.bytes)
 		w.check(err == nil, "own answer: %v", err)
@@ -324,7 +324,7 @@ func (w *world) checkResumable() {
 		if refused, ok := r.Err.(*RefusedError); r.Err != nil {
 			// The rest cannot be had of these survivors: it is said, and a
 			// later plan is made.
-			w.check(ok && (refused.Reason == TooFarBehind || refused.Reason == AdoptedOther), "plan %s ends with %v", plan, r.Err)
+			w.check(ok && (refused.Reason == TooFarBehind || refused.Reason == AdoptedOther || refused.Reason == FrozenForOther), "plan %s ends with %v", plan, r.Err)
 		} else {
 			w.check(r.Complete, "plan %s ended without error, and is not complete: %+v", plan, r)
 		}
@@ -387,4 +387,94 @@ func (w *world) run() {
 		}
 		w.checkFrozen()
 	}
+}
+
+// TestOperatorsAtOnce has several operators force memberships of one group at
+// the same time. All who live reach each other: then no two incarnations begin
+// where there was one, and who stopped each other can be gone on from.
+func TestOperatorsAtOnce(t *testing.T) {
+	const worlds = 400
+	live, stuck, superseded := 0, 0, 0
+	for seed := range uint64(worlds) {
+		w := newWorld(t, 10_000+seed)
+		w.calm = true
+		for range 40 {
+			w.elect()
+			w.replicate()
+		}
+		for len(w.peers(w.nodes[0])) > len(w.nodes)/2 {
+			w.pick(func(n *node) bool { return n.up && n != w.nodes[0] }).up = false
+		}
+		plans := 2 + w.upTo(2)
+		for range 1500 {
+			switch dice := w.upTo(99); {
+			case dice < 5 && len(w.plans) < plans:
+				w.draw()
+			case dice < 6:
+				w.resume()
+			case dice < 30:
+				w.fetch()
+			case len(w.packets) > 0:
+				i := w.upTo(len(w.packets) - 1)
+				p := w.packets[i]
+				if w.chance(90) { // otherwise it comes again
+					w.packets = slices.Delete(w.packets, i, i+1)
+				}
+				w.carry(p)
+			}
+		}
+		begun := map[gtid.UUID]gtid.UUID{} // by the incarnation that ended
+		for _, plan := range w.plans {
+			o := w.orders[plan]
+			if len(w.adopters[plan]) < (gcs.View{Members: o.Members}).Quorum() {
+				continue
+			}
+			other, ok := begun[o.Ends]
+			w.check(!ok, "plans %s and %s both live on from incarnation %s", other, plan, o.Ends)
+			begun[o.Ends] = plan
+			live++
+			superseded += min(1, len(o.Supersedes))
+		}
+		if len(w.adopters) == 0 && len(w.plans) > 1 {
+			stuck += w.unstick()
+		}
+	}
+	t.Logf("%d worlds: %d incarnations began, %d of them superseding, %d times operators stopped each other", worlds, live, superseded, stuck)
+	if live < worlds/4 || stuck < worlds/20 || superseded < worlds/50 {
+		t.Error("the operators are too tame to show anything")
+	}
+}
+
+// unstick has an operator name all the plans that members are frozen for, and
+// list all those members. It returns 0 when none is.
+func (w *world) unstick() int {
+	var at *node
+	var listed, plans []gtid.UUID
+	var answers []Survey
+	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
+		answers = append(answers, n.survey(false))
+		if r := n.rec(); r.Phase == Frozen {
+			at, listed, plans = n, append(listed, n.id.Member), append(plans, r.Order.Plan)
+		}
+	}
+	if at == nil {
+		return 0
+	}
+	w.packets, w.bosses = nil, nil
+	id := testUUID(5000)
+	p, err := New(id, at.survey(false), listed, answers, plans)
+	if refused, ok := err.(*RefusedError); ok && (refused.Reason == TooFarBehind || refused.Reason == OtherHistory) {
+		return 1
+	}
+	w.check(err == nil, "nobody can go on from plans %v: %v", plans, err)
+	w.plans = append(w.plans, id)
+	w.orders[id] = p.Order
+	w.bosses = append(w.bosses, &boss{c: Run(p), at: at.n})
+	w.send(0)
+	r := w.finish(w.bosses[0])
+	w.check(r.Complete, "the plan that supersedes %v ends with %v", plans, r.Err)
+	return 1
 }

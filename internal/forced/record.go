@@ -139,7 +139,7 @@ func (s *Survey) sure() error {
 func supersedes(r *Record, member gtid.UUID, others []gtid.UUID) error {
 	if r.Phase == Frozen && !contains(others, r.Order.Plan) {
 		return refuse(FrozenForOther, member,
-			"is frozen for plan %s; run that one again with its id, or draw one that supersedes it", r.Order.Plan)
+			"is frozen for plan %s, which somebody may be carrying out: run that one again with its id. If it is given up, draw a new plan, list this member, and name %s as superseded", r.Order.Plan, r.Order.Plan)
 	}
 	return nil
 }

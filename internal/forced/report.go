@@ -13,6 +13,8 @@ func (c *Coordinator) surveyed() bool {
 		return false
 	}
 	c.know(c.order.Members)
+	present := c.situation()
+	c.know(present.view.Members)
 	more := false
 	for i := range c.members {
 		m := &c.members[i]
@@ -35,21 +37,41 @@ func (c *Coordinator) surveyed() bool {
 		}
 	}
 	s := c.situation()
-	var listed []gtid.UUID
-	for _, m := range c.order.Members {
-		listed = append(listed, m.UUID)
-	}
-	if err := s.check(listed); err != nil {
+	if err := s.check(); err != nil {
 		c.end(err)
 		return false
 	}
 	return true
 }
 
+// looked judges what the look brought, of those who have answered it. All
+// survivors have been frozen before anybody was asked, and so they had been for
+// any other plan that has come as far: of two plans one sees the other.
+func (c *Coordinator) looked() error {
+	s := c.situation()
+	for i := range c.members {
+		m := &c.members[i]
+		if m.step != StepLook || m.state != Taken {
+			continue
+		}
+		a := m.survey // what it says now, whatever it had said of this plan
+		if m.survivor && !a.Record.In(c.plan) {
+			return refuse(FrozenForOther, m.UUID, "has been taken over, it is %s; go on with that plan", a.Record.part())
+		}
+		if err := s.checkAlive(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // situation is what the members said in this run.
 func (c *Coordinator) situation() situation {
 	s := situation{
 		plan: c.plan, group: c.order.Group, ends: c.order.Ends, supersedes: c.order.Supersedes,
+	}
+	for _, m := range c.order.Members {
+		s.listed = append(s.listed, m.UUID)
 	}
 	for i := range c.members {
 		m := &c.members[i]

@@ -51,8 +51,10 @@ func TestMembershipArguments(t *testing.T) {
 	_, noMember := c.Remove(ctx, &adminpb.RemoveRequest{})
 	_, badReplaces := c.Join(ctx, &adminpb.JoinRequest{Replaces: "a"})
 	_, badList := c.PlanForceMembers(ctx, &adminpb.PlanForceMembersRequest{Members: []string{stranger, "a"}})
+	_, badPlans := c.PlanForceMembers(ctx, &adminpb.PlanForceMembersRequest{Members: []string{stranger}, Supersede: []string{"a"}})
 	_, noPlan := c.ForceMembers(ctx, &adminpb.ForceMembersRequest{Members: []string{stranger}})
-	for i, err := range []error{noVerb, badPlan, noMember, badReplaces, badList, noPlan} {
+	_, worsePlans := c.ForceMembers(ctx, &adminpb.ForceMembersRequest{Plan: stranger, Supersede: []string{stranger, "a"}})
+	for i, err := range []error{noVerb, badPlan, noMember, badReplaces, badList, badPlans, noPlan, worsePlans} {
 		if !errors.Is(err, concordat.ErrInvalid) {
 			t.Errorf("call %d: %v", i, err)
 		}

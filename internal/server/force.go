@@ -21,7 +21,11 @@ func (a *admin) PlanForceMembers(ctx context.Context, r *adminpb.PlanForceMember
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	p, err := n.PlanForceMembers(ctx, members)
+	supersede, err := someUUIDs("supersede", r.GetSupersede())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	p, err := n.PlanForceMembers(ctx, members, concordat.Supersede(supersede...))
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -43,7 +47,11 @@ func (a *admin) ForceMembers(ctx context.Context, r *adminpb.ForceMembersRequest
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	report, err := n.ForceMembers(ctx, id, members)
+	supersede, err := someUUIDs("supersede", r.GetSupersede())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	report, err := n.ForceMembers(ctx, id, members, concordat.Supersede(supersede...))
 	if err != nil {
 		return nil, toStatus(err)
 	}

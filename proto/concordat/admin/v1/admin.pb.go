@@ -1879,7 +1879,10 @@ func (*CloneResponse) Descriptor() ([]byte, []int) {
 type PlanForceMembersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly the members of the new view, as UUID text.
-	Members       []string `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	Members []string `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	// Earlier plans, as UUID text, that nobody carries out any more: the members
+	// that are frozen for one of them may be taken over.
+	Supersede     []string `protobuf:"bytes,2,rep,name=supersede,proto3" json:"supersede,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1917,6 +1920,13 @@ func (*PlanForceMembersRequest) Descriptor() ([]byte, []int) {
 func (x *PlanForceMembersRequest) GetMembers() []string {
 	if x != nil {
 		return x.Members
+	}
+	return nil
+}
+
+func (x *PlanForceMembersRequest) GetSupersede() []string {
+	if x != nil {
+		return x.Supersede
 	}
 	return nil
 }
@@ -2407,8 +2417,10 @@ func (x *ForceRisk) GetAddress() string {
 type ForceMembersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of a plan, as UUID text, and the members that it was made for.
-	Plan          string   `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
-	Members       []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	Plan    string   `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// As for the plan. It says nothing to one that is gone on with.
+	Supersede     []string `protobuf:"bytes,3,rep,name=supersede,proto3" json:"supersede,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2453,6 +2465,13 @@ func (x *ForceMembersRequest) GetPlan() string {
 func (x *ForceMembersRequest) GetMembers() []string {
 	if x != nil {
 		return x.Members
+	}
+	return nil
+}
+
+func (x *ForceMembersRequest) GetSupersede() []string {
+	if x != nil {
+		return x.Supersede
 	}
 	return nil
 }
@@ -3790,9 +3809,10 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\bsaved_to\x18\x02 \x01(\tR\asavedTo\"$\n" +
 	"\fCloneRequest\x12\x14\n" +
 	"\x05donor\x18\x01 \x01(\tR\x05donor\"\x0f\n" +
-	"\rCloneResponse\"3\n" +
+	"\rCloneResponse\"Q\n" +
 	"\x17PlanForceMembersRequest\x12\x18\n" +
-	"\amembers\x18\x01 \x03(\tR\amembers\"M\n" +
+	"\amembers\x18\x01 \x03(\tR\amembers\x12\x1c\n" +
+	"\tsupersede\x18\x02 \x03(\tR\tsupersede\"M\n" +
 	"\x18PlanForceMembersResponse\x121\n" +
 	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\xd6\x03\n" +
 	"\tForcePlan\x12\x0e\n" +
@@ -3834,10 +3854,11 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\x04R\x04last\x12\x16\n" +
 	"\x06member\x18\x04 \x01(\tR\x06member\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\"C\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\"a\n" +
 	"\x13ForceMembersRequest\x12\x12\n" +
 	"\x04plan\x18\x01 \x01(\tR\x04plan\x12\x18\n" +
-	"\amembers\x18\x02 \x03(\tR\amembers\"O\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x1c\n" +
+	"\tsupersede\x18\x03 \x03(\tR\tsupersede\"O\n" +
 	"\x14ForceMembersResponse\x127\n" +
 	"\x06report\x18\x01 \x01(\v2\x1f.concordat.admin.v1.ForceReportR\x06report\"\xb7\x02\n" +
 	"\vForceReport\x12\x12\n" +
