@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -232,7 +233,8 @@ type JoinOptions struct {
 }
 
 // Join has a member that is OFFLINE ask the group to take it in. It returns
-// once the member is in the group and on its way to ONLINE.
+// once the member is in the group and on its way to ONLINE. A ctx without a
+// deadline does not wait for longer than one try to come back may take.
 func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	check := func() error {
 		if n.state() != Offline || n.left.Load() {
@@ -243,6 +245,8 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	if err := check(); err != nil {
 		return err
 	}
+	ctx, cancel := n.bounded(ctx)
+	defer cancel()
 	return n.order(ctx, func(ctx context.Context) (phase, error) {
 		if err := check(); err != nil { // it was taken in meanwhile
 			return n.interrupted, err
@@ -260,6 +264,15 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 		}
 		return n.afterJoin(), nil
 	})
+}
+
+// bounded is ctx for a caller who does not say how long to wait for a group that
+// may have no quorum.
+func (n *Node) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, patient := ctx.Deadline(); patient {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, n.tryPatience())
 }
 
 // wish sets the donor that is asked first.
@@ -424,7 +437,8 @@ func (n *Node) discard(ctx context.Context, diverged *DivergedError) (next phase
 // the donor, by UUID or address, or of the least busy one. For that it leaves the
 // group and comes back with nothing, since what it has answered for must not be
 // lost while others count on it. It returns once the member is ONLINE again; the
-// last ONLINE member cannot be cloned.
+// last ONLINE member cannot be cloned. A ctx without a deadline ends the wait, and
+// not what goes on by itself, when the group has no quorum to take it back.
 func (n *Node) Clone(ctx context.Context, donor string) error {
 	if err := n.serving(); err != nil {
 		return err
@@ -450,5 +464,41 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 	if err != nil {
 		return err
 	}
-	return n.waitOnline(ctx)
+	return n.waitBack(ctx)
+}
+
+// waitBack waits until the member is ONLINE again. A caller who does not say how
+// long waits for as long as there are others, and for a try without them.
+func (n *Node) waitBack(ctx context.Context) error {
+	if _, patient := ctx.Deadline(); patient {
+		return n.waitOnline(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		had := uint64(0)
+		for alone := time.Duration(0); alone < n.tryPatience(); alone += askAgain {
+			has := n.copied()
+			if n.known().Quorum && n.state() != Offline || has != had {
+				alone = 0
+			}
+			had = has
+			if !pause(ctx, askAgain) {
+				return
+			}
+		}
+		cancel(ErrNoQuorum)
+	}()
+	err := n.waitOnline(ctx)
+	cancel(nil)
+	return err
+}
+
+// copied is how much has come of another member's state.
+func (n *Node) copied() uint64 {
+	r, _ := n.recovery.report()
+	return r.Done
 }

@@ -2,6 +2,8 @@ package concordat_test
 
 import (
 	"errors"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +150,63 @@ func TestForceAfterGivingUp(t *testing.T) {
 	}
 	mustPut(t, n, "after", "1")
 	if got := contents(t, n); got["before"] != "1" || got["after"] != "1" {
+		t.Errorf("there is %v", got)
+	}
+}
+
+// What only the tail of a log has, which nobody knows to be committed, is not
+// lost silently when the membership is forced without that member: it may have
+// helped to commit it.
+func TestForcedOutWithTail(t *testing.T) {
+	ctx := testContext(t)
+	g := openLinked(t, 3, neverExpel, tireless)
+	mustPut(t, g.nodes[0], "before", "1")
+	mustAgree(t, g.nodes...)
+	at := -1
+	for at < 0 {
+		eventually(t, "a quorum", func() bool { return g.nodes[0].Status().Quorum })
+		at = leader(t, g.nodes)
+		for i := range g.nodes {
+			g.isolate(i, true)
+		}
+		if err := <-submit(endless(t), g.nodes[at], "tail"); errors.Is(err, concordat.ErrOutcomeUnknown) {
+			break
+		}
+		for i := range g.nodes {
+			g.isolate(i, false)
+		}
+		at = -1
+	}
+	old, other := g.nodes[at], g.nodes[(at+1)%3]
+	mustClose(t, g.nodes[(at+2)%3]) // nobody else ever has the tail
+	noQuorum(t, old, other)
+	plan, err := other.PlanForceMembers(ctx, uuids(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.ForceMembers(ctx, plan.Plan, uuids(other)); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, concordat.Online, other)
+	for i := range g.nodes {
+		g.isolate(i, false)
+	}
+	eventually(t, "it to be out for what it has", func() bool { return errors.Is(old.Status().Err, concordat.ErrDiverged) })
+	diverged, ok := errors.AsType[*concordat.DivergedError](old.Status().Err)
+	if !ok || diverged.Extra.Count() != 1 {
+		t.Errorf("it has what the group has not: %v", old.Status().Err)
+	}
+	report, err := old.Rejoin(ctx, concordat.RejoinOptions{DiscardErrant: true})
+	if err != nil || report.Discarded.Count() != 1 {
+		t.Fatalf("discarded %v: %v", report.Discarded, err)
+	}
+	saved, err := os.ReadFile(report.SavedTo)
+	if err != nil || !strings.Contains(string(saved), `"key":"tail"`) {
+		t.Errorf("saved is %s, %v", saved, err)
+	}
+	mustBe(t, concordat.Online, old, other)
+	mustAgree(t, old, other)
+	if got := contents(t, old); got["before"] != "1" || got["tail"] != "" {
 		t.Errorf("there is %v", got)
 	}
 }

@@ -80,11 +80,11 @@ func (n *Node) order(ctx context.Context, carryOut func(ctx context.Context) (ph
 	var once sync.Once
 	answer := func(err error) { once.Do(func() { result <- err }) }
 	err := n.orders.give(func(lifetime context.Context) phase {
-		defer n.orders.done()
 		working, cancel := context.WithCancel(lifetime)
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
 		next, err := carryOut(working)
+		n.orders.done() // who has the answer may give the next order
 		answer(err)
 		return next
 	})
