@@ -87,12 +87,18 @@ func (n *Node) PlanForceMembers(ctx context.Context, members []gtid.UUID, opts .
 func (n *Node) whileOpen(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(n.lifetime, func() { cancel(ErrClosed) })()
+	defer n.atEnd(cancel)()
 	result := make(chan error, 1)
 	if !n.helpers.run(func() { result <- do(ctx) }) {
 		return ErrClosed
 	}
 	return <-result
+}
+
+// atEnd has cancel called when the node is closed or fails, unless it is stopped
+// before.
+func (n *Node) atEnd(cancel context.CancelCauseFunc) (stop func() bool) {
+	return context.AfterFunc(n.lifetime, func() { cancel(ErrClosed) })
 }
 
 // drawPlan draws a plan with an id. known reports whether somebody takes part in
@@ -354,7 +360,8 @@ func (n *Node) frozenSurvey(p forced.Record) (forced.Survey, error) {
 	if n.partNow().Phase != forced.Frozen { // it has adopted meanwhile, and the log grows
 		return s, nil
 	}
-	return s, s.ReadLog(n.log)
+	err := s.ReadLog(n.log)
+	return s, err
 }
 
 // stoppedSurvey is what this member says of itself between two phases. One that
@@ -403,7 +410,8 @@ func (n *Node) survey(r *replica.Replica) (s forced.Survey, err error) {
 	if p := n.part.Load(); p != nil {
 		s.Record = *p
 	}
-	return s, s.ReadLog(n.log)
+	err = s.ReadLog(n.log)
+	return s, err
 }
 
 // takeStep takes a step of a plan. An error says that it is not known whether
@@ -413,7 +421,8 @@ func (n *Node) takeStep(ctx context.Context, r forced.Request) (a forced.Answer,
 		return a, err
 	}
 	err = n.order(ctx, func(ctx context.Context) (phase, error) {
-		next, err := n.interrupted, error(nil)
+		next := n.interrupted
+		var err error
 		switch r.Step {
 		case forced.StepFreeze:
 			next, err = n.freeze(ctx, r.Order)

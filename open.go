@@ -63,9 +63,10 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.early, n.conflicts = newEarly(), newConflictLog()
 	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
 	n.standing.Store(&known{})
-	n.lifetime, n.stop = context.WithCancel(context.Background())
+	lifetime, stop := context.WithCancel(context.Background())
+	n.lifetime, n.stop = lifetime, stop
 	n.entering = standing.Opened
-	if err := n.start(ctx); err != nil {
+	if err := n.start(ctx, lifetime); err != nil {
 		n.stop()
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (c closers) close() error {
 }
 
 // start opens the parts and sets main going. On an error nothing stays open.
-func (n *Node) start(ctx context.Context) (err error) {
+func (n *Node) start(ctx, lifetime context.Context) (err error) {
 	var open closers
 	defer func() {
 		if err != nil {
@@ -143,7 +144,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	open = append(open, n.transport.Close)
 	n.close = open.close
 	n.firstIdle = n.log.Identity().Incarnation.IsZero() && len(n.seeds()) == 0
-	go n.main(n.lifetime)
+	go n.main(lifetime)
 	return nil
 }
 

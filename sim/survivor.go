@@ -89,7 +89,7 @@ func (m *member) take(q forced.Request, reply func(forced.Answer)) {
 		r.align(q.Decision, answer)
 	case forced.StepAdopt:
 		answer(m.adopt(q.Decision))
-	case forced.StepSurvey:
+	case forced.StepSurvey, forced.StepLook:
 	}
 }
 
