@@ -13,7 +13,6 @@ import (
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/forced"
-	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/internal/standing"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -323,95 +322,6 @@ func (n *Node) surveyOthers(ctx context.Context, own forced.Survey) (answers []f
 		}
 	}
 	return answers
-}
-
-// ownSurvey is what this member says of itself.
-func (n *Node) ownSurvey(ctx context.Context) (s forced.Survey, err error) {
-	if n.closed.Load() {
-		return s, ErrClosed
-	}
-	err = ErrNotOnline
-	if l := n.life.Load(); l != nil {
-		asked := l.look(ctx, func() { s, err = n.survey(l.replica) })
-		if asked {
-			return s, err
-		}
-	}
-	if p := n.part.Load(); p != nil && p.Phase == forced.Frozen {
-		return n.frozenSurvey(*p)
-	}
-	if n.keepsPlace() {
-		return s, n.order(ctx, func(ctx context.Context) (_ phase, err error) {
-			s, err = n.stoppedSurvey(ctx)
-			return n.interrupted, err
-		})
-	}
-	return s, fmt.Errorf("%w: it runs no state machine now, it is %s", err, n.state())
-}
-
-// frozenSurvey is what a frozen member says of itself. While its log is being
-// aligned, it says what it had when it froze.
-func (n *Node) frozenSurvey(p forced.Record) (forced.Survey, error) {
-	s := forced.Survey{Facts: p.Facts, Record: p}
-	if !n.aligning.TryLock() {
-		return s, nil
-	}
-	defer n.aligning.Unlock()
-	if n.partNow().Phase != forced.Frozen { // it has adopted meanwhile, and the log grows
-		return s, nil
-	}
-	err := s.ReadLog(n.log)
-	return s, err
-}
-
-// stoppedSurvey is what this member says of itself between two phases. One that
-// gave up in a minority, and has its place still, finds it in its log.
-func (n *Node) stoppedSurvey(ctx context.Context) (forced.Survey, error) {
-	part := n.partNow()
-	switch {
-	case n.last != nil:
-		return n.survey(n.last.replica)
-	case part.Phase == forced.Frozen:
-		return n.frozenSurvey(part)
-	case n.failed() != nil || !n.keepsPlace():
-		return forced.Survey{}, fmt.Errorf("%w: it runs no state machine that could be frozen", ErrNotOnline)
-	}
-	r, err := n.replay(ctx, nil)
-	if err != nil {
-		return forced.Survey{}, err
-	}
-	s, err := n.survey(r)
-	s.Quorum, s.Unsure = false, false // it hears nobody
-	return s, err
-}
-
-// survey is what a member says of itself that runs, or has just ended, its state
-// machine. It is called where nothing else uses that.
-func (n *Node) survey(r *replica.Replica) (s forced.Survey, err error) {
-	st := r.Status()
-	id := n.log.Identity()
-	hs := n.log.HardState()
-	s.Facts = forced.Facts{
-		Group: id.Group, Incarnation: id.Incarnation, Member: id.Member, RaftID: id.RaftID, Address: n.address,
-		View: st.View, Term: max(st.Term, hs.GetTerm()), Commit: max(st.Delivered, hs.GetCommit()),
-		Delivered: st.Delivered, Executed: r.Claim().Executed,
-	}
-	for _, p := range st.Peers {
-		if p.Heard == gcs.NeverHeard {
-			continue
-		}
-		s.Heard = append(s.Heard, forced.Heard{
-			RaftID: p.RaftID, Delivered: p.Report.Delivered, Executed: p.Report.Executed, Ticks: p.Heard,
-		})
-	}
-	// One that lags behind may hear a majority of a view that is long past; then
-	// nobody leads it.
-	s.Quorum, s.Unsure = st.Quorum && st.Leader != 0, st.QuorumUnknown
-	if p := n.part.Load(); p != nil {
-		s.Record = *p
-	}
-	err = s.ReadLog(n.log)
-	return s, err
 }
 
 // takeStep takes a step of a plan. An error says that it is not known whether
