@@ -234,7 +234,8 @@ func mustBe(t testing.TB, state concordat.State, nodes ...*concordat.Node) {
 	}
 }
 
-// witness is a slog.Handler that counts what is logged, by message.
+// witness is a slog.Handler that counts what is logged, by message, and events
+// by their kind.
 type witness struct {
 	mu   sync.Mutex
 	seen map[string]int
@@ -258,5 +259,11 @@ func (w *witness) Handle(_ context.Context, r slog.Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[r.Message]++
+	r.Attrs(func(a slog.Attr) bool {
+		if r.Message == "event" && a.Key == "kind" {
+			w.seen[a.Value.String()]++
+		}
+		return true
+	})
 	return nil
 }

@@ -25,10 +25,11 @@ func (n *Node) ownSurvey(ctx context.Context) (s forced.Survey, err error) {
 		return n.frozenSurvey(*p)
 	}
 	if n.keepsPlace() {
-		return s, n.order(ctx, func(ctx context.Context) (_ phase, err error) {
+		err = n.order(ctx, func(ctx context.Context) (_ phase, err error) {
 			s, err = n.stoppedSurvey(ctx)
 			return n.interrupted, err
 		})
+		return s, err
 	}
 	return s, fmt.Errorf("%w: it runs no state machine now, it is %s", err, n.state())
 }
