@@ -23,7 +23,7 @@ import (
 // each that the log holds is given to it.
 func (n *Node) errant(ctx context.Context, d *DivergedError, save func(*replica.Judged) error) (extra gtid.Set, err error) {
 	extra = d.Extra
-	_, err = n.replay(ctx, func(j *replica.Judged) error {
+	_, err = n.replay(ctx, d.Common, func(j *replica.Judged) error {
 		if j.Index <= d.Common || j.Verdict.Outcome != certifier.Certified {
 			return nil
 		}

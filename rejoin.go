@@ -216,7 +216,7 @@ func (n *Node) claim(ctx context.Context) (replica.Claim, error) {
 	if err != nil || end == 0 {
 		return replica.Claim{}, err
 	}
-	r, err := n.replay(ctx, nil)
+	r, err := n.replay(ctx, ^uint64(0), nil)
 	if err != nil {
 		return replica.Claim{}, err
 	}
@@ -226,12 +226,16 @@ func (n *Node) claim(ctx context.Context) (replica.Claim, error) {
 	return r.Claim(), nil
 }
 
-// replay goes through the log as far as it is committed, from the last
-// checkpoint that the engine has reached, and changes nothing. Each transaction
-// is given to each, if that is not nil.
-func (n *Node) replay(ctx context.Context, each func(*replica.Judged) error) (*replica.Replica, error) {
+// replay goes through the log as far as it is committed, and changes nothing. It
+// begins at the last checkpoint that the engine has reached, or, if the log still
+// can, before the entry at after. Each transaction is given to each, if that is
+// not nil.
+func (n *Node) replay(ctx context.Context, after uint64, each func(*replica.Judged) error) (*replica.Replica, error) {
 	cfg, err := n.replicaConfig()
 	if err != nil {
+		return nil, err
+	}
+	if cfg.Group.Checkpoint, err = n.checkpointBefore(after, cfg.Group.Checkpoint); err != nil {
 		return nil, err
 	}
 	cfg.Group.Identity.Session++ // or what it sent in the last one would be its own
@@ -264,6 +268,23 @@ func (n *Node) replay(ctx context.Context, each func(*replica.Judged) error) (*r
 			return nil, fmt.Errorf("%w: its log cannot be gone through beyond %d, it is committed up to %d", ErrDirectory, at, committed)
 		}
 	}
+}
+
+// checkpointBefore returns the newest checkpoint at after or before that the log
+// goes on from, newest if there is none.
+func (n *Node) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Checkpoint, error) {
+	if after >= newest.Index {
+		return newest, nil
+	}
+	first, err := n.log.FirstIndex()
+	if err != nil {
+		return newest, err
+	}
+	earlier, err := n.log.Checkpoint(after)
+	if err != nil || earlier.Index+1 < first {
+		return newest, err
+	}
+	return earlier, nil
 }
 
 // responses are those of writes that are as good as done.

@@ -61,7 +61,7 @@ func (n *Node) stoppedSurvey(ctx context.Context) (forced.Survey, error) {
 	case n.failed() != nil || !n.keepsPlace():
 		return forced.Survey{}, fmt.Errorf("%w: it runs no state machine that could be frozen", ErrNotOnline)
 	}
-	r, err := n.replay(ctx, nil)
+	r, err := n.replay(ctx, ^uint64(0), nil)
 	if err != nil {
 		return forced.Survey{}, err
 	}
