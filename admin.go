@@ -252,7 +252,7 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 			return n.interrupted, err
 		}
 		if len(o.Seeds) > 0 {
-			n.cfg.Seeds = o.Seeds
+			n.seedList.Store(&o.Seeds)
 		}
 		n.wish(o.Donor)
 		claim, err := n.claim(ctx)
@@ -318,7 +318,8 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 		if err := inPlace(); err != nil { // it has come back meanwhile
 			return n.interrupted, err
 		}
-		n.cfg.Seeds = append(slices.Clone(n.cfg.Seeds), o.Seeds...)
+		more := slices.Concat(n.configuredSeeds(), o.Seeds)
+		n.seedList.Store(&more)
 		n.wish(o.Donor)
 		if n.partNow().Phase == forced.Frozen {
 			if next, err := n.unfreeze(ctx); next != nil || err != nil {
@@ -326,7 +327,7 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 			}
 		}
 		n.triesMade = 0
-		next, err := n.rejoin(ctx)
+		next, err := n.rejoin(ctx, true)
 		if diverged, ok := errors.AsType[*DivergedError](err); ok && o.DiscardErrant {
 			next, report, err = n.discard(ctx, diverged)
 		}
@@ -402,7 +403,7 @@ func (n *Node) dropPlan() (phase, error) {
 			return n.interrupted, err
 		}
 	}
-	kept := n.record
+	kept := n.recordNow()
 	kept.Plan = nil
 	if err := n.remember(kept); err != nil {
 		return n.interrupted, err
@@ -427,7 +428,7 @@ func (n *Node) discard(ctx context.Context, diverged *DivergedError) (next phase
 	if err := n.reidentify(keepNothing); err != nil {
 		return nil, report, err
 	}
-	if next, err = n.rejoin(ctx); err != nil {
+	if next, err = n.rejoin(ctx, true); err != nil {
 		return n.tries(standing.Superseded, err), report, err
 	}
 	return next, report, nil

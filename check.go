@@ -104,11 +104,13 @@ func (n *Node) inspect(ctx context.Context, r *CheckReport) (claim replica.Claim
 	}
 	n.id = id
 	r.Group, r.Member, r.RaftID, r.Incarnation = id.Group, id.Member, id.RaftID, id.Incarnation
-	if n.record, err = decodeRecord(n.log.Record()); err != nil {
+	kept, err := decodeRecord(n.log.Record())
+	if err != nil {
 		return claim, err
 	}
-	if n.record.Plan != nil {
-		part, err := forced.DecodeRecord(n.record.Plan)
+	n.onRecord.Store(&kept)
+	if kept.Plan != nil {
+		part, err := forced.DecodeRecord(kept.Plan)
 		if err != nil {
 			return claim, fmt.Errorf("%w: its part in a plan of force-members: %w", ErrDirectory, err)
 		}

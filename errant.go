@@ -19,18 +19,28 @@ import (
 
 // errant returns the transactions that only this member has: those after where
 // its history and the group's part, found in the log, and those whose GTIDs the
-// group does not know, which may lie before what the log still holds. With save
-// each that the log holds is given to it.
-func (n *Node) errant(ctx context.Context, d *DivergedError, save func(*replica.Judged) error) (extra gtid.Set, err error) {
-	extra = d.Extra
+// group does not know, which may lie before what the log still holds. Each that
+// the log holds is given to each. Where the log does not go back to the fork
+// there may be others, whose GTIDs the group has given to transactions of its
+// own: then the result is marked as incomplete.
+func (n *Node) errant(ctx context.Context, d DivergedError, each func(*replica.Judged) error) (*DivergedError, error) {
+	cfg, err := n.replicaConfig()
+	if err != nil {
+		return nil, err
+	}
+	from, err := n.checkpointBefore(d.Common, cfg.Group.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	d.Incomplete = from.Index > d.Common
 	_, err = n.replay(ctx, d.Common, func(j *replica.Judged) error {
 		if j.Index <= d.Common || j.Verdict.Outcome != certifier.Certified {
 			return nil
 		}
-		extra = extra.Add(j.Verdict.GTID)
-		return save(j)
+		d.Extra = d.Extra.Add(j.Verdict.GTID)
+		return each(j)
 	})
-	return extra, err
+	return &d, err
 }
 
 // discardedLine is a transaction in the file of those given up.
@@ -91,8 +101,8 @@ func lineOf(j *replica.Judged, ours bool) discardedLine {
 }
 
 // saveErrant writes the transactions that only this member has to a file in
-// its directory, and returns them and its name. The last line names those that
-// the log no longer holds.
+// its directory, and returns them and its name. The last lines say which of them
+// the log no longer holds, and whether there may be others.
 func (n *Node) saveErrant(ctx context.Context, diverged *DivergedError) (extra gtid.Set, path string, err error) {
 	path = filepath.Join(n.cfg.Dir, "discarded-"+time.Now().UTC().Format("20060102T150405.000000000Z")+".jsonl")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -107,15 +117,19 @@ func (n *Node) saveErrant(ctx context.Context, diverged *DivergedError) (extra g
 	out := bufio.NewWriter(file)
 	lines := json.NewEncoder(out)
 	var held gtid.Set
-	extra, err = n.errant(ctx, diverged, func(j *replica.Judged) error {
+	found, err := n.errant(ctx, *diverged, func(j *replica.Judged) error {
 		held = held.Add(j.Verdict.GTID)
 		return lines.Encode(lineOf(j, n.cfg.Engine == nil))
 	})
 	if err != nil {
 		return extra, "", err
 	}
+	extra = found.Extra
 	if rest := extra.Subtract(held); !rest.IsEmpty() {
 		err = lines.Encode(map[string]string{"gtids_without_contents": rest.String()})
+	}
+	if found.Incomplete {
+		err = errors.Join(err, lines.Encode(map[string]uint64{"incomplete_after_log_index": found.Common}))
 	}
 	err = errors.Join(err, out.Flush(), file.Sync(), syncDir(n.cfg.Dir))
 	if err != nil {

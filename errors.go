@@ -9,8 +9,9 @@ import (
 	"github.com/concordatdb/concordat/gtid"
 )
 
-// The sentinels. Every error of the package matches at most one of them with
-// errors.Is, and says in its text what to do next.
+// The sentinels. Every error of the package says in its text what to do next, and
+// matches one of them with errors.Is; one that says what could not be done, as
+// ErrLeave and ErrNotOnline do, may match a second one that says why.
 var (
 	// ErrConflict: another transaction, that this one had not seen, touched the
 	// same row in a way that excludes this one, and was ordered first. Nothing
@@ -120,14 +121,22 @@ type DivergedError struct {
 	// Extra are transactions that only the member has. A GTID is among them also
 	// when the group has given it to another transaction.
 	Extra gtid.Set
-	// Common is the log index up to which the two histories are the same.
+	// Common is the log index up to which the two histories are the same, 0 if
+	// that is too long ago to be known.
 	Common uint64
+	// Incomplete is true where the member's log does not go back to Common any
+	// more: there may be others, of which nothing but the data is left.
+	Incomplete bool
 }
 
 // Error names the transactions, and the remedy.
 func (e *DivergedError) Error() string {
-	return fmt.Sprintf("%v: %v, after log index %d; save and discard them with rejoin --discard-errant (RejoinOptions.DiscardErrant), or keep its directory and join with an empty one",
-		ErrDiverged, e.Extra, e.Common)
+	more := ""
+	if e.Incomplete {
+		more = " and perhaps others, for its log does not go back so far"
+	}
+	return fmt.Sprintf("%v: %v, after log index %d%s; save and discard them with rejoin --discard-errant (RejoinOptions.DiscardErrant), or keep its directory and join with an empty one",
+		ErrDiverged, e.Extra, e.Common, more)
 }
 
 // Is reports whether target is ErrDiverged.

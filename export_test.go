@@ -8,3 +8,9 @@ func (a *admission) free() int {
 	defer a.mu.Unlock()
 	return a.calls
 }
+
+// LogFirst is the first log index that a member keeps.
+func LogFirst(n *Node) uint64 {
+	first, _ := n.log.FirstIndex()
+	return first
+}

@@ -168,7 +168,7 @@ func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.
 			report.Plan.Executed, report.Plan.Known = executed, true
 		}
 	}
-	n.note(EventForce, n.id.Member, "plan %s has ended: complete %t, %v", plan, report.Complete, report.Err)
+	n.note(EventForce, n.id.Member, "plan %s %s", plan, outcomeOfPlan(&report))
 	if report.Err == nil && !report.Complete {
 		return report, fmt.Errorf("concordat: plan %s is not carried out yet; run it again with its id: %w", plan, context.Cause(ctx))
 	}
@@ -238,6 +238,16 @@ func (n *Node) coordinate(ctx context.Context, c *forced.Coordinator) ForceRepor
 	return c.Report()
 }
 
+func outcomeOfPlan(r *ForceReport) string {
+	switch {
+	case r.Err != nil:
+		return "has ended: " + r.Err.Error()
+	case r.Complete:
+		return "is carried out"
+	}
+	return "is not carried out yet"
+}
+
 func outcomeOfStep(a forced.Answer) string {
 	if a.Refused != nil {
 		return a.Refused.Error()
@@ -267,8 +277,11 @@ func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) err
 	}
 	own := r.To.UUID == n.id.Member
 	if r.Step.Surveys() {
-		s, err := n.ownSurvey(ctx)
-		if !own {
+		var s forced.Survey
+		var err error
+		if own {
+			s, err = n.ownSurvey(ctx)
+		} else {
 			s, err = n.surveyAt(ctx, r.To.Address)
 		}
 		if err == nil {
@@ -386,7 +399,7 @@ func (n *Node) foresee(ctx context.Context, r forced.Request) (a forced.Answer, 
 
 // keep stores the part that this member has in a plan.
 func (n *Node) keep(p forced.Record) error {
-	r := n.record
+	r := n.recordNow()
 	r.Plan = p.Append(nil)
 	if err := n.remember(r); err != nil {
 		return err
@@ -497,7 +510,7 @@ func (n *Node) adopt(d forced.Decision) (phase, error) {
 	if err := n.log.Adopt(*adoption); err != nil {
 		return back, err
 	}
-	n.record = r
+	n.onRecord.Store(&r)
 	n.part.Store(&next)
 	n.note(EventForce, n.id.Member, "adopted plan %s: incarnation %s begins at log index %d", d.Plan, d.Begins, d.Last+1)
 	return func(context.Context) phase {

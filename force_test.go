@@ -95,6 +95,50 @@ func TestForceMembers(t *testing.T) {
 	}
 }
 
+// Where the log of who was left out does not go back to the fork any more, nothing
+// is given up by itself, and the list says that it may lack some.
+func TestForcedApartWithShortLog(t *testing.T) {
+	ctx := testContext(t)
+	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) { c.AutoRejoinTries, c.CheckpointBytes = 1, 2<<10 })
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	alone, n := g.nodes[2], g.nodes[0]
+	g.isolate(2, true)
+	fork := n.Status().Delivered + 20 // beyond what member 2 can have
+	for i := 0; concordat.LogFirst(n) <= fork; i++ {
+		mustPut(t, n, fmt.Sprint("theirs", i), strings.Repeat("x", 200))
+	}
+	noQuorum(t, alone)
+	plan, err := alone.PlanForceMembers(ctx, uuids(alone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.ForceMembers(ctx, plan.Plan, uuids(alone)); err != nil {
+		t.Fatal(err)
+	}
+	g.isolate(2, false)
+	eventually(t, "who was left out to know it", func() bool { return errors.Is(n.Status().Err, concordat.ErrDiverged) })
+	diverged, ok := errors.AsType[*concordat.DivergedError](n.Status().Err)
+	if !ok || !diverged.Incomplete || diverged.Extra.IsEmpty() {
+		t.Fatalf("member whose log is cut above the fork: %v", n.Status().Err)
+	}
+	report, err := n.Rejoin(ctx, concordat.RejoinOptions{DiscardErrant: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved, err := os.ReadFile(report.SavedTo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"gtids_without_contents", "incomplete_after_log_index"} {
+		if !strings.Contains(string(saved), want) {
+			t.Errorf("%s is not in the saved transactions", want)
+		}
+	}
+	mustBe(t, concordat.Online, n)
+	mustAgree(t, alone, n)
+}
+
 // Who was left out and lived on has transactions of its own. It is refused with
 // their list, saves them when it is told to, and takes the group's state.
 func TestForcedApart(t *testing.T) {

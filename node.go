@@ -45,8 +45,9 @@ type Node struct {
 	failure  atomic.Pointer[error]
 	quorum   gate
 
-	// main alone touches these, but for the waits and the tries.
-	record    record
+	// main alone changes these; who else looks at one finds it atomic.
+	onRecord  atomic.Pointer[record]
+	seedList  atomic.Pointer[[]string] // given by an order, nil for those of cfg
 	orders    orders
 	exit      atomic.Pointer[exit]
 	exited    sync.Once // the program was told of the exit

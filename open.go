@@ -113,11 +113,13 @@ func (n *Node) start(ctx, lifetime context.Context) (err error) {
 	if n.id, err = n.identify(); err != nil {
 		return err
 	}
-	if n.record, err = decodeRecord(n.log.Record()); err != nil {
+	kept, err := decodeRecord(n.log.Record())
+	if err != nil {
 		return err
 	}
-	if n.record.Plan != nil {
-		part, err := forced.DecodeRecord(n.record.Plan)
+	n.onRecord.Store(&kept)
+	if kept.Plan != nil {
+		part, err := forced.DecodeRecord(kept.Plan)
 		if err == nil {
 			err = part.CheckIdentity(n.log.Identity())
 		}

@@ -31,10 +31,7 @@ func (h *peerHandler) Change(ctx context.Context, req *peerpb.ChangeRequest) (*p
 	case a.Refused != nil:
 		return nil, &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_NOT_ALLOWED, Text: a.Refused.Error()}
 	}
-	r := &peerpb.ChangeResponse{Done: a.Done, LeaderAddress: a.Leader.Address}
-	for _, m := range a.View.Members {
-		r.Members = append(r.Members, &peerpb.Identity{Member: m.UUID[:], RaftId: m.RaftID, Address: m.Address})
-	}
+	r := &peerpb.ChangeResponse{Done: a.Done, LeaderAddress: a.Leader.Address, Members: identities(a.View)}
 	return r, nil
 }
 

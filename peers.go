@@ -79,11 +79,18 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	}
 }
 
+// identities are the members of a view as another member is told of them.
+func identities(v gcs.View) (all []*peerpb.Identity) {
+	for _, m := range v.Members {
+		all = append(all, &peerpb.Identity{Member: m.UUID[:], RaftId: m.RaftID, Address: m.Address})
+	}
+	return all
+}
+
 func joinResponse(req *peerpb.JoinRequest, asker gcs.Member, answer replica.JoinAnswer) (*peerpb.JoinResponse, error) {
 	a := answer.Answer
-	r := &peerpb.JoinResponse{Accepted: a.Joined, LeaderAddress: a.Leader.Address, Incarnation: a.View.Incarnation[:]}
-	for _, m := range a.View.Members {
-		r.Members = append(r.Members, &peerpb.Identity{Member: m.UUID[:], RaftId: m.RaftID, Address: m.Address})
+	r := &peerpb.JoinResponse{
+		Accepted: a.Joined, LeaderAddress: a.Leader.Address, Incarnation: a.View.Incarnation[:], Members: identities(a.View),
 	}
 	if req.GetDryRun() && !answer.Quorum {
 		r.Accepted, r.LeaderAddress = false, "" // in a minority nobody knows what the group has become

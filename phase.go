@@ -200,7 +200,7 @@ func (n *Node) tries(cause standing.Trigger, reason error) phase {
 			n.rejoinTry.Store(int32(made + 1))
 			n.move(standing.RejoinBegan)
 			n.triesMade = made + 1
-			next, err := n.rejoin(ctx)
+			next, err := n.rejoin(ctx, false)
 			switch {
 			case err == nil:
 				return next

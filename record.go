@@ -56,6 +56,14 @@ func decodeRecord(b []byte) (r record, err error) {
 	return r, nil
 }
 
+// recordNow is what is on record. Main alone changes it.
+func (n *Node) recordNow() record {
+	if r := n.onRecord.Load(); r != nil {
+		return *r
+	}
+	return record{}
+}
+
 // remember stores r before anything is done that depends on it.
 func (n *Node) remember(r record) error {
 	encoded, err := r.encode()
@@ -65,6 +73,6 @@ func (n *Node) remember(r record) error {
 	if err != nil {
 		return err
 	}
-	n.record = r
+	n.onRecord.Store(&r)
 	return nil
 }

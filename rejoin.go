@@ -30,10 +30,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// seeds are the addresses to ask for the group: those of the configuration,
-// those on record, and the members of the last view known.
+// seeds are the addresses to ask for the group: those of the configuration or of
+// an order, those on record, and the members of the last view known. Any
+// goroutine may ask.
 func (n *Node) seeds() []string {
-	all := slices.Concat(n.cfg.Seeds, n.record.Peers)
+	all := slices.Concat(n.configuredSeeds(), n.recordNow().Peers)
 	for _, m := range n.known().View.Members {
 		if m.UUID != n.id.Member {
 			all = append(all, m.Address)
@@ -48,12 +49,20 @@ func (n *Node) seeds() []string {
 	return out
 }
 
+// configuredSeeds are the addresses that an operator has named.
+func (n *Node) configuredSeeds() []string {
+	if named := n.seedList.Load(); named != nil {
+		return *named
+	}
+	return n.cfg.Seeds
+}
+
 // joining is the phase of a member that is in no view: it asks until it is, or
 // is refused. A refusal to one that never was a member ends in OFFLINE, as with
 // START GROUP_REPLICATION.
 func (n *Node) joining(ctx context.Context) phase {
 	var replaces gtid.UUID
-	if len(n.record.Peers) == 0 { // it never was a member
+	if len(n.recordNow().Peers) == 0 { // it never was a member
 		replaces, _ = gtid.ParseUUID(n.cfg.Replaces) // Validate has seen it
 	}
 	claim, err := n.claim(ctx)
@@ -97,12 +106,12 @@ func (n *Node) takeUp() phase {
 
 // rejoin makes one try to be in the group again after the member was lost to
 // it, and returns what comes next. While nobody has said that the group goes on
-// without it, it keeps its place.
-func (n *Node) rejoin(ctx context.Context) (phase, error) {
+// without it, it keeps its place; byOrder is as for askPlace.
+func (n *Node) rejoin(ctx context.Context, byOrder bool) (phase, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.tryPatience())
 	defer cancel()
 	if !n.log.Identity().Incarnation.IsZero() {
-		p, err := n.askPlace(ctx, true)
+		p, err := n.askPlace(ctx, byOrder)
 		switch e := n.lost(); {
 		case err != nil && p.mute && e != nil && e.kept && ctx.Err() == nil:
 			return n.takeUp(), nil
@@ -159,7 +168,7 @@ func (n *Node) reidentify(keep holding) error {
 	case keepAll:
 		next.Ended = n.log.Identity().Incarnation.String()
 	case keepCommitted:
-		next.Ended = n.record.Ended // of what is kept nothing is known better now
+		next.Ended = n.recordNow().Ended // of what is kept nothing is known better now
 	case keepNothing:
 	}
 	encoded, err := next.encode()
@@ -173,7 +182,7 @@ func (n *Node) reidentify(keep holding) error {
 	if err != nil {
 		return err
 	}
-	n.record = next
+	n.onRecord.Store(&next)
 	n.id.RaftID, n.id.Incarnation, n.id.Session = id.RaftID, id.Incarnation, id.Session
 	n.spent = false
 	return n.transport.SetIdentity(n.id)
@@ -310,7 +319,7 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 			response, err := n.askToJoin(ctx, ask[i], req)
 			var refused *transport.RefusedError
 			if errors.As(err, &refused); n.leftBehind(response, refused) {
-				last = fmt.Errorf("the member at %s is still of incarnation %s, which an operator has ended", ask[i], n.record.Ended)
+				last = fmt.Errorf("the member at %s is still of incarnation %s, which an operator has ended", ask[i], n.recordNow().Ended)
 				continue
 			}
 			if err := n.learnIncarnation(response); err != nil {
@@ -365,7 +374,8 @@ func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedErro
 	if refused != nil {
 		of = refused.Incarnation
 	}
-	return n.record.Ended != "" && of.String() == n.record.Ended
+	ended := n.recordNow().Ended
+	return ended != "" && of.String() == ended
 }
 
 // joinRequest asks for a place for what this member holds.
@@ -413,21 +423,21 @@ func (n *Node) refusedToJoin(ctx context.Context, refused *transport.RefusedErro
 }
 
 // refusal returns what a refusal means for this member; nil if it is for a
-// history that is its own and holds no transaction.
+// history that is its own and holds, as all of its log shows, no transaction.
 func (n *Node) refusal(ctx context.Context, refused *transport.RefusedError, claim replica.Claim) error {
 	if refused.Reason != peerpb.RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS || claim.Index == 0 {
 		return fmt.Errorf("%w: %w", ErrJoinRefused, refused)
 	}
-	diverged := &DivergedError{Common: refused.CommonIndex}
-	var err error
-	if diverged.Extra, err = gtid.ParseSet(refused.Extra); err != nil {
+	extra, err := gtid.ParseSet(refused.Extra)
+	if err != nil {
 		return fmt.Errorf("concordat: join: the group's list of extra transactions: %w", err)
 	}
-	extra, err := n.errant(ctx, diverged, func(*replica.Judged) error { return nil })
+	told := DivergedError{Extra: extra, Common: refused.CommonIndex}
+	diverged, err := n.errant(ctx, told, func(*replica.Judged) error { return nil })
 	if err != nil {
 		return err
 	}
-	if diverged.Extra = extra; extra.IsEmpty() && diverged.Common > 0 {
+	if diverged.Extra.IsEmpty() && !diverged.Incomplete && diverged.Common > 0 {
 		return nil
 	}
 	return diverged
