@@ -257,8 +257,6 @@ func printForcePlan(w io.Writer, p *adminpb.ForcePlan) error {
 // survivorTask is what a survivor has to do to have the seed's log.
 func survivorTask(s *adminpb.ForceSurvivor) string {
 	switch {
-	case s.GetClone():
-		return "copy the seed's state"
 	case s.GetCut() > 0 && s.GetFetch() > 0:
 		return fmt.Sprintf("cut %d, fetch %d", s.GetCut(), s.GetFetch())
 	case s.GetCut() > 0:
@@ -271,14 +269,14 @@ func survivorTask(s *adminpb.ForceSurvivor) string {
 
 func printSurvivors(w io.Writer, seed string, survivors []*adminpb.ForceSurvivor) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	say(t, "GOES ON\tADDRESS\tROLE\tLAST TERM\tLAST ENTRY\tDELIVERED\tTO DO\tEXECUTED\tFROZEN FOR\n")
+	say(t, "GOES ON\tADDRESS\tROLE\tLAST TERM\tLAST ENTRY\tDELIVERED\tTO DO\tFROZEN FOR\n")
 	for _, s := range survivors {
 		role := "-"
 		if s.GetMember() == seed {
 			role = "seed"
 		}
-		say(t, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", s.GetMember(), s.GetAddress(), role, s.GetTerm(), s.GetLast(), s.GetDelivered(),
-			survivorTask(s), orDash(oneLine(s.GetExecuted())), orDash(s.GetFrozen()))
+		say(t, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", s.GetMember(), s.GetAddress(), role, s.GetTerm(), s.GetLast(), s.GetDelivered(),
+			survivorTask(s), orDash(s.GetFrozen()))
 	}
 	return t.Flush()
 }
@@ -286,11 +284,11 @@ func printSurvivors(w io.Writer, seed string, survivors []*adminpb.ForceSurvivor
 func printLeftOut(w io.Writer, excluded []*adminpb.ForceExcluded, risks []*adminpb.ForceRisk) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if len(excluded) > 0 {
-		say(t, "\nLEFT OUT\tADDRESS\tSTATE\tANSWERS\tLAST HEARD\tDELIVERED\tEXECUTED\n")
+		say(t, "\nLEFT OUT\tADDRESS\tSTATE\tANSWERS\tLAST HEARD\tDELIVERED\n")
 	}
 	for _, x := range excluded {
-		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", x.GetMember(), x.GetAddress(), stateName(x.GetState()), map[bool]string{true: "yes", false: "no"}[x.GetAnswers()],
-			shortDuration(time.Duration(x.GetHeardNanos())), x.GetDelivered(), orDash(oneLine(x.GetExecuted())))
+		say(t, "%s\t%s\t%s\t%s\t%s\t%d\n", x.GetMember(), x.GetAddress(), stateName(x.GetState()), map[bool]string{true: "yes", false: "no"}[x.GetAnswers()],
+			shortDuration(time.Duration(x.GetHeardNanos())), x.GetDelivered())
 	}
 	if len(risks) > 0 {
 		say(t, "\nAT RISK\tLOG\tLAST SEEN ON\tADDRESS\n")

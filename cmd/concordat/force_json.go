@@ -39,10 +39,8 @@ type forceSurvivorJSON struct {
 	Term      uint64 `json:"term"`
 	Last      uint64 `json:"last"`
 	Delivered uint64 `json:"delivered"`
-	Executed  string `json:"executed"`
 	Fetch     uint64 `json:"fetch"`
 	Cut       uint64 `json:"cut"`
-	Clone     bool   `json:"clone"`
 	Frozen    string `json:"frozen,omitempty"`
 }
 
@@ -53,7 +51,6 @@ type forceExcludedJSON struct {
 	Answers      bool    `json:"answers"`
 	HeardSeconds float64 `json:"heard_seconds"`
 	Delivered    uint64  `json:"delivered"`
-	Executed     string  `json:"executed,omitempty"`
 }
 
 type forceRiskJSON struct {
@@ -85,8 +82,8 @@ func survivorsOf(all []*adminpb.ForceSurvivor) []forceSurvivorJSON {
 	out := []forceSurvivorJSON{}
 	for _, s := range all {
 		out = append(out, forceSurvivorJSON{
-			s.GetMember(), s.GetAddress(), s.GetTerm(), s.GetLast(), s.GetDelivered(), oneLine(s.GetExecuted()),
-			s.GetFetch(), s.GetCut(), s.GetClone(), s.GetFrozen(),
+			s.GetMember(), s.GetAddress(), s.GetTerm(), s.GetLast(), s.GetDelivered(),
+			s.GetFetch(), s.GetCut(), s.GetFrozen(),
 		})
 	}
 	return out
@@ -97,7 +94,7 @@ func excludedOf(all []*adminpb.ForceExcluded) []forceExcludedJSON {
 	for _, x := range all {
 		out = append(out, forceExcludedJSON{
 			x.GetMember(), x.GetAddress(), stateName(x.GetState()), x.GetAnswers(), time.Duration(x.GetHeardNanos()).Seconds(),
-			x.GetDelivered(), oneLine(x.GetExecuted()),
+			x.GetDelivered(),
 		})
 	}
 	return out

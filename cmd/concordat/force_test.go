@@ -17,11 +17,11 @@ import (
 // afterTheLoss is a group of three that goes on without c.
 func afterTheLoss() (*adminpb.ForcePlan, *adminpb.ForceReport) {
 	survivors := []*adminpb.ForceSurvivor{
-		{Member: memberA, Address: "10.0.0.1:1", Term: 4, Last: 100, Delivered: 98, Executed: testGroup + ":1-90"},
-		{Member: memberB, Address: "10.0.0.1:2", Term: 3, Last: 97, Delivered: 95, Executed: testGroup + ":1-87", Cut: 2, Fetch: 5, Frozen: testPlan},
+		{Member: memberA, Address: "10.0.0.1:1", Term: 4, Last: 100, Delivered: 98},
+		{Member: memberB, Address: "10.0.0.1:2", Term: 3, Last: 97, Delivered: 95, Cut: 2, Fetch: 5, Frozen: testPlan},
 	}
 	excluded := []*adminpb.ForceExcluded{{
-		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103, Executed: testGroup + ":1-93", Answers: true,
+		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103, Answers: true,
 	}}
 	risks := []*adminpb.ForceRisk{
 		{Transactions: testGroup + ":91-93,\n" + memberC + ":5", First: 101, Last: 103, Member: memberC, Address: "10.0.0.1:3"},
@@ -40,12 +40,12 @@ func afterTheLoss() (*adminpb.ForcePlan, *adminpb.ForceReport) {
 	return plan, report
 }
 
-const forceTables = `GOES ON                               ADDRESS     ROLE  LAST TERM  LAST ENTRY  DELIVERED  TO DO           EXECUTED                                   FROZEN FOR
-` + memberA + `  10.0.0.1:1  seed  4          100         98         nothing         ` + testGroup + `:1-90  -
-` + memberB + `  10.0.0.1:2  -     3          97          95         cut 2, fetch 5  ` + testGroup + `:1-87  ` + testPlan + `
+const forceTables = `GOES ON                               ADDRESS     ROLE  LAST TERM  LAST ENTRY  DELIVERED  TO DO           FROZEN FOR
+` + memberA + `  10.0.0.1:1  seed  4          100         98         nothing         -
+` + memberB + `  10.0.0.1:2  -     3          97          95         cut 2, fetch 5  ` + testPlan + `
 
-LEFT OUT                              ADDRESS     STATE        ANSWERS  LAST HEARD  DELIVERED  EXECUTED
-` + memberC + `  10.0.0.1:3  UNREACHABLE  yes      1m35s       103        ` + testGroup + `:1-93
+LEFT OUT                              ADDRESS     STATE        ANSWERS  LAST HEARD  DELIVERED
+` + memberC + `  10.0.0.1:3  UNREACHABLE  yes      1m35s       103
 `
 
 func TestForcePlanTable(t *testing.T) {
@@ -116,8 +116,8 @@ func TestForceJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	survivor := forceSurvivorJSON{memberB, "10.0.0.1:2", 3, 97, 95, testGroup + ":1-87", 5, 2, false, testPlan}
-	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", true, 95, 103, testGroup + ":1-93"}
+	survivor := forceSurvivorJSON{memberB, "10.0.0.1:2", 3, 97, 95, 5, 2, testPlan}
+	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", true, 95, 103}
 	risk := forceRiskJSON{testGroup + ":91-93," + memberC + ":5", 101, 103, memberC, "10.0.0.1:3"}
 	if p := got.Plan; p == nil || p.ID != testPlan || p.View != "7" || p.Seed != memberA || p.Survivors[1] != survivor ||
 		p.Excluded[0] != excluded || p.AtRisk[0] != risk || len(p.Warnings) != 1 || p.OutlookAfter.Quorum != 2 || p.Executed != testGroup+":1-90" || p.ExecutedComplete {
@@ -238,7 +238,7 @@ func TestForceConfirm(t *testing.T) {
 
 func TestSurvivorTask(t *testing.T) {
 	for want, s := range map[string]*adminpb.ForceSurvivor{
-		"nothing": {}, "cut 2": {Cut: 2}, "fetch 3": {Fetch: 3}, "cut 2, fetch 3": {Cut: 2, Fetch: 3}, "copy the seed's state": {Clone: true, Fetch: 9},
+		"nothing": {}, "cut 2": {Cut: 2}, "fetch 3": {Fetch: 3}, "cut 2, fetch 3": {Cut: 2, Fetch: 3},
 	} {
 		if got := survivorTask(s); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -214,9 +214,6 @@ func notes(a *adminpb.StatusResponse) (out []string) {
 	if a.GetError() != "" {
 		add("is %s: %s", stateName(a.GetState()), a.GetError())
 	}
-	if a.GetExit() != "" {
-		add("is out of the group: %s", a.GetExit())
-	}
 	if a.GetRejoinTry() != 0 {
 		add("tries to come back, for the %s time", ordinal(a.GetRejoinTry()))
 	}
@@ -307,7 +304,6 @@ type statusJSON struct {
 	Recovery    *recoveryJSON    `json:"recovery,omitempty"`
 	LogStalled  bool             `json:"log_stalled"`
 	Frozen      string           `json:"frozen,omitempty"`
-	Exit        string           `json:"exit,omitempty"`
 	RejoinTry   uint32           `json:"rejoin_try,omitempty"`
 	Members     []row            `json:"members"`
 	Delivered   uint64           `json:"delivered"`
@@ -365,7 +361,7 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Diagnosis: diagnosisJSON{a.GetDiagnosis().GetCode(), a.GetDiagnosis().GetText()}, Outlook: outlookOf(a.GetOutlook()),
 		Group: a.GetGroup(), Incarnation: a.GetIncarnation(), View: a.GetView().GetId(), SeenBy: a.GetMember(), Address: a.GetAddress(),
 		State: stateName(a.GetState()), Quorum: a.GetQuorum(), Error: a.GetError(), Waiting: a.GetWaiting(),
-		Recovery: recoveryOf(a.GetRecovery()), LogStalled: a.GetLogStalled(), Frozen: a.GetFrozen(), Exit: a.GetExit(), RejoinTry: a.GetRejoinTry(),
+		Recovery: recoveryOf(a.GetRecovery()), LogStalled: a.GetLogStalled(), Frozen: a.GetFrozen(), RejoinTry: a.GetRejoinTry(),
 		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
 		Counters: map[string]int64{

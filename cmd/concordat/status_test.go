@@ -32,7 +32,7 @@ func degraded() *adminpb.StatusResponse {
 func waiting() *adminpb.StatusResponse {
 	return &adminpb.StatusResponse{
 		Group: testGroup, Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_OFFLINE,
-		Error: "it was expelled", Exit: "EXPELLED", RejoinTry: 2, Waiting: "members a and b", Frozen: testPlan, LogStalled: true,
+		Error: "it was expelled", RejoinTry: 2, Waiting: "members a and b", Frozen: testPlan, LogStalled: true,
 		Diagnosis: &adminpb.Diagnosis{Code: "OFFLINE", Text: "not asked for"},
 		Recovery: &adminpb.Recovery{
 			Method: adminpb.Recovery_METHOD_CLONE, Donor: memberB, DonorAddress: "10.0.0.1:2",
@@ -55,8 +55,6 @@ MEMBER                                ADDRESS     STATE    ROLE    VERSION  WEIG
 ` + memberC + `  10.0.0.1:3  OFFLINE  -       0.1.0    50      1m35s  -        -                                                                                -
 
 ` + memberC + ` is OFFLINE: it was expelled
-
-` + memberC + ` is out of the group: EXPELLED
 
 ` + memberC + ` tries to come back, for the 2nd time
 
@@ -101,7 +99,7 @@ func TestStatusJSON(t *testing.T) {
 	}
 	wanted := recoveryJSON{"CLONE", memberB, "10.0.0.1:2", 512 << 20, 1 << 30, 80 << 20, 6.4}
 	if got.Recovery == nil || *got.Recovery != wanted || got.Waiting != "members a and b" || !got.LogStalled ||
-		got.Frozen != testPlan || got.Exit != "EXPELLED" || got.RejoinTry != 2 || got.Quorum || len(got.Members) != 1 {
+		got.Frozen != testPlan || got.RejoinTry != 2 || got.Quorum || len(got.Members) != 1 {
 		t.Errorf("%+v", got)
 	}
 }

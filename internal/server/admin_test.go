@@ -272,7 +272,7 @@ func TestStatusOfALonelyMember(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.GetAddress() != n.Address() || !s.GetQuorum() || s.GetWaiting() != "" || s.GetRecovery() != nil || s.GetFrozen() != "" || s.GetExit() != "" {
+	if s.GetAddress() != n.Address() || !s.GetQuorum() || s.GetWaiting() != "" || s.GetRecovery() != nil || s.GetFrozen() != "" {
 		t.Errorf("status %v", s)
 	}
 	if d := s.GetDiagnosis(); d.GetCode() != "OK_NO_TOLERANCE" || !strings.Contains(d.GetText(), "Join 2 members more") {

@@ -339,8 +339,6 @@ type StatusResponse struct {
 	// The plan of ForceMembers for which the member has promised to take no part
 	// in the old membership any more, as UUID text; empty when there is none.
 	Frozen string `protobuf:"bytes,22,opt,name=frozen,proto3" json:"frozen,omitempty"`
-	// How the member came out of the group, in one word; empty while it is in.
-	Exit string `protobuf:"bytes,23,opt,name=exit,proto3" json:"exit,omitempty"`
 	// Which of its tries to rejoin by itself is under way, from 1; 0 when none is.
 	RejoinTry     uint32 `protobuf:"varint,24,opt,name=rejoin_try,json=rejoinTry,proto3" json:"rejoin_try,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -527,13 +525,6 @@ func (x *StatusResponse) GetLogStalled() bool {
 func (x *StatusResponse) GetFrozen() string {
 	if x != nil {
 		return x.Frozen
-	}
-	return ""
-}
-
-func (x *StatusResponse) GetExit() string {
-	if x != nil {
-		return x.Exit
 	}
 	return ""
 }
@@ -2120,14 +2111,10 @@ type ForceSurvivor struct {
 	Term      uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
 	Last      uint64 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
 	Delivered uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	// The GTID set executed there.
-	Executed string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
 	// How many entries it has to fetch from the seed, and how many of its own,
 	// which no majority ever had, it has to cut first.
 	Fetch uint64 `protobuf:"varint,7,opt,name=fetch,proto3" json:"fetch,omitempty"`
 	Cut   uint64 `protobuf:"varint,8,opt,name=cut,proto3" json:"cut,omitempty"`
-	// The seed's log does not reach back to it: it copies the whole state.
-	Clone bool `protobuf:"varint,9,opt,name=clone,proto3" json:"clone,omitempty"`
 	// The plan for which it has promised to take no part in the old membership,
 	// as UUID text; empty for none.
 	Frozen        string `protobuf:"bytes,10,opt,name=frozen,proto3" json:"frozen,omitempty"`
@@ -2200,13 +2187,6 @@ func (x *ForceSurvivor) GetDelivered() uint64 {
 	return 0
 }
 
-func (x *ForceSurvivor) GetExecuted() string {
-	if x != nil {
-		return x.Executed
-	}
-	return ""
-}
-
 func (x *ForceSurvivor) GetFetch() uint64 {
 	if x != nil {
 		return x.Fetch
@@ -2219,13 +2199,6 @@ func (x *ForceSurvivor) GetCut() uint64 {
 		return x.Cut
 	}
 	return 0
-}
-
-func (x *ForceSurvivor) GetClone() bool {
-	if x != nil {
-		return x.Clone
-	}
-	return false
 }
 
 func (x *ForceSurvivor) GetFrozen() string {
@@ -2243,10 +2216,8 @@ type ForceExcluded struct {
 	State   MemberState            `protobuf:"varint,3,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
 	// How long ago one of the survivors heard it.
 	HeardNanos int64 `protobuf:"varint,4,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
-	// What it had delivered and executed by its last report. executed is empty
-	// when it was not told.
+	// The log position that it had delivered by its last report.
 	Delivered uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	Executed  string `protobuf:"bytes,6,opt,name=executed,proto3" json:"executed,omitempty"`
 	// It was asked, and it is alive.
 	Answers       bool `protobuf:"varint,7,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2316,13 +2287,6 @@ func (x *ForceExcluded) GetDelivered() uint64 {
 		return x.Delivered
 	}
 	return 0
-}
-
-func (x *ForceExcluded) GetExecuted() string {
-	if x != nil {
-		return x.Executed
-	}
-	return ""
 }
 
 func (x *ForceExcluded) GetAnswers() bool {
@@ -3673,7 +3637,7 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\xc2\x06\n" +
+	"\rStatusRequest\"\xba\x06\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
@@ -3698,10 +3662,9 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\brecovery\x18\x14 \x01(\v2\x1c.concordat.admin.v1.RecoveryR\brecovery\x12\x1f\n" +
 	"\vlog_stalled\x18\x15 \x01(\bR\n" +
 	"logStalled\x12\x16\n" +
-	"\x06frozen\x18\x16 \x01(\tR\x06frozen\x12\x12\n" +
-	"\x04exit\x18\x17 \x01(\tR\x04exit\x12\x1d\n" +
+	"\x06frozen\x18\x16 \x01(\tR\x06frozen\x12\x1d\n" +
 	"\n" +
-	"rejoin_try\x18\x18 \x01(\rR\trejoinTry\"3\n" +
+	"rejoin_try\x18\x18 \x01(\rR\trejoinTryJ\x04\b\x17\x10\x18R\x04exit\"3\n" +
 	"\tDiagnosis\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"\xaf\x01\n" +
@@ -3827,28 +3790,26 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\routlook_after\x18\t \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\x12\x1a\n" +
 	"\bexecuted\x18\n" +
 	" \x01(\tR\bexecuted\x12+\n" +
-	"\x11executed_complete\x18\v \x01(\bR\x10executedComplete\"\xf9\x01\n" +
+	"\x11executed_complete\x18\v \x01(\bR\x10executedComplete\"\xe4\x01\n" +
 	"\rForceSurvivor\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
 	"\x04last\x18\x04 \x01(\x04R\x04last\x12\x1c\n" +
-	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x1a\n" +
-	"\bexecuted\x18\x06 \x01(\tR\bexecuted\x12\x14\n" +
+	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x14\n" +
 	"\x05fetch\x18\a \x01(\x04R\x05fetch\x12\x10\n" +
-	"\x03cut\x18\b \x01(\x04R\x03cut\x12\x14\n" +
-	"\x05clone\x18\t \x01(\bR\x05clone\x12\x16\n" +
+	"\x03cut\x18\b \x01(\x04R\x03cut\x12\x16\n" +
 	"\x06frozen\x18\n" +
-	" \x01(\tR\x06frozen\"\xed\x01\n" +
+	" \x01(\tR\x06frozenJ\x04\b\x06\x10\aJ\x04\b\t\x10\n" +
+	"R\bexecutedR\x05clone\"\xe1\x01\n" +
 	"\rForceExcluded\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x125\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x1f.concordat.admin.v1.MemberStateR\x05state\x12\x1f\n" +
 	"\vheard_nanos\x18\x04 \x01(\x03R\n" +
 	"heardNanos\x12\x1c\n" +
-	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x1a\n" +
-	"\bexecuted\x18\x06 \x01(\tR\bexecuted\x12\x18\n" +
-	"\aanswers\x18\a \x01(\bR\aanswers\"\x8b\x01\n" +
+	"\tdelivered\x18\x05 \x01(\x04R\tdelivered\x12\x18\n" +
+	"\aanswers\x18\a \x01(\bR\aanswersJ\x04\b\x06\x10\aR\bexecuted\"\x8b\x01\n" +
 	"\tForceRisk\x12\"\n" +
 	"\ftransactions\x18\x01 \x01(\tR\ftransactions\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
