@@ -68,10 +68,10 @@ func mustKnowWhy(t *testing.T, n *concordat.Node, uuid string) {
 	t.Helper()
 	found := false
 	for _, v := range n.Views() {
-		if strings.HasPrefix(v.Cause, uuid+" expelled: ") {
+		if v.Cause == uuid+" expelled" {
 			found = true
-			if !strings.Contains(v.Cause, "has not heard it for") {
-				t.Errorf("the evidence is %q", v.Cause)
+			if !strings.Contains(v.Reason, "has not heard it for") {
+				t.Errorf("the evidence is %q", v.Reason)
 			}
 		}
 	}

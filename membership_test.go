@@ -135,7 +135,7 @@ func TestReplace(t *testing.T) {
 		if strings.Contains(v.Cause, "removed") || strings.Contains(v.Cause, "expelled") {
 			t.Errorf("view %d: %s", v.ID, v.Cause)
 		}
-		if strings.Contains(v.Cause, " replaced ") && strings.Contains(v.Cause, "in the place of "+uuid.String()) {
+		if strings.Contains(v.Cause, " replaced ") && strings.Contains(v.Reason, "in the place of "+uuid.String()) {
 			replaced++
 		}
 	}

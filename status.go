@@ -56,7 +56,7 @@ type Member struct {
 type View struct {
 	ID      uint64 // counts the group's views
 	Index   uint64 // log index where it began
-	Cause   string // what began it
+	Cause   string // what began it, and why
 	Members []Member
 }
 
@@ -220,7 +220,7 @@ func viewOf(v gcs.View) View {
 	return view
 }
 
-// causeOf says what began a view.
+// causeOf says what began a view, and why.
 func causeOf(c gcs.Change) string {
 	if c.Reason == "" {
 		return c.String()
@@ -233,7 +233,8 @@ type ViewRecord struct {
 	ID          uint64
 	Index       uint64 // log index where it began
 	Incarnation gtid.UUID
-	Cause       string // what began it, and why
+	Cause       string // what began it
+	Reason      string // why, as whoever changed it recorded it; may be empty
 }
 
 // Views returns the group's last 64 views as this member knows them, oldest
@@ -243,7 +244,7 @@ func (n *Node) Views() []ViewRecord {
 	history := n.known().Views
 	out := make([]ViewRecord, 0, len(history))
 	for _, v := range history {
-		out = append(out, ViewRecord{ID: v.ID, Index: v.Index, Incarnation: v.Incarnation, Cause: causeOf(v.Cause)})
+		out = append(out, ViewRecord{ID: v.ID, Index: v.Index, Incarnation: v.Incarnation, Cause: v.Cause.String(), Reason: v.Cause.Reason})
 	}
 	return out
 }

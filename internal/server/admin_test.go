@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
 
@@ -164,6 +165,15 @@ func TestHistory(t *testing.T) {
 	}
 	if _, rest := receive(t, stream, func(*adminpb.Event) bool { return false }); len(rest) == 0 || rest[0].GetSeq() != last {
 		t.Errorf("after %d: %v", last-1, rest)
+	}
+}
+
+// What began a view and why are told apart.
+func TestViewRecordsTravel(t *testing.T) {
+	got := viewRecord(concordat.ViewRecord{ID: 3, Index: 40, Incarnation: gtid.UUID{2: 2}, Cause: "m expelled", Reason: "nobody has heard it"})
+	want := &adminpb.ViewRecord{Id: "3", Index: 40, Incarnation: gtid.UUID{2: 2}.String(), Cause: "m expelled", Reason: "nobody has heard it"}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -66,6 +66,6 @@ func historyOf(events []concordat.Event) *adminpb.HistoryResponse {
 func viewRecord(v concordat.ViewRecord) *adminpb.ViewRecord {
 	return &adminpb.ViewRecord{
 		Id: strconv.FormatUint(v.ID, 10), Index: v.Index, Incarnation: uuidText(v.Incarnation),
-		Cause: v.Cause,
+		Cause: v.Cause, Reason: v.Reason,
 	}
 }
