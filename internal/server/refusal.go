@@ -17,7 +17,7 @@ func refusal(err error) *adminpb.Refusal {
 	if d, ok := errors.AsType[*concordat.DivergedError](err); ok {
 		return &adminpb.Refusal{
 			Kind: adminpb.Refusal_KIND_DIVERGED, Text: err.Error(),
-			Extra: d.Extra.String(), Common: d.Common,
+			Extra: d.Extra.String(), Common: d.Common, Incomplete: d.Incomplete,
 		}
 	}
 	if r, ok := errors.AsType[*concordat.RefusedError](err); ok {
@@ -49,7 +49,7 @@ func fromRefusal(r *adminpb.Refusal, text string) error {
 	case adminpb.Refusal_KIND_DIVERGED:
 		kind = concordat.ErrDiverged
 		if extra, err := gtid.ParseSet(r.GetExtra()); err == nil {
-			kind = &concordat.DivergedError{Extra: extra, Common: r.GetCommon()}
+			kind = &concordat.DivergedError{Extra: extra, Common: r.GetCommon(), Incomplete: r.GetIncomplete()}
 		}
 	case adminpb.Refusal_KIND_JOIN_REFUSED:
 		kind = concordat.ErrJoinRefused

@@ -26,6 +26,7 @@ func TestRefusalsTravel(t *testing.T) {
 	refused := &concordat.RefusedError{Reason: "it is ONLINE and heard"}
 	forceable := &concordat.RefusedError{Reason: "no member could fail then", Forceable: true}
 	diverged := &concordat.DivergedError{Extra: extra, Common: 77}
+	short := &concordat.DivergedError{Extra: extra, Common: 77, Incomplete: true}
 	for _, test := range []struct {
 		sent error
 		kind error
@@ -36,6 +37,7 @@ func TestRefusalsTravel(t *testing.T) {
 		{&concordat.ForceRefusedError{Cause: &forced.RefusedError{Reason: forced.HasQuorum, Text: "the group has its quorum"}}, concordat.ErrRefused},
 		{diverged, concordat.ErrDiverged},
 		{fmt.Errorf("rejoin: %w", diverged), concordat.ErrDiverged},
+		{short, concordat.ErrDiverged},
 		{fmt.Errorf("%w: it belongs to another group", concordat.ErrJoinRefused), concordat.ErrJoinRefused},
 	} {
 		over := toStatus(test.sent)
@@ -55,9 +57,11 @@ func TestRefusalsTravel(t *testing.T) {
 	if got, ok := errors.AsType[*concordat.RefusedError](fromStatus(toStatus(forceable), nil)); !ok || *got != *forceable {
 		t.Errorf("%+v arrives as %+v", forceable, got)
 	}
-	got, ok := errors.AsType[*concordat.DivergedError](fromStatus(toStatus(fmt.Errorf("rejoin: %w", diverged)), nil))
-	if !ok || got.Common != 77 || got.Extra.String() != extra.String() {
-		t.Errorf("%+v arrives as %+v", diverged, got)
+	for _, sent := range []*concordat.DivergedError{diverged, short} {
+		got, ok := errors.AsType[*concordat.DivergedError](fromStatus(toStatus(fmt.Errorf("rejoin: %w", sent)), nil))
+		if !ok || got.Common != 77 || got.Extra.String() != extra.String() || got.Incomplete != sent.Incomplete {
+			t.Errorf("%+v arrives as %+v", sent, got)
+		}
 	}
 }
 

@@ -1326,9 +1326,13 @@ type Refusal struct {
 	// With force the change would be made.
 	Forceable bool `protobuf:"varint,3,opt,name=forceable,proto3" json:"forceable,omitempty"`
 	// For KIND_DIVERGED: the transactions that only the member has, as a GTID set,
-	// and the log position up to which its history is the group's.
-	Extra         string `protobuf:"bytes,4,opt,name=extra,proto3" json:"extra,omitempty"`
-	Common        uint64 `protobuf:"varint,5,opt,name=common,proto3" json:"common,omitempty"`
+	// and the log position up to which its history is the group's, 0 if that is
+	// too long ago to be known.
+	Extra  string `protobuf:"bytes,4,opt,name=extra,proto3" json:"extra,omitempty"`
+	Common uint64 `protobuf:"varint,5,opt,name=common,proto3" json:"common,omitempty"`
+	// For KIND_DIVERGED: the member's log does not go back that far any more, so
+	// it may have others, of which nothing but the data is left.
+	Incomplete    bool `protobuf:"varint,6,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1396,6 +1400,13 @@ func (x *Refusal) GetCommon() uint64 {
 		return x.Common
 	}
 	return 0
+}
+
+func (x *Refusal) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
 }
 
 type LeaveRequest struct {
@@ -3737,13 +3748,16 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tforceable\x18\t \x01(\bR\tforceable\x12@\n" +
 	"\routlook_later\x18\n" +
 	" \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookLater\x12\x1c\n" +
-	"\tprimaries\x18\v \x03(\tR\tprimaries\"\x89\x02\n" +
+	"\tprimaries\x18\v \x03(\tR\tprimaries\"\xa9\x02\n" +
 	"\aRefusal\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .concordat.admin.v1.Refusal.KindR\x04kind\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n" +
 	"\tforceable\x18\x03 \x01(\bR\tforceable\x12\x14\n" +
 	"\x05extra\x18\x04 \x01(\tR\x05extra\x12\x16\n" +
-	"\x06common\x18\x05 \x01(\x04R\x06common\"h\n" +
+	"\x06common\x18\x05 \x01(\x04R\x06common\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x06 \x01(\bR\n" +
+	"incomplete\"h\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_REFUSED\x10\x01\x12\x15\n" +
