@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
@@ -193,9 +194,13 @@ func (o *FailureOptions) kills(ctx context.Context, dir string, leads bool) (row
 }
 
 // kill ends a member, and returns the longest time without a commit on another
-// one, after that and before.
+// one, after that and before. It looks for as long before as it takes after, so
+// that what the machine does by itself is in both.
 func (g *trio) kill(ctx context.Context, victim *trioMember) (gap, quiet time.Duration, err error) {
-	const before, after = 2 * time.Second, time.Second
+	const (
+		after  = time.Second // once the member is expelled
+		before = concordat.DefaultMemberSuspectTimeout + concordat.DefaultMemberExpelTimeout + after
+	)
 	writing, stop := context.WithCancel(ctx)
 	defer stop()
 	var writers sync.WaitGroup

@@ -137,7 +137,7 @@ type FailureRow struct {
 	// survivor, or the time from the start of the process until it was ONLINE.
 	Seconds []float64 `json:"seconds"`
 	// Quiet are, for members that were killed, the longest times without a
-	// commit just before.
+	// commit for as long before.
 	Quiet []float64 `json:"quiet_seconds,omitempty"`
 	// Bytes is what was copied.
 	Bytes float64 `json:"bytes,omitempty"`
@@ -188,7 +188,7 @@ func (r *FailureRow) remarks() string {
 		add("%s", r.Note)
 	}
 	if len(r.Quiet) > 0 {
-		add("before: %s and %s", timeText(median(r.Quiet)), timeText(slices.Max(r.Quiet)))
+		add("with nothing killed, as long: %s and %s", timeText(median(r.Quiet)), timeText(slices.Max(r.Quiet)))
 	}
 	if r.Bytes > 0 {
 		add("%.0f MiB, %.0f MiB/s at the median", r.Bytes/(1<<20), r.Bytes/(1<<20)/median(r.Seconds))

@@ -44,7 +44,7 @@ func TestFailureReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| SIGKILL of the raft leader: longest time without a commit on a survivor | 4 | 900 ms | 1.90 s | before: 2 ms and 4 ms |\n",
+		"| SIGKILL of the raft leader: longest time without a commit on a survivor | 4 | 900 ms | 1.90 s | with nothing killed, as long: 2 ms and 4 ms |\n",
 		"| new member, until ONLINE with a copy | 1 | 2.00 s | 2.00 s | 1024 MiB, 512 MiB/s at the median; " +
 			"all members together keep up to 1.2 processors busy; the disk takes one stream at 600 MiB/s; NOISY: the machine was 99 % busy with something else |\n",
 	} {
