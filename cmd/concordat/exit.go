@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,8 +29,8 @@ const exitHelp = `Exit codes:
     1  it did not work; the message says why
     2  wrong usage, or a configuration that cannot be
     3  get: there is no such key
-    4  nothing happened: a conflict, or the member is not ONLINE or cannot be
-       reached; try again, or another member
+    4  nothing happened: a conflict, or the member is not ONLINE, cannot be
+       reached or does not answer; try again, or another member
     5  the outcome of a write is unknown; ask with concordat outcome, or send it
        again with the same --id; that of a change of the membership or the
        settings: look with concordat status or settings
@@ -60,6 +61,7 @@ var exits = []struct {
 	code int
 }{
 	{errNotFound, exitNotFound},
+	{errBroken, exitFailure},
 	{errAborted, exitMemberFailed},
 	{concordat.ErrOutcomeUnknown, exitUnknown},
 	{concordat.ErrInvalid, exitUsage},
@@ -75,6 +77,9 @@ var exits = []struct {
 	{concordat.ErrSettings, exitTryAgain},
 	{concordat.ErrNotOnline, exitTryAgain},
 	{concordat.ErrClosed, exitTryAgain},
+	{concordat.ErrLeave, exitFailure},
+	// The client says ErrOutcomeUnknown where something may have happened.
+	{context.DeadlineExceeded, exitTryAgain},
 }
 
 func exitCode(err error) int {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -136,10 +138,37 @@ func TestWishes(t *testing.T) {
 func TestExitCodes(t *testing.T) {
 	for err, want := range map[error]int{
 		concordat.ErrConflict: exitTryAgain, concordat.ErrSettings: exitTryAgain, concordat.ErrSnapshotTooOld: exitTryAgain,
+		context.DeadlineExceeded: exitTryAgain, context.Canceled: exitFailure,
+		fmt.Errorf("%w: %w", concordat.ErrLeave, context.DeadlineExceeded): exitFailure,
+		&concordat.OutcomeUnknownError{Cause: context.DeadlineExceeded}:    exitUnknown,
 		concordat.ErrGTIDTaken: exitFailure, concordat.ErrExhausted: exitFailure, concordat.ErrOutcomeUnknown: exitUnknown, concordat.ErrInvalid: exitUsage,
 	} {
 		if got := exitCode(fmt.Errorf("call: %w", err)); got != want {
 			t.Errorf("%v: exit code %d, want %d", err, got, want)
+		}
+	}
+}
+
+// A process that is stopped has its connections accepted, and answers nothing.
+// Nothing can have happened then, not even by what writes.
+func TestNoAnswer(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for _, args := range [][]string{
+		{"status"},
+		{"get", "app.t", "k"},
+		{"scan", "app.t"},
+		{"history"},
+		{"outcome", testPlan},
+		{"leave"},
+		{"put", "app.t", "k", "v"},
+	} {
+		_, errOut := here(t, exitTryAgain, append(args, "--timeout", "50ms", "--address", l.Addr().String())...)
+		if !strings.Contains(errOut, "no answer in time") || strings.Contains(errOut, "unknown") {
+			t.Errorf("%s said %s", args[0], errOut)
 		}
 	}
 }

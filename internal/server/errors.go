@@ -130,6 +130,9 @@ func fromStatus(err error, lost func(cause error) error) error {
 		remote.kind = context.Canceled
 	case codes.DeadlineExceeded:
 		remote.kind = context.DeadlineExceeded
+		if lost == nil {
+			remote.text = fmt.Sprintf("concordat: no answer in time: %s; the member may be stopped: give it longer, or ask another one", st.Message())
+		}
 	case codes.InvalidArgument, codes.Unimplemented, codes.Unauthenticated, codes.PermissionDenied:
 		return remote
 	case codes.ResourceExhausted: // gRPC's own limit on messages
