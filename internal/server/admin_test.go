@@ -16,6 +16,7 @@ import (
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
 const stranger = "00000000-0000-4000-8000-0000000000aa"
@@ -356,6 +357,48 @@ func TestMemberComesAndGoes(t *testing.T) {
 	}
 	if _, err := c.Remove(ctx, heard); !errors.Is(err, concordat.ErrRefused) {
 		t.Errorf("removing one that has left: %v", err)
+	}
+}
+
+// Who waits in a minority until the deadline hears that nothing has happened, and
+// need not take it for unknown.
+func TestMinorityIsToldInTime(t *testing.T) {
+	ctx := testContext(t)
+	hasty := func(c *concordat.Config) { c.MemberSuspectTimeout = 200 * time.Millisecond }
+	n := openNode(t, hasty)
+	other := openNode(t, hasty, func(c *concordat.Config) { c.Bootstrap, c.Seeds = false, []string{n.Address()} })
+	_, c := start(t, n, Config{})
+	settings, err := c.GetSettings(ctx, &adminpb.GetSettingsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := uint64(0)
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n.Status().Quorum {
+		events, err := n.WaitEvents(ctx, seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = events[len(events)-1].Seq
+	}
+	for name, do := range map[string]func(context.Context) error{
+		"put": func(ctx context.Context) error {
+			return fail(c.Put(ctx, &kvpb.PutRequest{Table: accountsProto, Key: []byte("k"), TransactionId: someID}))
+		},
+		"settings": func(ctx context.Context) error {
+			return fail(c.SetSettings(ctx, &adminpb.SetSettingsRequest{Settings: settings.GetSettings()}))
+		},
+		"remove": func(ctx context.Context) error {
+			return fail(c.Remove(ctx, &adminpb.RemoveRequest{Member: other.Status().Member.String(), Force: true}))
+		},
+	} {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		if err := do(short); !errors.Is(err, concordat.ErrNoQuorum) || errors.Is(err, concordat.ErrOutcomeUnknown) {
+			t.Errorf("%s: %v, want ErrNoQuorum", name, err)
+		}
+		cancel()
 	}
 }
 

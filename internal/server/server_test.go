@@ -230,6 +230,31 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// A call's time ends before its caller's does, by no more than the most.
+func TestCallsEndBeforeTheirCallers(t *testing.T) {
+	for given, least := range map[time.Duration]time.Duration{
+		time.Minute: time.Minute - answerMost, time.Second: 4 * time.Second / 5, 0: 0,
+	} {
+		ctx, cancel := t.Context(), func() {}
+		var deadline time.Time
+		if given > 0 {
+			ctx, cancel = context.WithTimeout(ctx, given)
+			deadline, _ = ctx.Deadline()
+		}
+		_, err := inTime(ctx, nil, nil, func(ctx context.Context, _ any) (any, error) {
+			ends, ok := ctx.Deadline()
+			if ok != (given > 0) || ok && (!ends.Before(deadline) || ends.Before(deadline.Add(least-given))) {
+				t.Errorf("given %v, it ends %v before the caller", given, deadline.Sub(ends))
+			}
+			return nil, ctx.Err()
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+}
+
 func TestDialRefuses(t *testing.T) {
 	if _, err := Dial("nowhere", nil); err == nil || !strings.Contains(err.Error(), "host:port") {
 		t.Error(err)
