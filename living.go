@@ -179,7 +179,7 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 			if len(others) == 0 || round%lookRounds == 0 {
 				n.lookForPlace()
 			}
-			report := gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
+			report := &gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
 			for _, id := range others {
 				n.transport.Send(id, &gcs.Message{Kind: gcs.MessageReport, Report: report})
 			}

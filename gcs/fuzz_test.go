@@ -21,8 +21,8 @@ func messages() []Message {
 		}},
 		{Kind: MessageFrame, Frame: frame},
 		{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 3, Expected: 2, Leader: 1 << 63}},
-		{Kind: MessageReport, Report: Report{Delivered: 300, Applied: 200, Snapshot: 100}},
-		{Kind: MessageReport, Report: Report{
+		{Kind: MessageReport, Report: &Report{Delivered: 300, Applied: 200, Snapshot: 100}},
+		{Kind: MessageReport, Report: &Report{
 			Delivered: 1, Exports: 2, Stalled: true, Recovering: true,
 			Executed: gtid.Set{}.AddInterval(uuid(1), "", 1, 500).AddInterval(uuid(2), "tag", 7, 7),
 			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},

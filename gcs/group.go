@@ -242,7 +242,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageRefusal:
 		g.receiveRefusal(from, m.Refusal)
 	case MessageReport:
-		if _, ok := g.view.Member(from); ok {
+		if _, ok := g.view.Member(from); ok && m.Report != nil {
 			g.receiveReport(from, m.Report)
 		}
 	case MessageLeave:

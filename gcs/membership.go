@@ -412,17 +412,17 @@ func (g *Group) sendReport() {
 	r.Delivered, r.Hears = g.delivered, g.detector.hearings()
 	for _, m := range g.view.Members {
 		if m.RaftID != g.id.RaftID {
-			g.send(m.RaftID, Message{Kind: MessageReport, Report: r})
+			g.send(m.RaftID, Message{Kind: MessageReport, Report: &r})
 		}
 	}
 	if _, known := g.view.Member(g.leader); !known && g.leader != 0 {
-		g.send(g.leader, Message{Kind: MessageReport, Report: r})
+		g.send(g.leader, Message{Kind: MessageReport, Report: &r})
 	}
 	g.sendLeave()
 }
 
-func (g *Group) receiveReport(from uint64, r Report) {
-	g.reports[from] = heard{Report: r, before: g.reports[from].Delivered, at: g.ticks}
+func (g *Group) receiveReport(from uint64, r *Report) {
+	g.reports[from] = heard{Report: *r, before: g.reports[from].Delivered, at: g.ticks}
 }
 
 // OldestSnapshot is the log index of the oldest snapshot in use on any member

@@ -45,9 +45,9 @@ func TestPromotionUnderLoad(t *testing.T) {
 // A member whose engine, or whose delivery, falls further and further behind
 // is not made ONLINE, however long that goes on.
 func TestPromotionWaitsForTheSlow(t *testing.T) {
-	for name, slow := range map[string]func(delivered uint64) Report{
-		"engine":   func(delivered uint64) Report { return Report{Delivered: delivered, Applied: delivered / 4} },
-		"delivery": func(delivered uint64) Report { return Report{Delivered: delivered / 4, Applied: delivered / 4} },
+	for name, slow := range map[string]func(delivered uint64) *Report{
+		"engine":   func(delivered uint64) *Report { return &Report{Delivered: delivered, Applied: delivered / 4} },
+		"delivery": func(delivered uint64) *Report { return &Report{Delivered: delivered / 4, Applied: delivered / 4} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, leader, joiner := newcomer(t)
@@ -177,7 +177,7 @@ func TestNeededByOneThatClones(t *testing.T) {
 	for range 5 {
 		w.load(leader, 10)
 		for range suspectTicks / reportTicks {
-			leader.group.Receive(3, Message{Kind: MessageReport, Report: Report{Recovering: true}})
+			leader.group.Receive(3, Message{Kind: MessageReport, Report: &Report{Recovering: true}})
 			w.run(reportTicks)
 		}
 		if got := needed(); got != cut {

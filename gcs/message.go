@@ -37,14 +37,14 @@ const (
 // Message is what one member says to another. Everything in it is immutable
 // once handed over.
 type Message struct {
-	Kind    MessageKind
-	Raft    *raftpb.Message
-	Frame   []byte // an encoded log entry
-	Refusal Refusal
-	Report  Report
+	Kind MessageKind
 	// Removed is how the receiver came to be out of the view, for MessageRemoved:
 	// by Left, Expelled, Removed, Replaced or Forced; 0 if nobody knows any more.
 	Removed ChangeKind
+	Raft    *raftpb.Message
+	Frame   []byte // an encoded log entry
+	Refusal Refusal
+	Report  *Report // by reference, for messages are copied often and few are reports
 }
 
 // Refusal answers a frame that was not proposed. Nothing happened to it; the
@@ -105,7 +105,7 @@ func AppendMessage(b []byte, m *Message) ([]byte, error) {
 		r := m.Refusal
 		return appendUvarints(b, r.Session, r.Seq, r.Expected, r.Leader), nil
 	case MessageReport:
-		return appendReport(b, &m.Report)
+		return appendReport(b, m.Report)
 	case MessageLeave:
 		return b, nil
 	case MessageRemoved:
@@ -154,8 +154,12 @@ func DecodeMessage(b []byte) (Message, error) {
 // estimate that costs no encoding.
 func (m *Message) Size() int {
 	const fixed = 64
+	const report = 128
 	const hearing = 16
-	size := fixed + len(m.Frame) + hearing*len(m.Report.Hears)
+	size := fixed + len(m.Frame)
+	if m.Report != nil {
+		size += report + hearing*len(m.Report.Hears)
+	}
 	if m.Raft != nil {
 		for _, e := range m.Raft.GetEntries() {
 			size += fixed + len(e.GetData())

@@ -62,6 +62,9 @@ func TestDecodeMessageRefuses(t *testing.T) {
 	if _, err := AppendMessage(nil, &Message{Kind: 99}); !errors.Is(err, ErrMessage) {
 		t.Errorf("a later kind was encoded, error %v", err)
 	}
+	if _, err := AppendMessage(nil, &Message{Kind: MessageReport}); !errors.Is(err, ErrMessage) {
+		t.Errorf("a report that is not there was encoded, error %v", err)
+	}
 }
 
 // Size follows what a message holds on to.
@@ -97,7 +100,7 @@ func TestReportIsBounded(t *testing.T) {
 		t.Fatalf("the set has %d bytes", size(fits))
 	}
 	for _, c := range []struct{ executed, want gtid.Set }{{fits, fits}, {next, gtid.Set{}}} {
-		b, err := AppendMessage(nil, &Message{Kind: MessageReport, Report: Report{Delivered: 7, Executed: c.executed, Hears: []Hearing{{1, 2}}}})
+		b, err := AppendMessage(nil, &Message{Kind: MessageReport, Report: &Report{Delivered: 7, Executed: c.executed, Hears: []Hearing{{1, 2}}}})
 		if err != nil {
 			t.Fatal(err)
 		}

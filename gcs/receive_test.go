@@ -91,6 +91,11 @@ func TestReceiveIgnoresWhatIsNotForItself(t *testing.T) {
 	}
 	follower.Receive(1, Message{Kind: MessageRaft})
 	follower.Receive(1, Message{Kind: 99})
+	follower.Receive(1, Message{Kind: MessageReport, Report: &Report{Delivered: 3}})
+	follower.Receive(1, Message{Kind: MessageReport})
+	if got := follower.reports[1].Delivered; got != 3 {
+		t.Errorf("a report that is not there took the place of one that was, with %d", got)
+	}
 	if got := follower.Status().Term; got != 2 {
 		t.Fatalf("nothing moved the term to %d", got)
 	}
@@ -100,7 +105,7 @@ func TestReceiveIgnoresWhatIsNotForItself(t *testing.T) {
 func TestReportsOfStrangersAreNotKept(t *testing.T) {
 	_, leader, _ := pairOf(t)
 	for from := range uint64(1000) {
-		leader.Receive(from+10, Message{Kind: MessageReport, Report: Report{Delivered: 1}})
+		leader.Receive(from+10, Message{Kind: MessageReport, Report: &Report{Delivered: 1}})
 	}
 	if len(leader.reports) > 2 {
 		t.Errorf("%d reports are kept in a view of two", len(leader.reports))

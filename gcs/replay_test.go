@@ -42,7 +42,7 @@ func TestHalfReadLogTakesNobodyOut(t *testing.T) {
 		}
 	})
 	end := w.force(w.member(2), online(2), online(3))
-	reportOf := Message{Kind: MessageReport, Report: Report{Delivered: 1}}
+	reportOf := Message{Kind: MessageReport, Report: &Report{Delivered: 1}}
 
 	w.half(w.member(2), end-1)
 	second := w.member(2).group

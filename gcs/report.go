@@ -14,6 +14,9 @@ const (
 )
 
 func appendReport(b []byte, r *Report) ([]byte, error) {
+	if r == nil {
+		return b, fmt.Errorf("%w: a report that says nothing", ErrMessage)
+	}
 	flags := uint64(0)
 	if r.Stalled {
 		flags |= flagStalled
@@ -39,44 +42,44 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 
 // decodeReport accepts what appendReport makes of some member's report, and
 // nothing else.
-func decodeReport(b []byte) (Report, error) {
-	var r Report
+func decodeReport(b []byte) (*Report, error) {
+	r := &Report{}
 	var flags, count uint64
 	rest, err := readUvarints(b, &r.Delivered, &r.Applied, &r.Snapshot, &r.Exports, &flags)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	if flags > allFlags {
-		return Report{}, fmt.Errorf("%w: flags %#x of a report are not known to this version", ErrMessage, flags)
+		return nil, fmt.Errorf("%w: flags %#x of a report are not known to this version", ErrMessage, flags)
 	}
 	r.Stalled, r.Recovering = flags&flagStalled != 0, flags&flagRecovering != 0
 	before := len(rest)
 	if r.Executed, rest, err = gtid.DecodeSet(rest); err != nil {
-		return Report{}, fmt.Errorf("%w: report: %w", ErrMessage, err)
+		return nil, fmt.Errorf("%w: report: %w", ErrMessage, err)
 	}
 	if size := before - len(rest); size > MaxReportSet {
-		return Report{}, fmt.Errorf("%w: a set of %d bytes in a report", ErrMessage, size)
+		return nil, fmt.Errorf("%w: a set of %d bytes in a report", ErrMessage, size)
 	}
 	if rest, err = readUvarints(rest, &count); err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	if count > MaxMembers {
-		return Report{}, fmt.Errorf("%w: a report about %d members", ErrMessage, count)
+		return nil, fmt.Errorf("%w: a report about %d members", ErrMessage, count)
 	}
 	last := uint64(0)
 	for range count {
 		var h Hearing
 		if rest, err = readUvarints(rest, &h.RaftID, &h.Ticks); err != nil {
-			return Report{}, err
+			return nil, err
 		}
 		if h.RaftID <= last || h.Ticks > NeverHeard {
-			return Report{}, fmt.Errorf("%w: member %d after %d in a report, heard %d ticks ago", ErrMessage, h.RaftID, last, h.Ticks)
+			return nil, fmt.Errorf("%w: member %d after %d in a report, heard %d ticks ago", ErrMessage, h.RaftID, last, h.Ticks)
 		}
 		last = h.RaftID
 		r.Hears = append(r.Hears, h)
 	}
 	if len(rest) != 0 {
-		return Report{}, fmt.Errorf("%w: %d bytes too many", ErrMessage, len(rest))
+		return nil, fmt.Errorf("%w: %d bytes too many", ErrMessage, len(rest))
 	}
 	return r, nil
 }

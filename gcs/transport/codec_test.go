@@ -38,7 +38,7 @@ func drawMessage(t *rapid.T) gcs.Message {
 	case gcs.MessageRefusal:
 		return gcs.Message{Kind: kind, Refusal: gcs.Refusal{Session: rapid.Uint64().Draw(t, "session"), Seq: 1}}
 	case gcs.MessageReport:
-		return gcs.Message{Kind: kind, Report: gcs.Report{Delivered: rapid.Uint64().Draw(t, "delivered")}}
+		return gcs.Message{Kind: kind, Report: &gcs.Report{Delivered: rapid.Uint64().Draw(t, "delivered")}}
 	default:
 		return gcs.Message{Kind: kind}
 	}
@@ -131,7 +131,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(hello)
-	batch, _, err := appendBatch(nil, []gcs.Message{*frame(1, 20), {Kind: gcs.MessageLeave}, {Kind: gcs.MessageReport}}, 1<<20, 1<<20)
+	batch, _, err := appendBatch(nil, []gcs.Message{*frame(1, 20), {Kind: gcs.MessageLeave}, {Kind: gcs.MessageReport, Report: &gcs.Report{}}}, 1<<20, 1<<20)
 	if err != nil {
 		f.Fatal(err)
 	}

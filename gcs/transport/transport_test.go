@@ -26,7 +26,7 @@ func TestEveryKindArrives(t *testing.T) {
 		}},
 		{Kind: gcs.MessageFrame, Frame: []byte("frame")},
 		{Kind: gcs.MessageRefusal, Refusal: gcs.Refusal{Session: 1, Seq: 2, Expected: 3, Leader: 4}},
-		{Kind: gcs.MessageReport, Report: gcs.Report{Delivered: 5, Applied: 6, Snapshot: 7}},
+		{Kind: gcs.MessageReport, Report: &gcs.Report{Delivered: 5, Applied: 6, Snapshot: 7}},
 		{Kind: gcs.MessageLeave},
 	}
 	for i := range want {

@@ -80,7 +80,7 @@ func TestLogIsKeptForThoseWhoNeedIt(t *testing.T) {
 				leader.step(leader.transaction(i, leader.position.Executed, "payload", certifier.Item(i)))
 				size += int(leader.replica.sinceStart - before)
 				if !silent {
-					report := gcs.Message{Kind: gcs.MessageReport, Report: gcs.Report{Delivered: at, Applied: at, Snapshot: at}}
+					report := gcs.Message{Kind: gcs.MessageReport, Report: &gcs.Report{Delivered: at, Applied: at, Snapshot: at}}
 					leader.step(Received{From: behind.identity.RaftID, Message: report})
 				}
 				w.tick(1)
