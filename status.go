@@ -158,6 +158,10 @@ func (n *Node) trouble() error {
 	return nil
 }
 
+// TickInterval returns how long one of the ticks takes in which a [ForcePlan]
+// counts (Config.TickInterval).
+func (n *Node) TickInterval() time.Duration { return n.cfg.TickInterval }
+
 func (n *Node) facts(s *known, status *Status) outlook.Facts {
 	f := outlook.Facts{
 		State: status.State, View: s.View, Unreachable: unreachable(s), Quorum: s.Quorum || s.QuorumUnknown, Leader: s.Leader != 0,

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/internal/outlook"
@@ -29,8 +31,7 @@ func (a *admin) PlanForceMembers(ctx context.Context, r *adminpb.PlanForceMember
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	status := n.Status()
-	return &adminpb.PlanForceMembersResponse{Plan: forcePlan(&status, &p)}, nil
+	return &adminpb.PlanForceMembersResponse{Plan: forcePlan(&p, n.TickInterval())}, nil
 }
 
 // ForceMembers implements adminpb.AdminServer.
@@ -56,27 +57,27 @@ func (a *admin) ForceMembers(ctx context.Context, r *adminpb.ForceMembersRequest
 		return nil, toStatus(err)
 	}
 	status := n.Status()
-	return &adminpb.ForceMembersResponse{Report: forceReport(&status, &report)}, nil
+	return &adminpb.ForceMembersResponse{Report: forceReport(&status, &report, n.TickInterval())}, nil
 }
 
-func forcePlan(status *concordat.Status, p *concordat.ForcePlan) *adminpb.ForcePlan {
+func forcePlan(p *concordat.ForcePlan, tick time.Duration) *adminpb.ForcePlan {
 	after := p.View
 	after.Members = p.Members
 	return &adminpb.ForcePlan{
 		Id: uuidText(p.Plan), View: endedView(p), Seed: seed(p),
-		Survivors: survivors(p), Excluded: excluded(status, p), AtRisk: atRisk(p), Warnings: warnings(p),
+		Survivors: survivors(p), Excluded: excluded(p, tick), AtRisk: atRisk(p), Warnings: warnings(p),
 		OutlookAfter: outlookOf(outlook.Of(after, nil)),
 		Executed:     p.Executed.String(), ExecutedComplete: p.Known,
 	}
 }
 
-func forceReport(status *concordat.Status, r *concordat.ForceReport) *adminpb.ForceReport {
+func forceReport(status *concordat.Status, r *concordat.ForceReport, tick time.Duration) *adminpb.ForceReport {
 	p := &r.Plan
 	out := &adminpb.ForceReport{
 		Plan: uuidText(p.Plan), Seed: seed(p), View: view(status.View),
-		Survivors: survivors(p), Excluded: excluded(status, p), AtRisk: atRisk(p),
+		Survivors: survivors(p), Excluded: excluded(p, tick), AtRisk: atRisk(p),
 	}
-	out.View.Incarnation = uuidText(status.Incarnation)
+	out.View.Incarnation = uuidText(p.Begins)
 	for i := range r.Members {
 		if m := &r.Members[i]; m.Survivor && !m.Adopted {
 			out.Warnings = append(out.Warnings, fmt.Sprintf("%s (%s) has not adopted the view yet: run the plan again with its id", m.Member.UUID, m.Member.Address))
@@ -132,9 +133,10 @@ func survivors(p *concordat.ForcePlan) (out []*adminpb.ForceSurvivor) {
 	return out
 }
 
-// excluded tells of each one that is left out when the member that is asked,
-// which is a survivor, last heard it.
-func excluded(status *concordat.Status, p *concordat.ForcePlan) (out []*adminpb.ForceExcluded) {
+// excluded tells of each one that is left out how long the survivors had not
+// heard it. The member that is asked cannot be asked for that: once frozen it
+// hears nobody, and afterwards its view is without them.
+func excluded(p *concordat.ForcePlan, tick time.Duration) (out []*adminpb.ForceExcluded) {
 	for i := range p.Excluded {
 		x := &p.Excluded[i]
 		of := concordat.Unreachable
@@ -145,10 +147,9 @@ func excluded(status *concordat.Status, p *concordat.ForcePlan) (out []*adminpb.
 			Member: uuidText(x.Member.UUID), Address: x.Member.Address, State: state(of), Answers: x.Answers,
 			Delivered: x.Delivered,
 		}
-		for _, m := range status.View.Members {
-			if m.RaftID == x.Member.RaftID {
-				left.HeardNanos = int64(m.Heard)
-			}
+		if x.Seen && !x.Answers {
+			ticks := min(max(x.Ticks, 1), uint64(math.MaxInt64/tick)) // never is 0
+			left.HeardNanos = int64(ticks) * int64(tick)
 		}
 		out = append(out, left)
 	}

@@ -25,6 +25,8 @@ func member(n byte, state gcs.MemberState) gcs.Member {
 
 func text(n byte) string { return gtid.UUID{8: 0x80, 15: n}.String() }
 
+const testTick = 100 * time.Millisecond
+
 // forcing is a plan to go on with two of five: one of the others is alive, and
 // two are not.
 func forcing(t *testing.T) (*concordat.ForcePlan, *concordat.Status) {
@@ -36,7 +38,7 @@ func forcing(t *testing.T) (*concordat.ForcePlan, *concordat.Status) {
 	a, b, c, d, e := member(1, gcs.Online), member(2, gcs.Online), member(3, gcs.Online), member(4, gcs.Online), member(5, gcs.Recovering)
 	p := &concordat.ForcePlan{
 		Decision: forced.Decision{
-			Order: forced.Order{Plan: gtid.UUID{1: 1}, Members: []gcs.Member{a, b}},
+			Order: forced.Order{Plan: gtid.UUID{1: 1}, Begins: gtid.UUID{3: 3}, Members: []gcs.Member{a, b}},
 			Seed:  2, Last: 100,
 		},
 		View: gcs.View{ID: 7, Index: 40, Incarnation: gtid.UUID{2: 2}, Members: []gcs.Member{a, b, c, d, e}},
@@ -45,21 +47,20 @@ func forcing(t *testing.T) (*concordat.ForcePlan, *concordat.Status) {
 			{Member: b, Term: 5, Last: 100, LastTerm: 5, Delivered: 99},
 		},
 		Excluded: []forced.Excluded{
-			{Member: c, Seen: true, Delivered: 102, AtRisk: set},
-			{Member: d, Seen: true, Delivered: 100},
+			{Member: c, Seen: true, Ticks: 50, Delivered: 102, AtRisk: set},
+			{Member: d},
 			{Member: e, Answers: true, Seen: true, Delivered: 3},
 		},
 		Executed: set, Known: true,
 		Warnings: []forced.Warning{{Member: c.UUID, Text: "is late"}, {Text: "be careful"}},
 	}
-	status := &concordat.Status{Incarnation: gtid.UUID{3: 3}, View: concordat.View{ID: 8, Index: 101, Members: []concordat.Member{
-		{RaftID: 3, Heard: 5 * time.Second}, {RaftID: 4, Heard: time.Minute},
-	}}}
+	// As it is once the plan is done: who is left out is not in the view.
+	status := &concordat.Status{View: concordat.View{ID: 8, Index: 101}}
 	return p, status
 }
 
 func TestForcePlansTravel(t *testing.T) {
-	p, status := forcing(t)
+	p, _ := forcing(t)
 	shown := func(n byte, s adminpb.MemberState) *adminpb.Member {
 		return &adminpb.Member{Uuid: text(n), RaftId: uint64(n), Address: member(n, 0).Address, State: s, Version: 1 << 16, Weight: 50}
 	}
@@ -79,7 +80,7 @@ func TestForcePlansTravel(t *testing.T) {
 		},
 		Excluded: []*adminpb.ForceExcluded{
 			{Member: text(3), Address: "m3:7400", State: unreachable, HeardNanos: 5e9, Delivered: 102},
-			{Member: text(4), Address: "m4:7400", State: unreachable, HeardNanos: 60e9, Delivered: 100},
+			{Member: text(4), Address: "m4:7400", State: unreachable},
 			{Member: text(5), Address: "m5:7400", State: recovering, Answers: true, Delivered: 3},
 		},
 		AtRisk:       []*adminpb.ForceRisk{{Transactions: text(9) + ":7-8", First: 101, Last: 102, Member: text(3), Address: "m3:7400"}},
@@ -87,7 +88,7 @@ func TestForcePlansTravel(t *testing.T) {
 		OutlookAfter: &adminpb.Outlook{Members: 2, Voters: 2, Reachable: 2, Quorum: 2},
 		Executed:     text(9) + ":7-8", ExecutedComplete: true,
 	}
-	if diff := cmp.Diff(want, forcePlan(status, p), protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(want, forcePlan(p, testTick), protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -99,10 +100,13 @@ func TestForceReportsTravel(t *testing.T) {
 		{Member: member(1, gcs.Online), Survivor: true, Adopted: true},
 		{Member: member(2, gcs.Online), Survivor: true},
 		{Member: member(3, gcs.Online)},
-	}})
-	if got.GetView().GetId() != "8" || got.GetView().GetIncarnation() != status.Incarnation.String() || got.GetPlan() != p.Plan.String() ||
+	}}, testTick)
+	if got.GetView().GetId() != "8" || got.GetView().GetIncarnation() != p.Begins.String() || got.GetPlan() != p.Plan.String() ||
 		got.GetSeed() != text(2) || len(got.GetSurvivors()) != 2 || len(got.GetExcluded()) != 3 || len(got.GetAtRisk()) != 1 {
 		t.Errorf("report %v", got)
+	}
+	if heard := got.GetExcluded()[0].GetHeardNanos(); heard != 5e9 {
+		t.Errorf("who is left out was heard %v ago", time.Duration(heard))
 	}
 	want := []string{
 		text(2) + " (m2:7400) has not adopted the view yet: run the plan again with its id",

@@ -2225,7 +2225,9 @@ type ForceExcluded struct {
 	Member  string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
 	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	State   MemberState            `protobuf:"varint,3,opt,name=state,proto3,enum=concordat.admin.v1.MemberState" json:"state,omitempty"`
-	// How long ago one of the survivors heard it.
+	// How long one of the survivors at least had not heard it when it was asked,
+	// or froze; 0 for one that answers, and for one that no survivor has heard
+	// since it was started.
 	HeardNanos int64 `protobuf:"varint,4,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
 	// The log position that it had delivered by its last report.
 	Delivered uint64 `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"`
