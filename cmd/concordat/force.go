@@ -40,6 +40,9 @@ A plan that was interrupted is run again with its number: --plan-id and the same
 --members. It goes on where it ended, and does nothing twice. A survivor that has
 begun with a plan waits for it, or for a new one, also over a restart.
 
+The command ends when its members are ONLINE. If one is not in time, the report
+says so: the plan is done all the same.
+
 While a member waits for a plan, another one is refused: somebody may be carrying
 out the first. Two operators who begin at the same moment may stop each other.
 If a plan is given up for good, name it in --supersede, and list in --members
@@ -159,11 +162,13 @@ func (f *forceFlags) run(ctx context.Context, cmd *cobra.Command, c *server.Clie
 		return fmt.Errorf("%w\nplan %s is not done as far as is known here; go on with it: concordat force-members --address %s --members %s --plan-id %s%s",
 			err, id, f.addresses[0], strings.Join(f.members, ","), id, f.superseding())
 	}
+	states := awaitOnline(ctx, c, report)
+	report.Warnings = append(report.Warnings, notOnline(report, states)...)
 	if f.json {
-		out.Report = reportOfForce(report)
+		out.Report = reportOfForce(report, states)
 		return printJSON(cmd.OutOrStdout(), out)
 	}
-	return printForceReport(cmd.OutOrStdout(), report)
+	return printForceReport(cmd.OutOrStdout(), report, states)
 }
 
 // superseding is the flag as it was given, for a command that goes on.
@@ -288,7 +293,7 @@ func printLeftOut(w io.Writer, excluded []*adminpb.ForceExcluded, risks []*admin
 	}
 	for _, x := range excluded {
 		say(t, "%s\t%s\t%s\t%s\t%s\t%d\n", x.GetMember(), x.GetAddress(), stateName(x.GetState()), map[bool]string{true: "yes", false: "no"}[x.GetAnswers()],
-			shortDuration(time.Duration(x.GetHeardNanos())), x.GetDelivered())
+			lastHeard(x), x.GetDelivered())
 	}
 	if len(risks) > 0 {
 		say(t, "\nAT RISK\tLOG\tLAST SEEN ON\tADDRESS\n")
@@ -305,6 +310,17 @@ func printLeftOut(w io.Writer, excluded []*adminpb.ForceExcluded, risks []*admin
 	return nil
 }
 
+// lastHeard says how long no survivor has heard one that is left out.
+func lastHeard(x *adminpb.ForceExcluded) string {
+	switch {
+	case x.GetAnswers():
+		return "now"
+	case x.GetHeardNanos() == 0:
+		return "never"
+	}
+	return shortDuration(time.Duration(x.GetHeardNanos()))
+}
+
 // positions shows the log positions of what is at risk.
 func positions(r *adminpb.ForceRisk) string {
 	switch {
@@ -316,13 +332,16 @@ func positions(r *adminpb.ForceRisk) string {
 	return fmt.Sprintf("%d-%d", r.GetFirst(), r.GetLast())
 }
 
-func printForceReport(w io.Writer, r *adminpb.ForceReport) error {
+func printForceReport(w io.Writer, r *adminpb.ForceReport, states []string) error {
 	say(w, "plan %s is done: view %s, incarnation %s\n\n", r.GetPlan(), r.GetView().GetId(), r.GetView().GetIncarnation())
 	if err := printSurvivors(w, r.GetSeed(), r.GetSurvivors()); err != nil {
 		return err
 	}
 	if err := printLeftOut(w, r.GetExcluded(), r.GetAtRisk()); err != nil {
 		return err
+	}
+	if len(notOnline(r, states)) == 0 {
+		say(w, "\nall its members are ONLINE\n")
 	}
 	printWarnings(w, r.GetWarnings())
 	return nil

@@ -42,6 +42,9 @@ type forceSurvivorJSON struct {
 	Fetch     uint64 `json:"fetch"`
 	Cut       uint64 `json:"cut"`
 	Frozen    string `json:"frozen,omitempty"`
+	// State is that of when the command ended, in a report; UNKNOWN if the node
+	// that was asked knew nothing of the member in the new incarnation.
+	State string `json:"state,omitempty"`
 }
 
 type forceExcludedJSON struct {
@@ -49,7 +52,7 @@ type forceExcludedJSON struct {
 	Address      string  `json:"address"`
 	State        string  `json:"state"`
 	Answers      bool    `json:"answers"`
-	HeardSeconds float64 `json:"heard_seconds"`
+	HeardSeconds float64 `json:"heard_seconds"` // 0 for one that answers, or was never heard
 	Delivered    uint64  `json:"delivered"`
 }
 
@@ -70,20 +73,24 @@ func planOfForce(p *adminpb.ForcePlan) *forcePlanJSON {
 	}
 }
 
-func reportOfForce(r *adminpb.ForceReport) *forceReportJSON {
-	return &forceReportJSON{
+func reportOfForce(r *adminpb.ForceReport, states []string) *forceReportJSON {
+	out := &forceReportJSON{
 		Plan: r.GetPlan(), View: r.GetView().GetId(), Incarnation: r.GetView().GetIncarnation(), Seed: r.GetSeed(),
 		Survivors: survivorsOf(r.GetSurvivors()), Excluded: excludedOf(r.GetExcluded()), AtRisk: risksOf(r.GetAtRisk()),
 		Warnings: append([]string{}, r.GetWarnings()...),
 	}
+	for i := range out.Survivors {
+		out.Survivors[i].State = states[i]
+	}
+	return out
 }
 
 func survivorsOf(all []*adminpb.ForceSurvivor) []forceSurvivorJSON {
 	out := []forceSurvivorJSON{}
 	for _, s := range all {
 		out = append(out, forceSurvivorJSON{
-			s.GetMember(), s.GetAddress(), s.GetTerm(), s.GetLast(), s.GetDelivered(),
-			s.GetFetch(), s.GetCut(), s.GetFrozen(),
+			Member: s.GetMember(), Address: s.GetAddress(), Term: s.GetTerm(), Last: s.GetLast(), Delivered: s.GetDelivered(),
+			Fetch: s.GetFetch(), Cut: s.GetCut(), Frozen: s.GetFrozen(),
 		})
 	}
 	return out

@@ -42,7 +42,22 @@ func loseThree(f *fleet) {
 	f.says(f.want(exitOK, append(command, "--plan")...), append([]string{"seed", "tolerance 0"}, lost[0].uuid, lost[1].uuid, lost[2].uuid)...)
 	f.says(f.want(exitUsage, command...), "--yes", "nothing was changed")
 	left[1].awaitDiagnosis("NO_QUORUM") // a plan is no step
-	f.says(f.want(exitOK, append(command, "--yes")...), "is done")
+	var done forceJSON
+	out, errOut, code := f.try(append(command, "--yes", "--json")...)
+	if err := json.Unmarshal([]byte(out), &done); err != nil || code != exitOK {
+		f.Fatalf("exit code %d, %v: %s%s", code, err, out, errOut)
+	}
+	for _, s := range done.Report.Survivors {
+		if s.State != "ONLINE" {
+			f.Errorf("the command has ended, and %s is %s", s.Member, s.State)
+		}
+	}
+	for _, x := range slices.Concat(done.Plan.Excluded, done.Report.Excluded) {
+		if x.HeardSeconds < 1 { // a member is suspected after as long as that
+			f.Errorf("%s was heard %vs ago, it says", x.Member, x.HeardSeconds)
+		}
+	}
+	f.want(exitOK, "put", "app.t", "k", "at once", "--address", left[0].client, "--timeout", "0s")
 
 	f.agree(left...)
 	for _, m := range left {

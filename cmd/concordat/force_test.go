@@ -21,7 +21,7 @@ func afterTheLoss() (*adminpb.ForcePlan, *adminpb.ForceReport) {
 		{Member: memberB, Address: "10.0.0.1:2", Term: 3, Last: 97, Delivered: 95, Cut: 2, Fetch: 5, Frozen: testPlan},
 	}
 	excluded := []*adminpb.ForceExcluded{{
-		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103, Answers: true,
+		Member: memberC, Address: "10.0.0.1:3", State: adminpb.MemberState_MEMBER_STATE_UNREACHABLE, HeardNanos: 95e9, Delivered: 103,
 	}}
 	risks := []*adminpb.ForceRisk{
 		{Transactions: testGroup + ":91-93,\n" + memberC + ":5", First: 101, Last: 103, Member: memberC, Address: "10.0.0.1:3"},
@@ -40,12 +40,22 @@ func afterTheLoss() (*adminpb.ForcePlan, *adminpb.ForceReport) {
 	return plan, report
 }
 
+// goesOn is what a says once the plan is done.
+func goesOn() *adminpb.StatusResponse {
+	const online = adminpb.MemberState_MEMBER_STATE_ONLINE
+	a, b := testMember(memberA, 1, "1", online), testMember(memberB, 2, "2", online)
+	b.Delivered = 101
+	return &adminpb.StatusResponse{
+		Member: memberA, State: online, Incarnation: memberC, View: &adminpb.View{Id: "8", Index: 101, Members: []*adminpb.Member{a, b}},
+	}
+}
+
 const forceTables = `GOES ON                               ADDRESS     ROLE  LAST TERM  LAST ENTRY  DELIVERED  TO DO           FROZEN FOR
 ` + memberA + `  10.0.0.1:1  seed  4          100         98         nothing         -
 ` + memberB + `  10.0.0.1:2  -     3          97          95         cut 2, fetch 5  ` + testPlan + `
 
 LEFT OUT                              ADDRESS     STATE        ANSWERS  LAST HEARD  DELIVERED
-` + memberC + `  10.0.0.1:3  UNREACHABLE  yes      1m35s       103
+` + memberC + `  10.0.0.1:3  UNREACHABLE  no       1m35s       103
 `
 
 func TestForcePlanTable(t *testing.T) {
@@ -80,7 +90,7 @@ WARNING: make sure that ` + memberC + ` does not run
 func TestForceMembers(t *testing.T) {
 	plan, report := afterTheLoss()
 	node := &fakeAdmin{
-		force: plan, report: report, history: testHistory(),
+		force: plan, report: report, history: testHistory(), status: goesOn(),
 		steps: []*adminpb.Event{{Seq: 5, Kind: "FORCE_MEMBERS", Text: "both are frozen"}, {Seq: 6, Kind: "VIEW", Text: "view 8"}},
 	}
 	node.history[0].Events = append(node.history[0].Events, &adminpb.Event{Seq: 2, Kind: "FORCE_MEMBERS", Text: "an old run"})
@@ -90,6 +100,8 @@ func TestForceMembers(t *testing.T) {
 
 ` + forceTables + `
 no transaction is known to be at risk
+
+all its members are ONLINE
 
 WARNING: remove or rejoin ` + memberC + `
 `
@@ -110,28 +122,87 @@ WARNING: remove or rejoin ` + memberC + `
 
 func TestForceJSON(t *testing.T) {
 	plan, report := afterTheLoss()
-	node := &fakeAdmin{force: plan, report: report}
+	node := &fakeAdmin{force: plan, report: report, status: goesOn()}
 	var got forceJSON
 	out, _ := here(t, exitOK, "force-members", "--yes", "--json", "--members", memberA+","+memberB, "--address", node.serve(t))
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	survivor := forceSurvivorJSON{memberB, "10.0.0.1:2", 3, 97, 95, 5, 2, testPlan}
-	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", true, 95, 103}
+	survivor := forceSurvivorJSON{memberB, "10.0.0.1:2", 3, 97, 95, 5, 2, testPlan, ""}
+	excluded := forceExcludedJSON{memberC, "10.0.0.1:3", "UNREACHABLE", false, 95, 103}
 	risk := forceRiskJSON{testGroup + ":91-93," + memberC + ":5", 101, 103, memberC, "10.0.0.1:3"}
 	if p := got.Plan; p == nil || p.ID != testPlan || p.View != "7" || p.Seed != memberA || p.Survivors[1] != survivor ||
 		p.Excluded[0] != excluded || p.AtRisk[0] != risk || len(p.Warnings) != 1 || p.OutlookAfter.Quorum != 2 || p.Executed != testGroup+":1-90" || p.ExecutedComplete {
 		t.Errorf("plan %+v", got.Plan)
 	}
+	survivor.State = "ONLINE"
 	if r := got.Report; r == nil || r.View != "8" || r.Incarnation != memberC || r.Survivors[1] != survivor || r.AtRisk == nil || len(r.AtRisk) != 0 {
 		t.Errorf("report %+v", got.Report)
+	}
+}
+
+// Who is not ONLINE in time is told, and the plan is done all the same.
+func TestForcedButNotOnline(t *testing.T) {
+	const recovering = adminpb.MemberState_MEMBER_STATE_RECOVERING
+	for name, c := range map[string]struct {
+		change func(*adminpb.StatusResponse)
+		states []string
+	}{
+		"itself":          {func(s *adminpb.StatusResponse) { s.State = recovering }, []string{"RECOVERING", "ONLINE"}},
+		"the other":       {func(s *adminpb.StatusResponse) { s.View.Members[1].State = recovering }, []string{"ONLINE", "RECOVERING"}},
+		"has no view yet": {func(s *adminpb.StatusResponse) { s.View.Members[1].Delivered = 100 }, []string{"ONLINE", "RECOVERING"}},
+		"not heard": {func(s *adminpb.StatusResponse) {
+			s.View.Members[1].State = adminpb.MemberState_MEMBER_STATE_UNREACHABLE
+		}, []string{"ONLINE", "UNREACHABLE"}},
+		"gone":            {func(s *adminpb.StatusResponse) { s.View.Members = s.View.Members[:1] }, []string{"ONLINE", "UNKNOWN"}},
+		"old incarnation": {func(s *adminpb.StatusResponse) { s.Incarnation = testIncarnation }, []string{"UNKNOWN", "UNKNOWN"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, report := afterTheLoss()
+			node := &fakeAdmin{report: report, status: goesOn()}
+			c.change(node.status)
+			args := []string{"force-members", "--yes", "--plan-id", testPlan, "--members", memberA, "--timeout", "1s", "--address", node.serve(t)}
+			out, _ := here(t, exitOK, append(args, "--json")...)
+			var got forceJSON
+			if err := json.Unmarshal([]byte(out), &got); err != nil {
+				t.Fatalf("%v in\n%s", err, out)
+			}
+			late := 0
+			for i, s := range got.Report.Survivors {
+				if s.State != c.states[i] {
+					t.Errorf("%s is %s, want %s", s.Member, s.State, c.states[i])
+				}
+				if s.State != "ONLINE" {
+					late++
+				}
+			}
+			if w := got.Report.Warnings; len(w) != 1+late || !strings.Contains(w[1], "is not ONLINE yet") {
+				t.Errorf("the warnings are %q", w)
+			}
+			var text strings.Builder
+			if err := printForceReport(&text, report, c.states); err != nil || strings.Contains(text.String(), "are ONLINE") {
+				t.Errorf("%v in\n%s", err, text.String())
+			}
+		})
+	}
+}
+
+// How long nobody was heard who was never heard, and who answers, is no number.
+func TestLastHeard(t *testing.T) {
+	for want, x := range map[string]*adminpb.ForceExcluded{
+		"never": {}, "now": {Answers: true}, "100ms": {HeardNanos: 1e8}, "2m0s": {HeardNanos: 12e10},
+	} {
+		if got := lastHeard(x); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 
 // A plan goes on under its number without being made again.
 func TestForcePlanAgain(t *testing.T) {
 	_, report := afterTheLoss()
-	node := &fakeAdmin{report: report}
+	node := &fakeAdmin{report: report, status: goesOn()}
 	here(t, exitOK, "force-members", "--yes", "--plan-id", testPlan, "--members", memberA, "--address", node.serve(t))
 	wanted := []proto.Message{&adminpb.ForceMembersRequest{Plan: testPlan, Members: []string{memberA}}}
 	if diff := cmp.Diff(wanted, node.orders(), protocmp.Transform()); diff != "" {
