@@ -84,7 +84,7 @@ type Status struct {
 	Diagnosis  Diagnosis
 	Waiting    string    // for whom the member waits that hears no quorum
 	Recovery   *Recovery // of a member that catches up, else nil
-	LogStalled bool      // a write of the log takes longer than LogStallTimeout
+	LogStalled bool      // a write of this member's log takes longer than LogStallTimeout; Outlook counts the others'
 	Frozen     gtid.UUID // the plan of force-members that the member is frozen for, else zero
 	RejoinTry  int       // the try to come back that is under way, else 0
 }
@@ -140,7 +140,7 @@ func (n *Node) Status() Status {
 		status.Frozen = *p
 	}
 	facts := n.facts(&s, &status)
-	status.Outlook, status.Diagnosis, status.Waiting = outlook.Of(facts.View, facts.Unreachable), outlook.Diagnose(facts), facts.Waiting()
+	status.Outlook, status.Diagnosis, status.Waiting = outlook.Of(facts.View, facts.Unreachable, facts.Stalled...), outlook.Diagnose(facts), facts.Waiting()
 	if w := n.waits.Load(); w != nil && status.State == Offline {
 		status.Diagnosis.Text = fmt.Sprintf("This member asks %v to take it into the group, and goes on until somebody does: %v", w.asked, w.err)
 	}
@@ -164,7 +164,7 @@ func (n *Node) TickInterval() time.Duration { return n.cfg.TickInterval }
 
 func (n *Node) facts(s *known, status *Status) outlook.Facts {
 	f := outlook.Facts{
-		State: status.State, View: s.View, Unreachable: unreachable(s), Quorum: s.Quorum || s.QuorumUnknown, Leader: s.Leader != 0,
+		State: status.State, View: s.View, Unreachable: unreachable(s), Stalled: n.stalled(s), Quorum: s.Quorum || s.QuorumUnknown, Leader: s.Leader != 0,
 		LogStalled: s.Stalled, Frozen: status.Frozen, RejoinTry: status.RejoinTry, RejoinTries: n.cfg.AutoRejoinTries,
 		Diverged: errors.Is(status.Err, ErrDiverged),
 	}
@@ -185,6 +185,22 @@ func unreachable(s *known) (ids []uint64) {
 	for _, p := range s.Peers {
 		if p.Unreachable {
 			ids = append(ids, p.RaftID)
+		}
+	}
+	return ids
+}
+
+// stalled are the raft ids of those who say that their disks do not answer, this
+// member among them.
+func (n *Node) stalled(s *known) (ids []uint64) {
+	for _, p := range s.Peers {
+		if p.Report.Stalled {
+			ids = append(ids, p.RaftID)
+		}
+	}
+	for _, m := range s.View.Members {
+		if s.Stalled && m.UUID == n.id.Member {
+			ids = append(ids, m.RaftID)
 		}
 	}
 	return ids

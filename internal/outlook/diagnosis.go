@@ -26,7 +26,8 @@ const (
 	// OKNoTolerancePartial: none may fail; somebody is UNREACHABLE or
 	// RECOVERING.
 	OKNoTolerancePartial Code = "OK_NO_TOLERANCE_PARTIAL"
-	// LogStalled: the disk of this member's log does not answer.
+	// LogStalled: the disk of this member's log does not answer, or those of so
+	// many others that nothing commits.
 	LogStalled Code = "LOG_STALLED"
 	// NoLeader: a quorum is there and is electing its leader.
 	NoLeader Code = "NO_LEADER"
@@ -48,6 +49,7 @@ type Facts struct {
 	State       standing.State
 	View        gcs.View  // the last one it knows
 	Unreachable []uint64  // raft ids of those it does not hear
+	Stalled     []uint64  // raft ids of those whose disks do not answer, its own with LogStalled
 	Quorum      bool      // it hears a majority of the view's voters, itself included
 	Leader      bool      // it knows who leads
 	LogStalled  bool      // its log's disk does not answer
@@ -79,6 +81,8 @@ func Diagnose(f Facts) Diagnosis {
 		return Diagnosis{OfflineHere, "This member is in no group. Join one with concordat join, or found one with Bootstrap."}
 	case len(f.View.Members) > 0 && !f.Quorum:
 		return Diagnosis{NoQuorum, f.withoutQuorum()}
+	case f.stuck():
+		return Diagnosis{LogStalled, f.withoutDisks()}
 	case f.LogStalled:
 		return Diagnosis{LogStalled, "The disk of this member's log does not answer, so its vote is missing. " +
 			"Look after the disk; the member goes on by itself when writes come back, and can be replaced if they do not."}
@@ -98,7 +102,7 @@ func (f Facts) Waiting() string {
 	if f.Quorum || len(f.View.Members) == 0 || (f.State != standing.Recovering && f.State != standing.Online) {
 		return ""
 	}
-	o := Of(f.View, f.Unreachable)
+	o := f.outlook()
 	if o.HasQuorum() {
 		return fmt.Sprintf("word from %d of the %s of the last view; none is known to be missing", o.Quorum, count(o.Voters, "voter"))
 	}
@@ -108,20 +112,25 @@ func (f Facts) Waiting() string {
 
 // missing says which voters are not heard, and how many of them are needed.
 func (f Facts) missing(o Outlook) string {
-	var names []string
-	for _, m := range f.View.Members {
-		if m.State == gcs.Online && f.silent(m) {
-			names = append(names, name(m))
-		}
-	}
+	names := f.gone()
 	if need := o.Quorum - o.Reachable; need < len(names) {
 		return fmt.Sprintf("any %d of %s", need, list(names))
 	}
 	return list(names)
 }
 
+// gone names the voters that are not heard.
+func (f Facts) gone() (names []string) {
+	for _, m := range f.View.Members {
+		if m.State == gcs.Online && f.silent(m) {
+			names = append(names, name(m))
+		}
+	}
+	return names
+}
+
 func (f Facts) withoutQuorum() string {
-	o := Of(f.View, f.Unreachable)
+	o := f.outlook()
 	if o.HasQuorum() {
 		return "Nothing commits here before this member hears a quorum. It waits for " + f.Waiting() + "."
 	}
@@ -175,7 +184,8 @@ func (f Facts) recovering() string {
 
 // fine is the diagnosis of a member that serves transactions.
 func (f Facts) fine() Diagnosis {
-	o := Of(f.View, f.Unreachable)
+	o := f.outlook()
+	stalled := f.stalled()
 	var silent, learning []string
 	for _, m := range f.View.Members {
 		switch {
@@ -186,14 +196,18 @@ func (f Facts) fine() Diagnosis {
 		}
 	}
 	d := Diagnosis{Code: fineCode(o.Tolerance > 0, len(silent)+len(learning) > 0)}
-	d.Text = fmt.Sprintf("The group has %s, %d with a vote, and %s.", count(o.Members, "member"), o.Voters, mayFail(o, len(silent) > 0))
+	d.Text = fmt.Sprintf("The group has %s, %d with a vote, and %s.", count(o.Members, "member"), o.Voters, mayFail(o, len(silent)+len(stalled) > 0))
+	if len(stalled) > 0 {
+		d.Text += fmt.Sprintf(" The %s, and what commits does so without. Look after the %s, or stop the member and give its place away with concordat replace.",
+			stall(stalled), plural(len(stalled), "disk"))
+	}
 	switch {
 	case len(silent) > 0:
 		d.Text += fmt.Sprintf(" %s %s UNREACHABLE: bring back who is missing, or give the place away with concordat replace, or end it with concordat remove.",
 			list(silent), is(len(silent)))
 	case len(learning) > 0:
 		d.Text += fmt.Sprintf(" %s %s RECOVERING, and will vote when ONLINE.", list(learning), is(len(learning)))
-	case o.Tolerance == 0:
+	case o.Tolerance == 0 && len(stalled) == 0:
 		d.Text += fmt.Sprintf(" Join %s more, so that one may fail.", count(3-o.Voters, "member"))
 	}
 	return d
@@ -211,16 +225,55 @@ func fineCode(tolerant, partial bool) Code {
 	return OKNoTolerance
 }
 
-func mayFail(o Outlook, silent bool) string {
+func mayFail(o Outlook, some bool) string {
 	switch {
-	case o.Tolerance == 0 && silent:
+	case o.Tolerance == 0 && some:
 		return "no other may fail"
 	case o.Tolerance == 0:
 		return "none may fail"
-	case silent:
+	case some:
 		return fmt.Sprintf("%d more may fail", o.Tolerance)
 	}
 	return fmt.Sprintf("%d may fail", o.Tolerance)
+}
+
+// outlook is how the member's group stands.
+func (f Facts) outlook() Outlook { return Of(f.View, f.Unreachable, f.Stalled...) }
+
+// stuck reports whether nothing commits though a quorum is heard, for want of
+// disks that answer.
+func (f Facts) stuck() bool {
+	o := f.outlook()
+	return o.HasQuorum() && !o.Commits()
+}
+
+// withoutDisks is the diagnosis of a member of a group that is stuck.
+func (f Facts) withoutDisks() string {
+	o := f.outlook()
+	text := fmt.Sprintf("Nothing commits: the %s, %d of the %s can acknowledge a write, and %d must. Look after the %s",
+		stall(f.stalled()), o.sound(), count(o.Voters, "voter"), o.Quorum, plural(o.Stalled, "disk"))
+	if gone := f.gone(); len(gone) > 0 {
+		text += ", or bring back " + list(gone)
+	}
+	return text + "; the group goes on by itself."
+}
+
+// stalled names the voters that are heard and whose disks do not answer.
+func (f Facts) stalled() (names []string) {
+	for _, m := range f.View.Members {
+		if m.State == gcs.Online && !f.silent(m) && slices.Contains(f.Stalled, m.RaftID) {
+			names = append(names, name(m))
+		}
+	}
+	return names
+}
+
+// stall says whose disks stall, to be read after an article.
+func stall(names []string) string {
+	if len(names) == 1 {
+		return "disk of " + names[0] + " stalls"
+	}
+	return "disks of " + list(names) + " stall"
 }
 
 // silent reports whether the member does not hear m.
@@ -239,10 +292,14 @@ func list(names []string) string {
 }
 
 func count(n int, what string) string {
+	return fmt.Sprintf("%d %s", n, plural(n, what))
+}
+
+func plural(n int, what string) string {
 	if n == 1 {
-		return "1 " + what
+		return what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return what + "s"
 }
 
 func is(n int) string {

@@ -23,6 +23,14 @@ func served(v gcs.View, silent ...uint64) outlook.Facts {
 	return outlook.Facts{State: standing.Online, View: v, Unreachable: silent, Quorum: true, Leader: true}
 }
 
+// slow are the facts of a member that serves transactions and is told that the
+// disks of some stall.
+func slow(v gcs.View, stalled []uint64, silent ...uint64) outlook.Facts {
+	f := served(v, silent...)
+	f.Stalled = stalled
+	return f
+}
+
 // cut are the facts of a member that hears no quorum.
 func cut(s standing.State, v gcs.View, silent ...uint64) outlook.Facts {
 	return outlook.Facts{State: s, View: v, Unreachable: silent}
@@ -101,6 +109,45 @@ var diagnoses = []struct {
 	{
 		"slow disk",
 		outlook.Facts{State: standing.Online, View: group(3, 0), Quorum: true, Leader: true, LogStalled: true},
+		outlook.LogStalled,
+		"The disk of this member's log does not answer, so its vote is missing. " +
+			"Look after the disk; the member goes on by itself when writes come back, and can be replaced if they do not.",
+	},
+	{
+		"slow disk of three", slow(group(3, 0), []uint64{2}), outlook.OKNoTolerance,
+		"The group has 3 members, 3 with a vote, and no other may fail. The disk of B (m2:7400) stalls, and what commits does so without. " +
+			"Look after the disk, or stop the member and give its place away with concordat replace.",
+	},
+	{
+		"slow disks of seven", slow(group(7, 0), []uint64{2, 3}), outlook.OK,
+		"The group has 7 members, 7 with a vote, and 1 more may fail. The disks of B (m2:7400) and C (m3:7400) stall, and what commits does so without. " +
+			"Look after the disks, or stop the member and give its place away with concordat replace.",
+	},
+	{
+		"slow disk and one gone of five", slow(group(5, 0), []uint64{2}, 4), outlook.OKNoTolerancePartial,
+		"The group has 5 members, 5 with a vote, and no other may fail. The disk of B (m2:7400) stalls, and what commits does so without. " +
+			"Look after the disk, or stop the member and give its place away with concordat replace. " +
+			"D (m4:7400) is UNREACHABLE: bring back who is missing, or give the place away with concordat replace, or end it with concordat remove.",
+	},
+	{
+		"slow disk of a newcomer", slow(group(3, 1), []uint64{4}), outlook.OKPartial,
+		"The group has 4 members, 3 with a vote, and 1 may fail. D (m4:7400) is RECOVERING, and will vote when ONLINE.",
+	},
+	{
+		"slow disk and one gone of three", slow(group(3, 0), []uint64{2}, 3), outlook.LogStalled,
+		"Nothing commits: the disk of B (m2:7400) stalls, 1 of the 3 voters can acknowledge a write, and 2 must. " +
+			"Look after the disk, or bring back C (m3:7400); the group goes on by itself.",
+	},
+	{
+		"slow disks of two, one its own",
+		outlook.Facts{State: standing.Online, View: group(2, 0), Quorum: true, Leader: true, LogStalled: true, Stalled: []uint64{1, 2}},
+		outlook.LogStalled,
+		"Nothing commits: the disks of A (m1:7400) and B (m2:7400) stall, 0 of the 2 voters can acknowledge a write, and 2 must. " +
+			"Look after the disks; the group goes on by itself.",
+	},
+	{
+		"slow disk of its own",
+		outlook.Facts{State: standing.Online, View: group(3, 0), Quorum: true, Leader: true, LogStalled: true, Stalled: []uint64{1}},
 		outlook.LogStalled,
 		"The disk of this member's log does not answer, so its vote is missing. " +
 			"Look after the disk; the member goes on by itself when writes come back, and can be replaced if they do not.",

@@ -97,6 +97,31 @@ func TestVotes(t *testing.T) {
 	}
 }
 
+// Who has a disk that does not answer is heard, and promises nothing.
+func TestStalledDisks(t *testing.T) {
+	for _, c := range []struct {
+		online, recovering int
+		silent, stalled    []uint64
+		want               outlook.Outlook
+		commits            bool
+	}{
+		{3, 0, nil, []uint64{2}, outlook.Outlook{Members: 3, Voters: 3, Reachable: 3, Stalled: 1, Quorum: 2}, true},
+		{5, 0, nil, []uint64{2}, outlook.Outlook{Members: 5, Voters: 5, Reachable: 5, Stalled: 1, Quorum: 3, Tolerance: 1}, true},
+		{3, 0, nil, []uint64{2, 3}, outlook.Outlook{Members: 3, Voters: 3, Reachable: 3, Stalled: 2, Quorum: 2}, false},
+		{3, 0, []uint64{3}, []uint64{2}, outlook.Outlook{Members: 3, Voters: 3, Reachable: 2, Stalled: 1, Quorum: 2}, false},
+		// What is said of those who are not heard, not there or have no vote does
+		// not count.
+		{3, 0, []uint64{3}, []uint64{3}, outlook.Outlook{Members: 3, Voters: 3, Reachable: 2, Quorum: 2}, true},
+		{3, 1, nil, []uint64{4, 77}, outlook.Outlook{Members: 4, Voters: 3, Recovering: 1, Reachable: 3, Quorum: 2, Tolerance: 1}, true},
+		{3, 0, []uint64{2, 3}, nil, outlook.Outlook{Members: 3, Voters: 3, Reachable: 1, Quorum: 2}, false},
+	} {
+		got := outlook.Of(group(c.online, c.recovering), c.silent, c.stalled...)
+		if diff := cmp.Diff(c.want, got); diff != "" || got.Commits() != c.commits {
+			t.Errorf("%d ONLINE, silent %d, stalled %d: commits %t (-want +got):\n%s", c.online, c.silent, c.stalled, got.Commits(), diff)
+		}
+	}
+}
+
 // stories are MySQL's: who leaves in order or crashes, and whether the survivors
 // can go on.
 func TestStories(t *testing.T) {
@@ -143,10 +168,13 @@ func anyView(t *rapid.T) gcs.View {
 	return v
 }
 
-func anySilent(t *rapid.T, v gcs.View) []uint64 {
+func anySilent(t *rapid.T, v gcs.View) []uint64 { return some(t, v, "silent") }
+
+// some draws raft ids of members of a view.
+func some(t *rapid.T, v gcs.View, what string) []uint64 {
 	var ids []uint64
 	for _, m := range v.Members {
-		if rapid.Bool().Draw(t, "silent") {
+		if rapid.Bool().Draw(t, what) {
 			ids = append(ids, m.RaftID)
 		}
 	}
@@ -169,31 +197,36 @@ func survives(v gcs.View, silent int) bool {
 	return 2*left > voters
 }
 
-// The tolerance is the largest number of reachable voters whose failure the
-// group survives whoever they are, found by trying all.
+// The tolerance is the largest number of reachable voters with working disks
+// whose failure the group survives whoever they are, found by trying all.
 func TestToleranceIsWhatSurvives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := anyView(t)
-		unreachable := anySilent(t, v)
-		silent, voters := 0, 0 // bits of v.Members
+		unreachable, stalled := anySilent(t, v), some(t, v, "stalled")
+		silent, lost, voters := 0, 0, 0 // bits of v.Members
 		for i, m := range v.Members {
 			if slices.Contains(unreachable, m.RaftID) {
 				silent |= 1 << i
+			}
+			if slices.Contains(stalled, m.RaftID) {
+				lost |= 1 << i
 			}
 			if m.State == gcs.Online {
 				voters |= 1 << i
 			}
 		}
+		lost |= silent
 		worst := gcs.MaxMembers
 		for more := range 1 << len(v.Members) {
-			if more&^(voters&^silent) != 0 || survives(v, silent|more) {
+			if more&^(voters&^lost) != 0 || survives(v, lost|more) {
 				continue
 			}
 			worst = min(worst, ones(more))
 		}
-		o := outlook.Of(v, unreachable)
-		if o.HasQuorum() != survives(v, silent) || o.Tolerance != max(0, worst-1) {
-			t.Fatalf("%s, silent %d: %+v; but the group survives: %t, and %d failures break it", v, unreachable, o, survives(v, silent), worst)
+		o := outlook.Of(v, unreachable, stalled...)
+		if o.HasQuorum() != survives(v, silent) || o.Commits() != survives(v, lost) || o.Tolerance != max(0, worst-1) {
+			t.Fatalf("%s, silent %d, stalled %d: %+v; but the group survives: %t, and %d failures break it",
+				v, unreachable, stalled, o, survives(v, silent), worst)
 		}
 	})
 }

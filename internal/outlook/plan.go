@@ -37,7 +37,7 @@ type Ask struct {
 type Plan struct {
 	Now   Outlook
 	Then  Outlook // when the change is in the log
-	Later Outlook // when the RECOVERING members of that view that are heard are ONLINE too
+	Later Outlook // when those RECOVERING members of that view that can catch up are ONLINE too: they are heard and their disks answer
 
 	// Members is the view that the change makes, ascending by raft id. It is the
 	// present one if no change can be made of it. A newcomer is in it as it was
@@ -60,16 +60,17 @@ func (p Plan) Refusal(force bool) string {
 }
 
 // Make works out what a change would lead to, in the eyes of an observer that
-// does not hear the members with the given raft ids.
-func Make(v gcs.View, unreachable []uint64, ask Ask) Plan {
+// does not hear the members with the given raft ids, and to whom others say that
+// their disks have stalled.
+func Make(v gcs.View, unreachable []uint64, ask Ask, stalled ...uint64) Plan {
 	m := maker{
-		view: v, then: v, unreachable: unreachable, ask: ask,
-		plan: Plan{Now: Of(v, unreachable)},
+		view: v, then: v, unreachable: unreachable, stalled: stalled, ask: ask,
+		plan: Plan{Now: Of(v, unreachable, stalled...)},
 	}
 	m.make()
 	m.plan.Members = m.then.Members
-	m.plan.Then = Of(m.then, unreachable)
-	m.plan.Later = Of(m.promoted(), unreachable)
+	m.plan.Then = Of(m.then, unreachable, stalled...)
+	m.plan.Later = Of(m.promoted(), unreachable, stalled...)
 	for _, member := range m.then.Members {
 		if member.State == gcs.Online {
 			m.plan.Primaries = append(m.plan.Primaries, member.UUID)
@@ -86,6 +87,7 @@ func Make(v gcs.View, unreachable []uint64, ask Ask) Plan {
 type maker struct {
 	view, then  gcs.View
 	unreachable []uint64
+	stalled     []uint64
 	ask         Ask
 	about       gcs.Member // whom it is about, if that one is in the view
 	known       bool
@@ -211,6 +213,16 @@ func (m *maker) judge() {
 			p.Then.Reachable, count(p.Then.Voters, "voter"), p.Then.Quorum, list(m.silent()))
 		return
 	}
+	if !p.Now.Commits() {
+		m.object("nothing commits in the group: the %s, %d of the %s can acknowledge a write, and %d must",
+			stall(m.slow(m.view)), p.Now.sound(), count(p.Now.Voters, "voter"), p.Now.Quorum)
+		return
+	}
+	if !p.Then.Commits() {
+		m.object("nothing would commit then: the %s, %d of the %s could acknowledge a write, and %d would have to; look after the %s first",
+			stall(m.slow(m.then)), p.Then.sound(), count(p.Then.Voters, "voter"), p.Then.Quorum, plural(p.Then.Stalled, "disk"))
+		return
+	}
 	var reasons []string
 	if m.ask.Verb == Remove && m.about.State == gcs.Online && m.heard(m.about) {
 		reasons = append(reasons, fmt.Sprintf("%s is ONLINE and heard: let it leave by itself", name(m.about)))
@@ -230,6 +242,11 @@ func (m *maker) silent() []string {
 		}
 	}
 	return names
+}
+
+// slow names the voters of a view that are heard and whose disks do not answer.
+func (m *maker) slow(v gcs.View) []string {
+	return Facts{View: v, Unreachable: m.unreachable, Stalled: m.stalled}.stalled()
 }
 
 // warn notes what an operator should know who goes on.
@@ -252,6 +269,9 @@ func (m *maker) warn() {
 	for _, name := range m.silent() {
 		warn("%s is not heard and stays", name)
 	}
+	if slow := m.slow(m.then); len(slow) > 0 {
+		warn("the %s", stall(slow))
+	}
 }
 
 // promoted is the view when all have caught up that can.
@@ -259,7 +279,7 @@ func (m *maker) promoted() gcs.View {
 	v := m.then
 	v.Members = slices.Clone(v.Members)
 	for i, member := range v.Members {
-		if m.heard(member) {
+		if m.heard(member) && !slices.Contains(m.stalled, member.RaftID) {
 			v.Members[i].State = gcs.Online
 		}
 	}

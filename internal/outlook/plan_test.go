@@ -17,6 +17,7 @@ type planCase struct {
 	name      string
 	view      gcs.View
 	silent    []uint64
+	stalled   []uint64
 	ask       outlook.Ask
 	objection string // part of it, "" for none
 	forceable bool
@@ -43,6 +44,23 @@ var planCases = []planCase{
 	{
 		name: "leave in a minority", view: group(3, 0), silent: []uint64{2, 3}, ask: verb(outlook.Leave, 1),
 		objection: "has no quorum, 1 of 3 voters are heard and 2 are needed",
+	},
+	{
+		name: "leave of one beside a slow disk", view: group(3, 0), stalled: []uint64{3}, ask: verb(outlook.Leave, 2),
+		objection: "nothing would commit then: the disk of " + uuid(3).String() + " (m3:7400) stalls, 1 of the 2 voters could acknowledge a write, and 2 would have to; look after the disk first",
+	},
+	{
+		name: "leave of one with a slow disk", view: group(3, 0), stalled: []uint64{3}, ask: verb(outlook.Leave, 3),
+		warns: []string{"no member may fail then"},
+	},
+	{
+		name: "leave of five beside a slow disk", view: group(5, 0), stalled: []uint64{3}, ask: verb(outlook.Leave, 2),
+		objection: "no member could fail then, and 1 can now", forceable: true,
+		warns: []string{"no member may fail then", "the disk of " + uuid(3).String() + " (m3:7400) stalls"},
+	},
+	{
+		name: "leave while nothing commits", view: group(3, 0), stalled: []uint64{1, 3}, ask: verb(outlook.Leave, 3),
+		objection: "nothing commits in the group: the disks of ",
 	},
 	{name: "leave of nobody", view: group(3, 0), ask: verb(outlook.Leave, 9), objection: "is no member"},
 
@@ -111,7 +129,7 @@ var planCases = []planCase{
 func TestPlan(t *testing.T) {
 	for _, c := range planCases {
 		t.Run(c.name, func(t *testing.T) {
-			p := outlook.Make(c.view, c.silent, c.ask)
+			p := outlook.Make(c.view, c.silent, c.ask, c.stalled...)
 			if (p.Objection == "") != (c.objection == "") || !strings.Contains(p.Objection, c.objection) {
 				t.Errorf("objection %q, want %q", p.Objection, c.objection)
 			}
@@ -164,13 +182,13 @@ func TestPlanKeepsTheGroup(t *testing.T) {
 	verbs := []outlook.Verb{outlook.Leave, outlook.Remove, outlook.Replace, outlook.Join}
 	rapid.Check(t, func(t *rapid.T) {
 		v := anyView(t)
-		silent := anySilent(t, v)
+		silent, stalled := anySilent(t, v), some(t, v, "stalled")
 		before := slices.Clone(v.Members)
 		ask := outlook.Ask{
 			Verb:   rapid.SampledFrom(verbs).Draw(t, "verb"),
 			Member: uuid(uint64(rapid.IntRange(1, gcs.MaxMembers+1).Draw(t, "member"))),
 		}
-		p := outlook.Make(v, silent, ask)
+		p := outlook.Make(v, silent, ask, stalled...)
 		if !slices.Equal(v.Members, before) {
 			t.Fatal("the view was changed")
 		}
@@ -180,7 +198,7 @@ func TestPlanKeepsTheGroup(t *testing.T) {
 		if p.Refusal(true) != "" {
 			return
 		}
-		if !p.Now.HasQuorum() || !p.Then.HasQuorum() || !p.Later.HasQuorum() {
+		if !p.Now.Commits() || !p.Then.Commits() || !p.Later.Commits() {
 			t.Fatalf("now %+v, then %+v, later %+v", p.Now, p.Then, p.Later)
 		}
 		if worse := p.Then.Tolerance == 0 && p.Now.Tolerance > 0; worse != (p.Objection != "" && strings.Contains(p.Objection, "no member could fail")) {
