@@ -56,6 +56,15 @@ type detector struct {
 	longest      int // the longest that a member must be heard steadily
 	now          int
 	peers        []watched // ascending by id
+	others       []linked  // who is in no view yet, or no longer; who was told of last is last
+}
+
+// linked is what the shell said of the stream to a member that is not in the
+// view. It speaks of streams when they open and break, and that may be before the
+// view is known.
+type linked struct {
+	id   uint64
+	link Link
 }
 
 // watched is one other member of the view.
@@ -96,13 +105,40 @@ func (d *detector) align(self uint64, v View) {
 		if m.RaftID == self {
 			continue
 		}
-		w := watched{id: m.RaftID, began: d.now, heard: d.now}
+		w := watched{id: m.RaftID, began: d.now, heard: d.now, link: d.forget(m.RaftID)}
 		if known := d.find(m.RaftID); known != nil {
 			w = *known
 		}
 		peers = append(peers, w)
 	}
+	before := d.peers
 	d.peers = peers
+	for _, w := range before {
+		if w.link != LinkUnknown && d.find(w.id) == nil {
+			d.remember(w.id, w.link) // a forced view may have it back
+		}
+	}
+}
+
+// remember keeps the state of the stream to somebody outside the view. Of so many
+// only as there can be members, for there may be any number of them.
+func (d *detector) remember(id uint64, l Link) {
+	d.forget(id)
+	if len(d.others) == MaxMembers {
+		d.others = slices.Delete(d.others, 0, 1)
+	}
+	d.others = append(d.others, linked{id, l})
+}
+
+// forget returns what is remembered of the stream to somebody, for the last time.
+func (d *detector) forget(id uint64) Link {
+	i := slices.IndexFunc(d.others, func(o linked) bool { return o.id == id })
+	if i < 0 {
+		return LinkUnknown
+	}
+	l := d.others[i].link
+	d.others = slices.Delete(d.others, i, i+1)
+	return l
 }
 
 func (d *detector) find(id uint64) *watched {
@@ -130,6 +166,17 @@ func (d *detector) hear(id uint64) {
 func (d *detector) connected(id uint64, l Link) {
 	if w := d.find(id); w != nil {
 		w.link = l
+		return
+	}
+	d.remember(id, l)
+}
+
+// answered notes that a member has heard this one in this run. So the stream to
+// it has been open; if the shell has told nothing, it was from before there was
+// a detector to tell, and it still is.
+func (d *detector) answered(id uint64) {
+	if w := d.find(id); w != nil && w.link == LinkUnknown {
+		w.link = LinkOpen
 	}
 }
 

@@ -114,6 +114,33 @@ func TestDetectorFollowsTheView(t *testing.T) {
 	}
 }
 
+// The shell speaks of a stream when it opens or breaks. Whoever is in the view
+// later, or again, has the link that was last told of.
+func TestDetectorRemembersLinks(t *testing.T) {
+	d := watching(8, 40)
+	d.connected(4, LinkRefused)
+	d.connected(5, LinkLost)
+	d.connected(4, LinkOpen)
+	d.connected(3, LinkRefused)
+	d.align(1, group(online(1), online(2), online(4)))
+	if got := []Link{d.find(2).link, d.find(4).link}; !slices.Equal(got, []Link{LinkUnknown, LinkOpen}) {
+		t.Errorf("links of 2 and 4 are %v", got)
+	}
+	d.align(1, group(online(1), online(2), online(3), online(5)))
+	if got := []Link{d.find(2).link, d.find(3).link, d.find(5).link}; !slices.Equal(got, []Link{LinkUnknown, LinkRefused, LinkLost}) {
+		t.Errorf("links of 2, 3 and 5 are %v", got)
+	}
+	if want := []linked{{4, LinkOpen}}; !slices.Equal(d.others, want) {
+		t.Errorf("remembered are %+v, want %+v", d.others, want)
+	}
+	for id := range uint64(1000) {
+		d.connected(id+10, LinkLost)
+	}
+	if got := len(d.others); got != MaxMembers || d.others[got-1].id != 1009 {
+		t.Errorf("of %d strangers the links are remembered, the last is %+v", got, d.others[got-1])
+	}
+}
+
 // opinion works out from all that ever was heard of a member what a detector
 // must think of it: slowly, with nothing remembered but the suspicions.
 type opinion struct {

@@ -423,6 +423,9 @@ func (g *Group) sendReport() {
 
 func (g *Group) receiveReport(from uint64, r *Report) {
 	g.reports[from] = heard{Report: *r, before: g.reports[from].Delivered, at: g.ticks}
+	if ago := ticksAgo(r.Hears, g.id.RaftID); ago != NeverHeard && ago < uint64(g.ticks) {
+		g.detector.answered(from)
+	}
 }
 
 // OldestSnapshot is the log index of the oldest snapshot in use on any member

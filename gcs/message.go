@@ -63,7 +63,8 @@ type Report struct {
 	Applied   uint64 // log index applied by the engine
 	Snapshot  uint64 // log index of the oldest snapshot in use, or Applied
 	Exports   uint64 // copies of its state that it gives now
-	// Stalled: a write of its log is overdue.
+	// Stalled: a write of its log is overdue. It hears the others and is heard,
+	// but its votes and acknowledgements wait for that write.
 	Stalled bool
 	// Recovering: it has no state machine now, for it clones, and so needs
 	// nobody's history. Its log indexes are 0.

@@ -23,7 +23,7 @@ func (p patience) longestHold() int {
 }
 
 // Unreachable tells that messages to a member were lost; refused, that its
-// address refuses connections.
+// address refuses connections. The member need not be in the view yet.
 func (g *Group) Unreachable(id uint64, refused bool) {
 	link := LinkLost
 	if refused {
@@ -34,7 +34,7 @@ func (g *Group) Unreachable(id uint64, refused bool) {
 }
 
 // Reachable tells that a stream to a member has opened. Whether the member is
-// there only its messages can tell.
+// there only its messages can tell. The member need not be in the view yet.
 func (g *Group) Reachable(id uint64) { g.detector.connected(id, LinkOpen) }
 
 // watch forms this member's opinion anew, once a tick.

@@ -134,6 +134,44 @@ func TestDeadNewcomerIsExpelled(t *testing.T) {
 	}
 }
 
+// Of a stream that opened before there was anybody to tell, a member knows by
+// what the other one says to have heard; not by what that one heard in an earlier
+// run.
+func TestStreamFromBeforeTheRunIsOpen(t *testing.T) {
+	w := expelling(t, 3)
+	first := w.member(1)
+	if got := first.sees(t, 3).Link; got != LinkOpen {
+		t.Errorf("the link to a member that hears this one is %v", got)
+	}
+	w.crash(w.member(3))
+	w.takes("expulsion", func() bool { return !has(first.group.View(), 3) })
+	if got := first.group.View().Cause.Reason; !strings.Contains(got, "the stream to it is open, so its process has stalled or the way from it is cut") {
+		t.Errorf("the reason is: %s", got)
+	}
+
+	w.saveCheckpoint(first)
+	w.crash(first)
+	w.start(first)
+	says := func(hears ...Hearing) Link {
+		first.group.Receive(2, Message{Kind: MessageReport, Report: &Report{Hears: hears}})
+		w.tick(first)
+		return first.sees(t, 2).Link
+	}
+	w.tick(first)
+	for _, hears := range [][]Hearing{nil, {{1, NeverHeard}}, {{1, 9}}, {{3, 0}}} {
+		if got := says(hears...); got != LinkUnknown {
+			t.Errorf("hearings %v make the link %v", hears, got)
+		}
+	}
+	if got := says(Hearing{1, 1}); got != LinkOpen {
+		t.Errorf("the link to a member that has heard this run is %v", got)
+	}
+	first.group.Unreachable(2, true)
+	if got := says(Hearing{1, 1}); got != LinkRefused {
+		t.Errorf("what a member says makes the link %v that the shell knows to be refused", got)
+	}
+}
+
 // Members that are asked to never expel anybody do not.
 func TestNeverExpelled(t *testing.T) {
 	w := expelling(t, 1)
