@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime/debug"
 	"sync"
 )
 
@@ -27,6 +28,10 @@ var ErrNoSeeds = errors.New("sim: the number of seeds must be at least 1")
 // crypto/rand.Reader.
 var running sync.Mutex
 
+// gcPercent is for the garbage collector while worlds run. They allocate much and
+// keep little, so it would run most of the time.
+const gcPercent = 400
+
 // Run runs one world after the other. Broken promises are in the report, they
 // are no error; an error means that the sweep could not be finished, and the
 // report tells how far it came. While Run runs, crypto/rand.Reader is not
@@ -39,6 +44,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	running.Lock()
 	defer running.Unlock()
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	for i := range o.Seeds {
 		one, err := runWorld(ctx, o.First+uint64(i), newTracer(o.Trace))
 		if err != nil {
