@@ -147,6 +147,9 @@ func (r *run) reportAlive() {
 			w.network.send(r, to.RaftID, gcs.Message{Kind: gcs.MessageReport, Report: report})
 		}
 	}
+	if r.rounds++; m.view.ID == 0 || r.rounds%max(1, w.lookTicks()/2) == 0 {
+		r.lookForPlace()
+	}
 	r.after(2*w.plan.tick, r.reportAlive)
 }
 

@@ -12,11 +12,11 @@
 // versions of Go or of raft.)
 //
 // What a member's shell does when the member is out of its group is done here as
-// well: it comes back under another raft id and claims what it holds, or has that
-// discarded; it takes its steps in plans of force-members. Operators are part of
-// a world: they force the membership, in the right moments and in wrong ones,
-// order members out, put new disks in, and when the faults are over finish what
-// they have begun.
+// well: it looks for its place when nobody leads it, comes back under another raft
+// id and claims what it holds, or has that discarded; it takes its steps in plans
+// of force-members. Operators are part of a world: they force the membership, in
+// the right moments and in wrong ones, order members out, have them rejoin, put
+// new disks in, and when the faults are over finish what they have begun.
 //
 // A forced view begins another incarnation of the group, and with it another
 // history: that of the incarnation before, up to where the adopted log is the

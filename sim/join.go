@@ -13,8 +13,8 @@ const askAgain = 300 * millisecond
 
 // ask is who asked for what.
 type ask struct {
-	from   *run
-	dryRun bool
+	from    *run
+	inquiry *inquiry // nil for one that asks to be taken in
 }
 
 // beginJoining asks to become a member until the group has this one in its
@@ -27,7 +27,7 @@ func (r *run) beginJoining() {
 		switch {
 		case errors.Is(err, errNeedsClone): // what the log says cannot be read
 			m.stop()
-			m.reidentify(true)
+			m.reidentify(keepNothing)
 			m.start()
 			return
 		case err != nil:
@@ -40,13 +40,15 @@ func (r *run) beginJoining() {
 }
 
 func (r *run) join() {
-	w := r.world
-	r.ask(w.someone(), false)
-	r.after(askAgain, r.join)
+	if !r.errant {
+		r.ask(r.world.someone(), nil)
+		r.after(askAgain, r.join)
+	}
 }
 
-// ask asks a member to take this one in, or with dryRun whether it is in.
-func (r *run) ask(whom *member, dryRun bool) {
+// ask asks a member to take this one in, or q's question. Who runs no state
+// machine has an answer too, which says nothing.
+func (r *run) ask(whom *member, q *inquiry) {
 	if whom == r.member || whom.gone {
 		return
 	}
@@ -54,13 +56,22 @@ func (r *run) ask(whom *member, dryRun bool) {
 	w.network.carry(m, whom, 0, func() {
 		to := whom.run
 		switch {
-		case to == nil || to.replica == nil || r.ended:
-		case dryRun && to.history != r.history:
-			r.lookAt(whom)
+		case to == nil || r.ended:
+		case !to.settled():
+			if to.replica != nil {
+				w.reached[markUnsettled]++
+			}
+			if q != nil {
+				w.network.carry(whom, m, 0, func() { q.answered = true })
+			}
 		default:
 			ticket := w.ticket()
-			to.joins[ticket] = ask{r, dryRun}
-			to.tell(replica.JoinAsked{Ticket: ticket, Member: m.described(), Replaces: m.replaces, Claim: r.claim, DryRun: dryRun})
+			asked := replica.JoinAsked{Ticket: ticket, Member: m.described(), DryRun: q != nil}
+			if q == nil {
+				asked.Replaces, asked.Claim = m.replaces, r.claim
+			}
+			to.joins[ticket] = ask{r, q}
+			to.tell(asked)
 		}
 	})
 }
@@ -72,9 +83,11 @@ func (r *run) answerJoins(answers []replica.JoinAnswer) {
 		delete(r.joins, a.Ticket)
 		r.world.network.carry(r.member, asked.from.member, 0, func() {
 			switch {
-			case asked.from.ended:
-			case asked.dryRun:
-				asked.from.standingAnswered(a)
+			case asked.from.ended || asked.from.errant:
+			case asked.inquiry != nil:
+				asked.inquiry.hear(r.member, a)
+			case r.history.incarnation == asked.from.note.ended:
+				r.world.reached[markLeftBehind]++
 			default:
 				asked.from.joinAnswered(a)
 			}
@@ -92,14 +105,14 @@ func (r *run) joinAnswered(a replica.JoinAnswer) {
 	switch {
 	case a.Answer.Joined:
 		m.enter(a.Answer.View)
-	case a.Departed:
+	case a.Departed && !a.Foreign:
 		// It was taken in and out again before it had heard of the first.
 		w.reached[markTakenInAndOut]++
 		m.stop()
-		m.reidentify(r.note.clone)
+		m.reidentify(keepCommitted)
 		m.start()
 	case errors.As(refused, &diverged):
-		r.discard(diverged)
+		r.diverges(diverged)
 	case errors.Is(refused, replica.ErrOtherLineage):
 		m.alien = true
 	case refused != nil:
@@ -107,7 +120,7 @@ func (r *run) joinAnswered(a replica.JoinAnswer) {
 	default:
 		if leader := w.byRaft[a.Answer.Leader.RaftID]; leader != nil {
 			w.reached[markJoinRedirected]++
-			r.ask(leader, false)
+			r.ask(leader, nil)
 		}
 	}
 }

@@ -61,6 +61,15 @@ const (
 	markDataLost
 	markUnnameable
 	markApart
+	markTailKept
+	markLeftBehind
+	markUnsettled
+	markTakenUp
+	markLookedInVain
+	markStranger
+	markThawed
+	markPlanDropped
+	markNothingOwn
 	marks // how many there are
 )
 
@@ -120,6 +129,15 @@ var markNames = [marks]string{
 	markTwoHeirs:            "two incarnations from one, one given up",
 	markOutageHealed:        "total outage healed",
 	markApart:               "side of a split told to rejoin by its operator",
+	markTailKept:            "member left out kept the tail of its log",
+	markLeftBehind:          "answer of an incarnation that has ended not counted",
+	markUnsettled:           "member that does not know its incarnation's view asked",
+	markTakenUp:             "log taken up again since nobody could tell",
+	markLookedInVain:        "place looked for and lost",
+	markStranger:            "stranger of a later incarnation not believed",
+	markThawed:              "frozen member freed by a later incarnation",
+	markPlanDropped:         "frozen member back in its incarnation by order",
+	markNothingOwn:          "diverged history without transactions given up",
 	markUnnameable:          "discarded history no longer in the log",
 	markDataLost:            "data lost and the log kept",
 }

@@ -39,6 +39,7 @@ type member struct {
 	view     gcs.View // the last that its process knew
 	replaces uint64   // raft id of the dead member in whose place it is to come
 	alien    bool     // the group does not come from what it holds
+	patient  bool     // its next run gives the others the time to be there too
 	returns  bool     // it was in the group before, under another raft id
 }
 
@@ -68,12 +69,20 @@ type run struct {
 	changes map[uint64]*removal              // by ticket
 	exports map[uint64]*run
 	claim   replica.Claim // of a run that joins
-	out     int           // how often it may still ask whether it is a member; 0 for one that takes itself for one
+	errant  bool          // it was refused for what only it has, and waits for its operator
 	replay  *replica.Replica
 	job     *alignment
-	looked  int64 // when it last looked whether it was left out
 	pending entry // of the log entry being delivered
 	leader  uint64
+
+	out        bool  // of the group
+	kept       bool  // it gave up by itself: as far as it knows it has its place still
+	tries      int   // to be in the group again that are left
+	final      bool  // nothing is tried any more before an operator's order
+	leaderless int   // ticks
+	looking    bool  // for its place
+	looked     int64 // when it last looked whether it was left out
+	rounds     int   // in which it told others that it lives
 }
 
 func newMember(w *world, slot int) *member {
@@ -152,6 +161,7 @@ func (m *member) start() {
 	switch {
 	case !r.note.plan.MayRun(): // it waits for the next step of the plan
 		w.trace.note(w, m.name+" is frozen")
+		r.after(askAgain, r.greet)
 	case r.history == nil:
 		r.beginJoining()
 	case r.note.clone:
@@ -200,6 +210,10 @@ func (r *run) live() {
 	m, w := r.member, r.world
 	m.checkDigest()
 	cfg, cloneOnly, err := m.configure()
+	if m.patient && cfg.MajorityTicks > 0 {
+		cfg.MajorityTicks = max(cfg.MajorityTicks, int(tryPatience/w.plan.tick))
+	}
+	m.patient = false
 	if err == nil && !cloneOnly {
 		cfg.Trace = (*delivery)(r)
 		r.replica, err = replica.New(cfg)
@@ -217,11 +231,14 @@ func (r *run) live() {
 		return
 	}
 	r.after(w.rand.Int64N(w.plan.tick), r.tick)
-	r.after(2*second, r.doubt)
 	for _, c := range m.clients {
 		c.begin()
 	}
 }
+
+// tryPatience is how long a member that takes up its log hears no majority
+// before it gives up again.
+const tryPatience = 3 * second
 
 // configure reads the disks as any shell must. The checkpoint is the newest
 // that the engine has reached. When the log begins after it, a clone was cut
@@ -327,7 +344,7 @@ func (m *member) unrest() string {
 		return m.name + " is down"
 	case !r.note.plan.MayRun():
 		return m.name + " is frozen"
-	case r.out > 0:
+	case r.out:
 		return m.name + " is out of the group"
 	case r.history == nil:
 		return m.name + " is not in the group"
@@ -418,6 +435,7 @@ func (r *run) tick() {
 		if text := r.history.growth.check(s.History, s.HistoryBytes); text != "" {
 			r.world.violate("P12", "%s %s", r.member.name, text)
 		}
+		r.missLeader(s.Leader)
 	}
 	r.tell(replica.Ticked{OldestSnapshot: oldest, Exports: len(r.exports)})
 	interval := r.world.plan.tick

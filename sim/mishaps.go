@@ -191,8 +191,10 @@ func (w *world) disaster() {
 	rest, gone := w.divide(twice)
 	dead := w.rand.IntN(2) == 0 && !twice
 	fall := func() { w.strikeDown(rest, gone, dead, until) }
-	if len(rest) > 1 && w.rand.IntN(2) == 0 { // one of them is behind the others
-		w.isolate(rest[:1], append(slices.Clone(gone), rest[1:]...), span{300 * millisecond, second}.draw(w.rand))
+	if len(rest) > 0 && w.rand.IntN(3) > 0 {
+		// Some of them are behind those who go, or behind the others.
+		n := 1 + w.rand.IntN(len(rest))
+		w.isolate(rest[:n], append(slices.Clone(gone), rest[n:]...), span{300 * millisecond, second}.draw(w.rand))
 		w.after(span{50 * millisecond, 200 * millisecond}.draw(w.rand), fall)
 	} else {
 		fall()

@@ -3,12 +3,12 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -28,7 +28,7 @@ func (r *run) exit(e replica.Exit) {
 		w.report.Minorities++
 		w.trace.note(w, m.name+" has been in the minority for too long")
 		m.stop()
-		m.standOut()
+		m.standOut(true, 1+w.rand.IntN(4))
 	case !departed:
 		w.violate("P13", "%s takes itself for removed from incarnation %s, which did no such thing", m.name, r.history.incarnation)
 	case e == replica.ExitRemoved && kind != gcs.Removed && kind != gcs.Replaced:
@@ -38,23 +38,29 @@ func (r *run) exit(e replica.Exit) {
 	case kind == gcs.Left:
 		w.report.Leaves++
 		w.trace.note(w, m.name+" has left")
-		r.leave(700)
+		r.leave(700, func() {
+			m.reidentify(keepCommitted)
+			m.start()
+		})
 	case kind == gcs.Removed:
 		w.report.Removed++
 		w.trace.note(w, m.name+" was removed")
-		r.leave(800)
+		r.leave(800, func() {
+			w.byRaft[m.raftID] = m
+			m.standOut(false, 0) // an operator decides when it joins anew
+		})
 	default:
 		w.report.Expelled++
 		w.trace.note(w, m.name+" was "+kind.String())
 		m.stop()
-		m.reidentify(false)
+		m.reidentify(keepCommitted)
 		m.start()
 	}
 }
 
 // leave ends a member that is out for good, or comes back in so many of a
-// thousand cases: as a stranger, or with what it holds.
-func (r *run) leave(returns int64) {
+// thousand cases: as a stranger, or as itself.
+func (r *run) leave(returns int64, itself func()) {
 	m, w := r.member, r.world
 	m.stop()
 	m.gone = true
@@ -70,45 +76,101 @@ func (r *run) leave(returns int64) {
 			m.arrive()
 		case w.phase <= healing:
 			m.gone = false
-			m.reidentify(false)
-			m.start()
+			itself()
 		}
 	})
 }
 
+// holding is what a member keeps of what it holds when it becomes another one.
+type holding byte
+
+const (
+	keepNothing   holding = iota // everything is to be cloned
+	keepCommitted                // the log up to where it is known to be committed
+	keepAll                      // the log to its end
+)
+
 // reidentify makes a member that is not running one that has never been in the
-// group, under a new raft id, with what it holds for certain: its log up to
-// where it is known to be committed, or nothing if everything is to be cloned.
-func (m *member) reidentify(empty bool) {
+// group, under a new raft id, with what it is to keep. Where the group has only
+// taken it out, the tail of its log may go; where the membership was forced
+// nobody knows what of the tail was committed by its help.
+func (m *member) reidentify(keep holding) {
 	w := m.world
-	hs := m.log.HardState()
-	newest, err := m.log.Checkpoint(^uint64(0))
+	before, err := decodeNote(m.log.Record())
+	var last uint64
+	if err == nil {
+		last, err = m.holds(keep, before.clone)
+	}
 	if err != nil {
 		w.violate("log", "%s: %v", m.name, err)
 		return
 	}
-	// A checkpoint is of what was delivered, also where the commit index on disk
-	// lags behind.
-	last := max(hs.GetCommit(), m.engine.Position().Index, newest.Index)
-	if empty {
-		last = 0
+	next := note{clone: last == 0 && m.engine.Position().Index > 0}
+	switch keep {
+	case keepAll:
+		next.ended = m.log.Identity().Incarnation
+	case keepCommitted:
+		next.ended = before.ended
+	case keepNothing:
+	}
+	if last > m.log.HardState().GetCommit() && keep == keepAll {
+		w.reached[markTailKept]++
 	}
 	m.rename()
 	m.returns = true
-	n := note{clone: empty}
+	m.cloning = m.cloning && last > 0
 	err = m.log.Adopt(gcs.Adoption{
-		Identity: gcs.Identity{Group: w.group, Member: m.uuid, RaftID: m.raftID, Session: 1}, Last: last, Record: n.encode(),
-		HardState: &raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
+		Identity: gcs.Identity{Group: w.group, Member: m.uuid, RaftID: m.raftID, Session: 1}, Last: last, Record: next.encode(),
+		HardState: &raftpb.HardState{Term: new(m.log.HardState().GetTerm()), Vote: new(uint64(0)), Commit: new(last)},
 	})
 	if err != nil {
 		w.violate("log", "%s cannot take a new identity: %v", m.name, err)
 	}
 }
 
-// replay goes through a log as far as it is committed, from the last checkpoint
-// that the engine has reached and that is not after a log index, or the first
-// that there is, and changes nothing. Each of its transactions is given to each.
-func (m *member) replay(from uint64, each ...func(*replica.Judged)) (*replica.Replica, error) {
+// holds is the log index up to which a member keeps its log: 0 if there is
+// nothing that could be gone on from.
+func (m *member) holds(keep holding, clone bool) (last uint64, err error) {
+	end, endErr := m.log.LastIndex()
+	first, firstErr := m.log.FirstIndex()
+	newest, err := m.log.Checkpoint(^uint64(0))
+	applied := m.engine.Position().Index
+	if err = errors.Join(err, endErr, firstErr); err != nil || keep == keepNothing || clone || applied+1 < first {
+		return 0, err
+	}
+	// A checkpoint is of what was delivered, also where the commit index on disk
+	// lags behind.
+	last = max(m.log.HardState().GetCommit(), applied, newest.Index)
+	if last > end {
+		return 0, fmt.Errorf("its log ends at %d, and it is committed up to %d", end, last)
+	}
+	if keep == keepAll {
+		last = end
+	}
+	return last, nil
+}
+
+// checkpointBefore returns the newest checkpoint at after or before that the log
+// goes on from, newest if there is none.
+func (m *member) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Checkpoint, error) {
+	if after >= newest.Index {
+		return newest, nil
+	}
+	first, err := m.log.FirstIndex()
+	if err != nil {
+		return newest, err
+	}
+	earlier, err := m.log.Checkpoint(after)
+	if err != nil || earlier.Index+1 < first {
+		return newest, err
+	}
+	return earlier, nil
+}
+
+// replay goes through a log as far as it is committed, and changes nothing. It
+// begins at the last checkpoint that the engine has reached, or, if the log still
+// can, before the entry at after. Each of its transactions is given to each.
+func (m *member) replay(after uint64, each ...func(*replica.Judged)) (*replica.Replica, error) {
 	cfg, cloneOnly, err := m.configure()
 	switch {
 	case err != nil:
@@ -116,14 +178,8 @@ func (m *member) replay(from uint64, each ...func(*replica.Judged)) (*replica.Re
 	case cloneOnly:
 		return nil, errNeedsClone
 	}
-	first, err := m.log.FirstIndex()
-	if err != nil {
+	if cfg.Group.Checkpoint, err = m.checkpointBefore(after, cfg.Group.Checkpoint); err != nil {
 		return nil, err
-	}
-	if cfg.Group.Checkpoint.Index > from {
-		if cfg.Group.Checkpoint, err = m.log.Checkpoint(max(from, first-1)); err != nil {
-			return nil, err
-		}
 	}
 	committed := max(cfg.Group.HardState.Commit, cfg.Group.Applied)
 	cfg.Group.HardState.Commit = committed
@@ -153,6 +209,46 @@ func (m *member) replay(from uint64, each ...func(*replica.Judged)) (*replica.Re
 	}
 }
 
+// diverges is a member that the group refuses for a history of its own. Where all
+// of its log shows that there is no transaction in that, nothing is lost by giving
+// it up. Else an operator has to order it.
+func (r *run) diverges(d *replica.DivergedError) {
+	m, w := r.member, r.world
+	extra, incomplete, err := m.extra(d, func(*replica.Judged) {})
+	switch {
+	case err != nil:
+		w.violate("start", "%s: %v", m.name, err)
+	case extra.IsEmpty() && !incomplete && d.Common > 0:
+		w.reached[markNothingOwn]++
+		m.stop()
+		m.reidentify(keepNothing)
+		m.start()
+	default:
+		r.errant = true
+		r.after(span{50 * millisecond, 2 * second}.draw(w.rand), func() { r.discard(d) })
+	}
+}
+
+// extra finds the transactions that only a member has. Each that the log holds is
+// given to each. Where that does not go back to the fork there may be others.
+func (m *member) extra(d *replica.DivergedError, each func(*replica.Judged)) (extra gtid.Set, incomplete bool, err error) {
+	cfg, _, err := m.configure()
+	if err == nil {
+		cfg.Group.Checkpoint, err = m.checkpointBefore(d.Common, cfg.Group.Checkpoint)
+	}
+	if err != nil {
+		return extra, false, err
+	}
+	extra, incomplete = d.Extra, cfg.Group.Checkpoint.Index > d.Common
+	_, err = m.replay(d.Common, func(j *replica.Judged) {
+		if j.Index > d.Common && j.Verdict.Outcome == certifier.Certified {
+			extra = extra.Add(j.Verdict.GTID)
+			each(j)
+		}
+	})
+	return extra, incomplete, err
+}
+
 // discard gives up what only this member has. The operator who orders that is
 // told what it is.
 func (r *run) discard(d *replica.DivergedError) {
@@ -160,103 +256,19 @@ func (r *run) discard(d *replica.DivergedError) {
 	w.reached[markDiscarded]++
 	w.report.Discarded++
 	w.trace.note(w, m.name+" discards: "+d.Error())
-	w.told.gtids = w.told.gtids.Union(d.Extra)
-	_, err := m.replay(d.Common, func(j *replica.Judged) {
-		if j.Index > d.Common && j.Verdict.Outcome == certifier.Certified {
-			w.told.ids[j.ID] = true
-		}
-	})
+	extra, incomplete, err := m.extra(d, func(j *replica.Judged) { w.told.ids[j.ID] = true })
 	if err != nil {
 		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
-	if first, err := m.log.FirstIndex(); err != nil || first > d.Common+1 {
-		// The log no longer has all that is given up. Of what was in it before,
-		// nobody can name what the group has given the numbers of to others.
+	w.told.gtids = w.told.gtids.Union(extra)
+	if incomplete {
+		// Of what was in the log before nobody can name what the group has given
+		// the numbers of to others.
 		w.reached[markUnnameable]++
 		w.incarnation(r.claim.Incarnation).blind = true
 	}
 	m.stop()
-	m.reidentify(true)
-	m.start()
-}
-
-// standOut is a member that heard no majority for so long that it takes itself
-// for lost. It asks whether it is still a member; when nobody has told it after
-// some tries, its operator starts it again.
-func (m *member) standOut() {
-	r, err := m.awake()
-	if err != nil {
-		m.world.violate("start", "%s: %v", m.name, err)
-		return
-	}
-	r.out = 3 + m.world.rand.IntN(8)
-	r.after(askAgain, r.stillMember)
-}
-
-func (r *run) stillMember() {
-	if r.out--; r.out == 0 {
-		r.restart()
-		return
-	}
-	r.ask(r.world.someone(), true)
-	r.after(askAgain, r.stillMember)
-}
-
-// doubt asks whether a member is in the group that has heard nothing of it: it
-// may have been taken in and out again before its log said anything.
-func (r *run) doubt() {
-	if r.state == replica.Offline {
-		r.ask(r.world.someone(), true)
-		r.after(askAgain, r.doubt)
-	}
-}
-
-// standingAnswered is told whether the group has this member.
-func (r *run) standingAnswered(a replica.JoinAnswer) {
-	m, w := r.member, r.world
-	switch {
-	case !a.Quorum:
-	case a.Answer.Joined && r.replica == nil:
-		r.restart()
-	case a.Departed, a.Answer.Leading && !a.Answer.Joined:
-		w.trace.note(w, m.name+" finds that the group goes on without it")
-		m.stop()
-		m.reidentify(r.note.clone)
-		m.start()
-	}
-}
-
-// lookAt looks whether a member that does not talk to this one any more has gone
-// over to an incarnation that came from this one's. One look at a time.
-func (r *run) lookAt(whom *member) {
-	w := r.world
-	if r.history == nil || r.looked > w.now-askAgain {
-		return
-	}
-	r.looked = w.now
-	w.network.carry(r.member, whom, 0, func() {
-		to := whom.run
-		if to == nil || to.replica == nil {
-			return
-		}
-		forks := to.replica.Status().Forks
-		w.network.carry(whom, r.member, 0, func() {
-			left := slices.ContainsFunc(forks, func(f replica.Fork) bool { return f.Incarnation == r.history.incarnation })
-			if left && !r.ended && r.note.plan.MayRun() {
-				r.superseded()
-			}
-		})
-	})
-}
-
-// superseded is a member that was left out when an operator forced the
-// membership. What it holds is compared by the group before it is taken back.
-func (r *run) superseded() {
-	m, w := r.member, r.world
-	w.reached[markSuperseded]++
-	w.trace.note(w, m.name+" was left out of a forced view")
-	m.stop()
-	m.reidentify(r.note.clone)
+	m.reidentify(keepNothing)
 	m.start()
 }

@@ -10,18 +10,26 @@ import (
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
+// surveyable reports whether a member has anything to say: it is in an
+// incarnation, has not lost its place as far as it knows, and its log explains
+// its data.
+func (r *run) surveyable() bool {
+	return r != nil && r.history != nil && (!r.out || r.kept) && !r.member.cloning && !r.note.clone
+}
+
 // survey is what the member says of itself to whoever draws up or runs a plan.
 // ok is false when it has nothing to say: it is down, in no incarnation, or has
 // no state that its log explains.
 func (m *member) survey() (s forced.Survey, ok bool) {
 	r := m.run
-	if r == nil || r.history == nil || m.cloning || r.note.clone {
+	if !r.surveyable() {
 		return s, false
 	}
 	s.Record = r.note.plan
 	if !s.Record.MayRun() {
 		s.Facts = s.Record.Facts
-		return s, s.ReadLog(m.log) == nil
+		// While its log is being aligned, it says what it had when it froze.
+		return s, r.job != nil || s.ReadLog(m.log) == nil
 	}
 	from := r.replica
 	if from == nil {
@@ -39,7 +47,9 @@ func (m *member) survey() (s forced.Survey, ok bool) {
 	s.Facts = m.facts(st, from.Claim())
 	// One that is behind may hear a majority of a view long past. When there is
 	// a quorum, somebody leads.
-	s.Quorum = r.replica != nil && st.Quorum && st.Leader != 0
+	if r.replica != nil { // else it hears nobody
+		s.Quorum, s.Unsure = st.Quorum && st.Leader != 0, st.QuorumUnknown
+	}
 	return s, s.ReadLog(m.log) == nil
 }
 
@@ -64,7 +74,7 @@ func (m *member) facts(st replica.Status, c replica.Claim) forced.Facts {
 // answer.
 func (m *member) take(q forced.Request, reply func(forced.Answer)) {
 	r := m.run
-	if r == nil || r.history == nil || m.cloning || r.note.clone {
+	if !r.surveyable() {
 		return
 	}
 	boots := m.boots
@@ -122,7 +132,7 @@ func (m *member) freeze(o forced.Order) error {
 	}
 	err := now.ReadLog(m.log)
 	if err == nil {
-		next := note{}
+		next := r.note
 		if next.plan, _, err = r.note.plan.Freeze(o, now); err == nil {
 			err = m.log.SetRecord(next.encode())
 		}

@@ -75,9 +75,11 @@ func (w *world) tidy() {
 			w.unfreeze(m, serving)
 		case r.history != nil && r.history != newest && w.now-w.healedAt > 3*second:
 			// They expelled the survivors before these went, so neither side
-			// speaks to the other one.
-			w.reached[markApart]++
-			r.superseded()
+			// speaks to the other one before an operator says whom to ask.
+			if !r.out {
+				m.stop()
+				m.standOut(true, 0)
+			}
 		}
 	}
 	if serving {
@@ -88,12 +90,15 @@ func (w *world) tidy() {
 }
 
 // unfreeze goes on with the plan for which a member is frozen, or draws another
-// one. When the group has a quorum without it, and the plan cannot be finished,
-// the member is given up: it comes back as one that has never been there.
+// one. When the group has a quorum without it, the member is told to rejoin first,
+// and again where the plan cannot be finished.
 func (w *world) unfreeze(m *member, serving bool) {
 	o := w.planOf(m.run.note.plan.Order.Plan)
 	switch {
 	case !o.boss.over():
+	case o.runs == 1 && serving:
+		o.runs++
+		m.run.thawByOrder()
 	case o.runs < 4 || o.runs < 8 && !serving:
 		o.resume(m)
 	case o.runs%3 > 0 && !serving:
@@ -101,12 +106,11 @@ func (w *world) unfreeze(m *member, serving bool) {
 		m.force(true)
 	case !serving:
 		o.resume(m)
+	case o.runs%2 == 0:
+		o.runs++
+		m.run.thawByOrder()
 	default:
-		w.reached[markPlanAbandoned]++
-		w.trace.note(w, m.name+" is given up by its operator")
-		m.stop()
-		m.reidentify(false)
-		m.start()
+		o.resume(m)
 	}
 }
 
@@ -119,19 +123,26 @@ func (w *world) planOf(id [16]byte) *campaign {
 	return nil
 }
 
-// reopen forces the membership of a group that has had no quorum for long.
+// reopen forces the membership of a group that has had no quorum for long, on
+// the member that knows most, as an operator who looks at all of them does.
 func (w *world) reopen(h *history) {
 	if w.now-w.serving < 10*second {
 		return
 	}
+	var best *member
 	for _, m := range w.members {
 		r := m.run
-		if r != nil && r.history == h && !m.gone && r.note.plan.MayRun() {
-			w.serving = w.now - 7*second
-			w.trace.note(w, "no quorum for long")
-			m.force(true)
-			return
+		if m.gone || !r.surveyable() || r.history != h || !r.note.plan.MayRun() {
+			continue
 		}
+		if best == nil || m.engine.Position().Index > best.engine.Position().Index {
+			best = m
+		}
+	}
+	if best != nil {
+		w.serving = w.now - 7*second
+		w.trace.note(w, "no quorum for long")
+		best.force(true)
 	}
 }
 
@@ -148,9 +159,12 @@ func (w *world) reworkPlans() {
 		}
 		for _, m := range w.members {
 			if r := m.run; r != nil && r.note.plan.Phase == forced.Frozen && r.note.plan.In(o.id) && chance(w.rand, 600) {
-				if w.rand.IntN(4) == 0 {
+				switch w.rand.IntN(8) {
+				case 0, 1:
 					m.force(true)
-				} else {
+				case 2:
+					r.thawByOrder()
+				default:
 					o.resume(m)
 				}
 				break
