@@ -499,3 +499,40 @@ func TestStrangerMissesNobody(t *testing.T) {
 		t.Errorf("the status is %+v", st)
 	}
 }
+
+// The lead goes to nobody who is suspected, however fit its last report.
+func TestSuspectIsNotFit(t *testing.T) {
+	g := expelling(t, 3).member(1).group
+	if !g.fit(2) {
+		t.Error("a member is not fit")
+	}
+	g.detector.find(2).suspected = true
+	if g.fit(2) {
+		t.Error("a suspect is fit to lead")
+	}
+}
+
+// What a member said to have heard gets older as its report does.
+func TestHearingsAge(t *testing.T) {
+	g := expelling(t, 3).member(1).group
+	g.Receive(2, Message{Kind: MessageReport, Report: &Report{Hears: []Hearing{{1, 0}, {3, 4}}}})
+	if ago, ok := g.heardBy(2, 3); !ok || ago != 4 {
+		t.Errorf("heard %d ticks ago, known %t, in the tick of the report", ago, ok)
+	}
+	for range 5 {
+		g.Tick()
+	}
+	if ago, ok := g.heardBy(2, 3); !ok || ago != 9 {
+		t.Errorf("heard %d ticks ago, known %t, five ticks after it was 4", ago, ok)
+	}
+}
+
+// The reports of those who are silent themselves are no evidence.
+func TestEvidenceIsOfThoseHeard(t *testing.T) {
+	g := expelling(t, 4).member(1).group
+	g.detector.find(2).heard = g.detector.now - suspectTicks
+	got := g.evidence(3)
+	if strings.Contains(got, "m2:7400") || !strings.Contains(got, "m4:7400") {
+		t.Errorf("the evidence is: %s", got)
+	}
+}
