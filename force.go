@@ -5,6 +5,7 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -45,13 +46,14 @@ func forceError(err error) error {
 	return err
 }
 
-// How long a member is given for a step, and how often it is asked. Aligning
-// takes as long as its data do, so only the caller's ctx bounds that.
-const (
-	surveyPatience = 5 * time.Second
-	stepPatience   = 30 * time.Second
-	stepAttempts   = 3
-)
+// patience is how long a member is given for a step. Aligning takes as long as
+// its data do, so only the caller's ctx bounds that.
+type patience struct{ survey, step time.Duration }
+
+var defaultPatience = patience{survey: 5 * time.Second, step: 30 * time.Second}
+
+// stepAttempts is how often a member is asked for a step.
+const stepAttempts = 3
 
 // ForceOption changes how a plan of force-members is drawn.
 type ForceOption func(*forceOptions)
@@ -114,11 +116,32 @@ func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID, 
 	}
 	for _, a := range append(answers, own) {
 		if a.Record.In(id) {
-			return plan, true, nil
+			return plan, true, forceError(sameSurvivors(&a.Record.Order, members))
 		}
 	}
 	plan, err = forced.New(id, own, members, answers, o.supersedes)
 	return plan, false, forceError(err)
+}
+
+// sameSurvivors refuses to go on with a plan for other members than it is for.
+func sameSurvivors(o *forced.Order, members []gtid.UUID) error {
+	same := true
+	for _, m := range members {
+		_, ok := o.Member(m)
+		same = same && ok
+	}
+	for _, m := range o.Members {
+		same = same && slices.Contains(members, m.UUID)
+	}
+	if same {
+		return nil
+	}
+	var survivors []gtid.UUID
+	for _, m := range o.Members {
+		survivors = append(survivors, m.UUID)
+	}
+	return &forced.RefusedError{Reason: forced.OtherPlan, Text: fmt.Sprintf(
+		"plan %s was begun for the members %v, not for %v; list the same ones, or draw a new plan", o.Plan, survivors, members)}
 }
 
 // ForceMembers imposes the membership of a plan: the survivors stop, take over
@@ -178,7 +201,7 @@ func (n *Node) forceMembers(ctx context.Context, plan gtid.UUID, members []gtid.
 // executedAtFork waits until this member has gone over the end of an
 // incarnation, and returns what the group had executed there.
 func (n *Node) executedAtFork(ctx context.Context, incarnation gtid.UUID) (executed gtid.Set, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, surveyPatience)
+	ctx, cancel := context.WithTimeout(ctx, n.patience.survey)
 	defer cancel()
 	find := func() bool {
 		for _, f := range n.known().Forks {
@@ -266,9 +289,9 @@ func (n *Node) ask(ctx context.Context, r forced.Request) answered {
 }
 
 func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) error {
-	patience := stepPatience
+	patience := n.patience.step
 	if r.Step.Surveys() {
-		patience = surveyPatience
+		patience = n.patience.survey
 	}
 	if r.Step != forced.StepAlign {
 		var cancel context.CancelFunc
@@ -302,7 +325,7 @@ func (n *Node) askOnce(ctx context.Context, r forced.Request, out *answered) err
 }
 
 func (n *Node) surveyAt(ctx context.Context, address string) (forced.Survey, error) {
-	ctx, cancel := context.WithTimeout(ctx, surveyPatience)
+	ctx, cancel := context.WithTimeout(ctx, n.patience.survey)
 	defer cancel()
 	b, err := transport.Survey(ctx, address, n.transport.Identity(), n.cfg.TLS)
 	if err != nil {
@@ -434,6 +457,7 @@ func (n *Node) frozen(ctx context.Context) phase {
 	if n.frozenFor.Swap(&p.Order.Plan) == nil {
 		if n.state() == Offline { // after a restart
 			n.move(standing.Opened)
+			n.entering = standing.NewSession
 		}
 		n.move(standing.Frozen)
 	}

@@ -63,9 +63,10 @@ type Node struct {
 	aligning  sync.Mutex                    // held while a plan changes the log of a frozen member
 	// interrupted is the phase that an order has ended, while it is carried out.
 	interrupted phase
-	spent       bool // a life has used the session of the identity on disk
-	triesMade   int  // to come back since the member was last ONLINE
-	patient     bool // the next life gives the others the time of a try to be there too
+	spent       bool     // a life has used the session of the identity on disk
+	triesMade   int      // to come back since the member was last ONLINE
+	patient     bool     // the next life gives the others the time of a try to be there too
+	patience    patience // of who coordinates a plan of force-members
 
 	own stateOfMember
 

@@ -65,7 +65,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.standing.Store(&known{})
 	lifetime, stop := context.WithCancel(context.Background())
 	n.lifetime, n.stop = lifetime, stop
-	n.entering = standing.Opened
+	n.entering, n.patience = standing.Opened, defaultPatience
 	if err := n.start(ctx, lifetime); err != nil {
 		n.stop()
 		return nil, err
