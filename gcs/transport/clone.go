@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
@@ -30,10 +31,16 @@ const (
 	DefaultCloneMinBackoff = 50 * time.Millisecond
 	DefaultCloneMaxBackoff = 2 * time.Second
 	DefaultCloneSilence    = 30 * time.Second
+	DefaultCloneAnswer     = 5 * time.Second
 )
 
-// refusedDial is how many attempts a refused connection counts for.
-const refusedDial = 4
+// failedDial is how many attempts a connection counts for that is refused, or
+// that nobody answers.
+const failedDial = 4
+
+// errNoAnswer is why a donor is dialed again that the machine has connected and
+// whose process says nothing: a stopped one, as a rule.
+var errNoAnswer = errors.New("transport: nobody answers the connection")
 
 // CloneOptions say how to copy. The zero value of a field stands for its
 // default.
@@ -41,8 +48,8 @@ type CloneOptions struct {
 	// TLS is as in [Config.TLS].
 	TLS *tls.Config
 	// Attempts is how many attempts in a row may bring no byte before the
-	// donor is given up; one whose connection is refused counts as four.
-	// Default: 12, which with the other defaults take 15 s if each fails at
+	// donor is given up; one whose connection is refused, or not answered,
+	// counts as four. Default: 12, which with the other defaults take 15 s if each fails at
 	// once: less than a donor keeps a copy for.
 	Attempts int
 	// MinBackoff and MaxBackoff bound the pause between two attempts, which
@@ -51,6 +58,9 @@ type CloneOptions struct {
 	// Silence is how long a link may bring nothing before it counts as
 	// broken. Default: 30 s.
 	Silence time.Duration
+	// Answer is how long a donor that is dialed may take to answer the
+	// connection, before anything is asked of it. Default: 5 s.
+	Answer time.Duration
 	// Broken, if set, is called each time that a link broke and the donor will
 	// be dialed again, with how many bytes have come. It is called by Read.
 	Broken func(offset int64, reason error)
@@ -68,6 +78,9 @@ func (o CloneOptions) withDefaults() CloneOptions {
 	}
 	if o.Silence == 0 {
 		o.Silence = DefaultCloneSilence
+	}
+	if o.Answer == 0 {
+		o.Answer = DefaultCloneAnswer
 	}
 	if o.Broken == nil {
 		o.Broken = func(int64, error) {}
@@ -147,7 +160,7 @@ func (r *cloneReader) receive() error {
 		}
 		r.link = link
 	}
-	chunk, err := r.link.receive(r.opts.Silence)
+	chunk, err := r.link.receive(r.opts.Silence, r.opts.Answer)
 	defer chunk.data.Free()
 	switch {
 	case err != nil:
@@ -179,10 +192,10 @@ func (r *cloneReader) again(broken error) error {
 		return broken
 	}
 	r.failures++
-	if Refused(broken) {
+	if Refused(broken) || errors.Is(broken, errNoAnswer) {
 		// The process is gone, and the copy with it, unless a packet filter
-		// answers in its name.
-		r.failures += refusedDial - 1
+		// answers in its name; or it hangs, and others may do better.
+		r.failures += failedDial - 1
 	}
 	if r.failures >= r.opts.Attempts {
 		return fmt.Errorf("given up after several attempts in vain: %w", broken)
@@ -201,7 +214,8 @@ func passing(err error) bool {
 	if _, refused := errors.AsType[*RefusedError](err); refused {
 		return false
 	}
-	if Refused(err) || errors.Is(err, ErrCloneCorrupt) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSilent) {
+	if Refused(err) || errors.Is(err, ErrCloneCorrupt) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, errSilent) || errors.Is(err, errNoAnswer) {
 		return true
 	}
 	if _, isStatus := status.FromError(err); !isStatus {
@@ -270,12 +284,30 @@ func (r *cloneReader) newLink() (*cloneLink, error) {
 	return l, nil
 }
 
+// connect returns once the donor has answered the connection or a dial has
+// failed, which the call tells; and errNoAnswer if neither happens in time. gRPC
+// by itself would wait for 20 s.
+func (l *cloneLink) connect(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(l.ctx, patience)
+	defer cancel()
+	l.conn.Connect()
+	for s := l.conn.GetState(); s == connectivity.Idle || s == connectivity.Connecting; s = l.conn.GetState() {
+		if !l.conn.WaitForStateChange(ctx, s) {
+			return errNoAnswer
+		}
+	}
+	return nil
+}
+
 // receive returns the next chunk, or errSilent if none comes in time. The first
 // call connects.
-func (l *cloneLink) receive(patience time.Duration) (chunk incomingChunk, err error) {
+func (l *cloneLink) receive(patience, answer time.Duration) (chunk incomingChunk, err error) {
 	timer := time.AfterFunc(patience, func() { l.cancel(errSilent) })
 	defer timer.Stop()
 	if l.stream == nil {
+		if err := l.connect(answer); err != nil {
+			return chunk, err
+		}
 		l.stream, err = peerpb.NewPeerClient(l.conn).Clone(l.ctx, l.request, grpc.ForceCodecV2(l.codec))
 	}
 	if err == nil {

@@ -237,6 +237,20 @@ func TestCloneFromNobody(t *testing.T) {
 	}
 }
 
+// One that hangs is given up as soon, though its machine connects: no donor may
+// hold a member up that others could help.
+func TestCloneFromDeaf(t *testing.T) {
+	broken := 0
+	r := Clone(t.Context(), deaf(t), &peerpb.CloneRequest{}, CloneOptions{
+		Answer: 50 * time.Millisecond, MinBackoff: 1,
+		Broken: func(int64, error) { broken++ },
+	})
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, errNoAnswer) || broken != 2 {
+		t.Errorf("dialed again %d times: %v", broken, err)
+	}
+}
+
 // A link over which nothing comes counts as broken.
 func TestCloneOverSilentLink(t *testing.T) {
 	d, a := startDonor(t, 1)
