@@ -298,18 +298,31 @@ type RejoinReport struct {
 	SavedTo   string   // file that has them, one JSON object a line; empty if there were none
 }
 
-// Rejoin has a member that is in ERROR because it lost its place ask the group
-// to take it back, now. It returns once the member is in the group and on its
-// way to ONLINE.
+// Rejoin has a member that is in ERROR because it lost its place, or that has
+// left, ask the group to take it back, now. It returns once the member is in the
+// group and on its way to ONLINE.
+//
+// One that has its place gives that up only where a member named in Seeds has
+// gone over, by force, to an incarnation that came of this one's, and has a
+// quorum there: two groups may then go on beside each other, and the operator
+// says which one stays.
 func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport, err error) {
 	if n.failed() != nil {
 		return report, n.failed()
 	}
+	ended := n.log.Identity().Incarnation
+	var began gtid.UUID
 	inPlace := func() error {
-		if n.lost() != nil || n.partNow().Phase == forced.Frozen {
+		if n.lost() != nil || n.left.Load() || n.partNow().Phase == forced.Frozen {
+			return nil
+		}
+		if !began.IsZero() && n.log.Identity().Incarnation == ended {
 			return nil
 		}
 		return &RefusedError{Reason: fmt.Sprintf("the member has not lost its place, it is %s", n.state())}
+	}
+	if inPlace() != nil {
+		began = n.namedFork(ctx, o.Seeds)
 	}
 	if err := inPlace(); err != nil {
 		return report, err
@@ -317,6 +330,9 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 	err = n.order(ctx, func(ctx context.Context) (phase, error) {
 		if err := inPlace(); err != nil { // it has come back meanwhile
 			return n.interrupted, err
+		}
+		if err := n.giveWay(began); err != nil {
+			return n.idle, err
 		}
 		more := slices.Concat(n.configuredSeeds(), o.Seeds)
 		n.seedList.Store(&more)
@@ -334,15 +350,39 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 		if err != nil {
 			return n.stillOut(next, err), err
 		}
+		n.left.Store(false)
 		return next, nil
 	})
 	return report, err
 }
 
+// giveWay has a member that has its place give it up for an incarnation that
+// came of its own. Whatever becomes of the order, the member is out then.
+func (n *Node) giveWay(began gtid.UUID) error {
+	if n.lost() != nil || n.left.Load() || n.partNow().Phase == forced.Frozen {
+		return nil
+	}
+	cause, reason, err := n.giveUpPlace(place{began: began})
+	if err != nil {
+		n.fail(err)
+		return err
+	}
+	n.note(EventLost, n.id.Member, "%v", reason)
+	n.recovery.end()
+	n.setExit(&exit{err: reason})
+	n.move(cause)
+	n.interrupted = n.tries(cause, reason)
+	return nil
+}
+
 // stillOut is the phase after an order that has not brought the member back, and
 // begun nothing that goes on by itself: the one that it has interrupted.
 func (n *Node) stillOut(next phase, err error) phase {
-	e := *n.lost()
+	lost := n.lost()
+	if lost == nil { // it has left, and waits for the next order
+		return n.interrupted
+	}
+	e := *lost
 	e.err = err
 	n.setExit(&e)
 	if next != nil {

@@ -209,6 +209,24 @@ func (n *Node) suspectFork(raftID uint64) {
 	})
 }
 
+// namedFork returns the incarnation, come of this member's own, of the first of
+// the members at these addresses that is of one and has a quorum; zero if there
+// is none.
+func (n *Node) namedFork(ctx context.Context, addresses []string) gtid.UUID {
+	req := n.joinRequest(noClaim)
+	req.DryRun = true
+	for _, address := range addresses {
+		r, err := n.askToJoin(ctx, address, req)
+		if err != nil || r.GetText() == "" && r.GetLeaderAddress() == "" {
+			continue
+		}
+		if began, err := n.followed(ctx, address, r, true); err == nil && !began.IsZero() {
+			return began
+		}
+	}
+	return gtid.UUID{}
+}
+
 // superseded is what follows when this member was left out by an operator who
 // forced the membership. What it holds is compared by the group before it is
 // taken back. It is called by an order.

@@ -167,9 +167,8 @@ func (n *Node) reidentify(keep holding) error {
 	switch keep {
 	case keepAll:
 		next.Ended = n.log.Identity().Incarnation.String()
-	case keepCommitted:
-		next.Ended = n.recordNow().Ended // of what is kept nothing is known better now
-	case keepNothing:
+	case keepCommitted, keepNothing:
+		next.Ended = n.recordNow().Ended // nothing is known better now
 	}
 	encoded, err := next.encode()
 	if err != nil {

@@ -1,0 +1,65 @@
+package concordat_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/concordatdb/concordat"
+)
+
+// A majority that has expelled the survivors before their membership was forced
+// speaks to them no more. An operator names one of them, and each member of the
+// old majority gives way, with the list of what only it has; without a name, or
+// with that of somebody else, none does.
+func TestForcedAfterExpulsion(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openLinked(t, 3, quick, func(c *concordat.Config) { c.AutoRejoinTries = 1 })
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	alone, old := g.nodes[2], g.nodes[:2]
+	g.isolate(2, true)
+	for _, n := range old {
+		eventually(t, "the silent member to be expelled", func() bool { return len(members(n)) == 2 })
+	}
+	mustPut(t, old[0], "theirs", "1")
+	noQuorum(t, alone)
+	report := mustForce(t, alone, alone)
+	mustPut(t, alone, "mine", "1")
+	g.isolate(2, false)
+	mustPut(t, old[1], "theirs too", "1")
+	for _, seeds := range [][]string{nil, {old[1].Address()}, {freeAddress(t)}} {
+		_, err := old[0].Rejoin(ctx, concordat.RejoinOptions{Seeds: seeds})
+		mustBeRefused(t, err, false, "has not lost its place")
+	}
+	if _, err := alone.Rejoin(ctx, concordat.RejoinOptions{Seeds: []string{old[0].Address()}}); !errors.Is(err, concordat.ErrRefused) {
+		t.Errorf("the forced one goes back to what it came of: %v", err)
+	}
+	mustPut(t, old[0], "on", "1")
+	to := concordat.RejoinOptions{Seeds: []string{alone.Address()}}
+	for _, n := range old {
+		_, err := n.Rejoin(ctx, to)
+		if diverged, ok := errors.AsType[*concordat.DivergedError](err); !ok || diverged.Extra.Count() != 3 {
+			t.Fatalf("it has three transactions of its own: %v", err)
+		}
+		mustBe(t, concordat.Error, n)
+		if got := contents(t, n); got["theirs"] != "1" || got["mine"] != "" {
+			t.Errorf("it still shows %v", got)
+		}
+	}
+	for _, n := range old {
+		discard := to
+		discard.DiscardErrant = true
+		if saved, err := n.Rejoin(ctx, discard); err != nil || saved.Discarded.Count() != 3 {
+			t.Fatalf("%v is saved: %v", saved.Discarded, err)
+		}
+		if of := concordat.EndedOnRecord(n); of != report.Plan.Ends.String() {
+			t.Errorf("it could go back to who is still of incarnation %s: %q", report.Plan.Ends, of)
+		}
+		mustBe(t, concordat.Online, n)
+	}
+	mustAgree(t, g.nodes...)
+	if got := contents(t, old[0]); got["mine"] != "1" || got["theirs"] != "" || got["shared"] != "1" {
+		t.Errorf("at the end there is %v", got)
+	}
+}
