@@ -111,6 +111,7 @@ func (m *bufferModel) add(r row, n int64) bool {
 // A transaction sees the snapshot with its own writes over it, whatever it
 // wrote in which order.
 func TestWriteBufferAgainstModel(t *testing.T) {
+	t.Parallel()
 	key := rapid.SampledFrom([]string{"", "a", "aa", "ab", "b", "b\x00", "c", "d", "\xff", strings.Repeat("long", 20)})
 	bound := rapid.SampledFrom([][]byte{nil, {}, []byte("a"), []byte("ab"), []byte("b\x00"), []byte("c"), {0xff}})
 	table := rapid.SampledFrom([]string{"t", "u"})

@@ -12,6 +12,7 @@ import (
 
 // Check tells of a directory what would become of it, and changes nothing.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 2)
 	mustPut(t, g.nodes[0], "k", "v")

@@ -33,8 +33,12 @@ func mustStart(t testing.TB, cfg concordat.Config) *concordat.Node {
 // clone. It goes on where it was, at the same donor, which is not the leader,
 // and tells how far it is.
 func TestCloneOverBrokenLink(t *testing.T) {
+	t.Parallel()
 	var ways []*link
-	g := openGroup(t, 2, shortLog, func(c *concordat.Config) { ways = append(ways, newLink(t, c)) })
+	g := openGroup(t, 2, shortLog, func(c *concordat.Config) {
+		ways = append(ways, newLink(t, c))
+		c.ElectionTicks = 100 // who leads has to lead until the copy has begun
+	})
 	value := make([]byte, 128<<10)
 	for i := range 16 {
 		_, _ = rand.Read(value) // never fails, and does not compress
@@ -90,6 +94,7 @@ func TestCloneOverBrokenLink(t *testing.T) {
 
 // TestCloneFromNamedDonor: who is named gives the copy, also when it leads.
 func TestCloneFromNamedDonor(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, shortLog)
 	outgrowLog(t, "first", g.nodes...)
 	named := g.nodes[leader(t, g.nodes)].Status().Member

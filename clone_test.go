@@ -37,6 +37,7 @@ func outgrowLog(t testing.TB, round string, nodes ...*concordat.Node) (last gtid
 }
 
 func TestJoinUnderLoad(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	l := startLoad(t, g.nodes...)
 	l.more(t, 20)
@@ -49,6 +50,7 @@ func TestJoinUnderLoad(t *testing.T) {
 // A member that is new, or was away for too long, gets a copy of the state
 // when the log that it needs is gone.
 func TestCloneWhenLogIsGone(t *testing.T) {
+	t.Parallel()
 	w := newWitness()
 	g := openGroup(t, 2, shortLog)
 	outgrowLog(t, "first", g.nodes...)
@@ -76,6 +78,7 @@ func TestCloneWhenLogIsGone(t *testing.T) {
 // A member can lag behind the log while it runs. It is told apart from one
 // that serves transactions until it has caught up.
 func TestCloneOfRunningMember(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	w := newWitness()
 	g := openGroup(t, 2, shortLog)
@@ -123,6 +126,7 @@ func (e *brokenImport) Import(ctx context.Context, r io.Reader) (applier.Positio
 // A clone that was cut off between log and data is begun again by the next
 // start, which asks whoever the new log says is there.
 func TestCloneIsCutOff(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, shortLog)
 	outgrowLog(t, "first", g.nodes...)
 	cfg := joiner(t, g.nodes...)
@@ -145,6 +149,7 @@ func TestCloneIsCutOff(t *testing.T) {
 
 // Members whose log was cut start from their own checkpoint.
 func TestRestartAfterCut(t *testing.T) {
+	t.Parallel()
 	w := newWitness()
 	g := openGroup(t, 3, shortLog)
 	outgrowLog(t, "first", g.nodes...)

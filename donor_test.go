@@ -56,6 +56,7 @@ func TestRankDonors(t *testing.T) {
 
 // TestRankDonorsOrder: the order in which candidates come in does not matter.
 func TestRankDonorsOrder(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var all []candidate
 		for id := range uint64(rapid.IntRange(1, 6).Draw(t, "candidates")) {

@@ -181,6 +181,7 @@ func commitLater(t testing.TB, tx *concordat.Tx, held bool) *committing {
 // A transaction that would lose to one of its own member that is on its way
 // waits for what becomes of that one.
 func TestHeldBack(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	counterAt(t, g.nodes[0], "sum", 0)
 	mustPut(t, g.nodes[0], "taken", "0")
@@ -274,6 +275,7 @@ func TestManyHeldBack(t *testing.T) {
 // Closing the member ends all waits: of one that the group may have, its fate
 // is open; one that was held back did not happen.
 func TestCloseEndsHeldBack(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n, _ := stalled(t, g)
 	under := commitLater(t, writing(t, n, "k"), false)

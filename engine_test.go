@@ -63,6 +63,7 @@ func mustBeFailed(t *testing.T, n *concordat.Node, text string) {
 }
 
 func TestEngineThatFails(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, text string
 		fault      func() error
@@ -71,6 +72,7 @@ func TestEngineThatFails(t *testing.T) {
 		{"with a panic", "index out of range", func() error { return []error{}[len(t.Name())] }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t)
 			g := openGroup(t, 2)
 			cfg := joiner(t, g.nodes[0])

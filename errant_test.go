@@ -9,6 +9,7 @@ import (
 // TestCheckpointBefore: what lies after the place where two histories part is
 // gone through from a checkpoint before it, while there is one.
 func TestCheckpointBefore(t *testing.T) {
+	t.Parallel()
 	n := newLogOnlyNode(t) // with a checkpoint at 10 and entries up to 20
 	var newest gcs.Checkpoint
 	for _, index := range []uint64{15, 18} {

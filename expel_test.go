@@ -20,8 +20,10 @@ func tireless(c *concordat.Config) {
 // and comes back by itself on its own disk as a new one: from the log, or with a
 // copy of another member's state when the log is gone.
 func TestExpelledComesBack(t *testing.T) {
+	t.Parallel()
 	for _, from := range []string{"log", "clone"} {
 		t.Run(from, func(t *testing.T) {
+			t.Parallel()
 			g := openLinked(t, 3, quick, tireless, shortLog)
 			mustPut(t, g.nodes[0], "before", "1")
 			mustAgree(t, g.nodes...)
@@ -94,8 +96,11 @@ func mustKnowWhy(t *testing.T, n *concordat.Node, uuid string) {
 // Whom an operator removes stays out until an operator brings it back. Until
 // then it does its ExitStateAction, and the program is told once.
 func TestExitStateAction(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
-	g := openGroup(t, 4, quick)
+	// Nobody is suspected, however slow the machine is: who lives is not removed
+	// without force.
+	g := openGroup(t, 4, quick, func(c *concordat.Config) { c.MemberSuspectTimeout = time.Minute })
 	mustPut(t, g.nodes[0], "k", "v")
 	mustAgree(t, g.nodes...)
 	for i, action := range []concordat.ExitStateAction{concordat.ReadOnly, concordat.OfflineMode, concordat.Abort} {
@@ -107,6 +112,7 @@ func TestExitStateAction(t *testing.T) {
 		before := raftID(t, n)
 		uuid := n.Status().Member
 
+		eventually(t, "all to be heard", func() bool { return g.nodes[0].Status().Outlook.Reachable == 4 })
 		plain, forceable := g.nodes[0].Remove(ctx, uuid), new(concordat.RefusedError)
 		if !errors.As(plain, &forceable) || !forceable.Forceable {
 			t.Errorf("removal of a member that lives: %v", plain)
@@ -135,9 +141,7 @@ func TestExitStateAction(t *testing.T) {
 			<-told
 			mustBe(t, concordat.Error, n)
 		}
-		if _, err := n.Rejoin(ctx, concordat.RejoinOptions{}); err != nil {
-			t.Fatalf("%s: rejoin: %v", action, err)
-		}
+		mustRejoin(t, n, concordat.RejoinOptions{})
 		mustBe(t, concordat.Online, n)
 		if raftID(t, n) == before {
 			t.Errorf("%s: it is back as %d, which was removed", action, before)
@@ -159,6 +163,7 @@ func reclosed(t *testing.T, n *concordat.Node) *concordat.Node {
 // The program may close the member when it is told that it is out for good. So
 // it is told of a disk that fails.
 func TestOnExitMayClose(t *testing.T) {
+	t.Parallel()
 	cfg := founder(t)
 	engine := newFaultyEngine(t, cfg.Dir)
 	closed := make(chan error)
@@ -183,6 +188,7 @@ func TestOnExitMayClose(t *testing.T) {
 
 // The tries to come back are counted; after the last one only an order helps.
 func TestRejoinTriesAreCounted(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	const tries = 2
 	told := make(chan error, 10)

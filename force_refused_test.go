@@ -49,6 +49,7 @@ func mustHaveForced(t *testing.T, incarnation gtid.UUID, nodes ...*concordat.Nod
 
 // The membership is not forced where that is not needed, or cannot be.
 func TestForceRefused(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 4, neverExpel, shortLog)
 	ids := uuids(g.nodes...)
 	for _, n := range g.nodes {
@@ -79,6 +80,7 @@ func TestForceRefused(t *testing.T) {
 
 // Who is RECOVERING has no vote that could be counted on.
 func TestForceWithoutRecovering(t *testing.T) {
+	t.Parallel()
 	g := openLinked(t, 3, neverExpel)
 	cfg := joiner(t)
 	neverExpel(&cfg)
@@ -104,6 +106,7 @@ func TestForceWithoutRecovering(t *testing.T) {
 
 // Twice in a row the group loses its majority.
 func TestForcedTwice(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 5, neverExpel)
 	for _, n := range g.nodes {
 		mustPut(t, n, "by "+n.Address(), "1")
@@ -147,6 +150,7 @@ func TestForcedTwice(t *testing.T) {
 // Who was excluded and lives, behind links that are cut, learns of it, and comes
 // back by itself if it has nothing of its own.
 func TestForcedOutAlive(t *testing.T) {
+	t.Parallel()
 	g := openLinked(t, 3, neverExpel, tireless)
 	mustPut(t, g.nodes[0], "before", "1")
 	mustAgree(t, g.nodes...)
@@ -194,8 +198,10 @@ func closeAfter(t *testing.T, n *concordat.Node, text string) {
 // The coordinator goes in the middle of a plan. Who is frozen stays so over a
 // restart, and any survivor goes on with the plan by its id.
 func TestForceCoordinatorLost(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"frozen for plan", "freeze: it is frozen", "adopted plan"} {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t)
 			g := openGroup(t, 4, neverExpel)
 			mustPut(t, g.nodes[1], "before", "1")
@@ -281,6 +287,7 @@ func mustNotServe(t *testing.T, n *concordat.Node) {
 // Two operators at once: what one has begun the other one does not undo, and one
 // membership comes of it.
 func TestTwoOperatorsForce(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 5, neverExpel)
 	mustPut(t, g.nodes[0], "before", "1")
@@ -339,6 +346,7 @@ func supersede(t *testing.T, n *concordat.Node, ids []gtid.UUID, plans ...gtid.U
 // Two operators at once who each force one of two survivors: the group does not
 // fall apart. Where they have stopped each other a third plan takes over both.
 func TestOperatorsForceApart(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 4, neverExpel)
 	for _, n := range g.nodes[2:] {

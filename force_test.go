@@ -12,15 +12,16 @@ import (
 	"github.com/concordatdb/concordat/gtid"
 )
 
-// quick makes a member lose patience soon.
+// quick makes a member lose patience soon, and yet not because a loaded machine
+// leaves it without a processor for a while.
 func quick(c *concordat.Config) {
-	c.MemberSuspectTimeout, c.MemberExpelTimeout = 400*time.Millisecond, 400*time.Millisecond
+	c.MemberSuspectTimeout, c.MemberExpelTimeout = 500*time.Millisecond, time.Second
 	c.AutoRejoinInterval = 200 * time.Millisecond
 }
 
 // neverExpel keeps the view as it is whoever is silent.
 func neverExpel(c *concordat.Config) {
-	c.MemberSuspectTimeout, c.MemberExpelTimeout = 400*time.Millisecond, time.Hour
+	c.MemberSuspectTimeout, c.MemberExpelTimeout = time.Second, time.Hour
 	c.AutoRejoinInterval = 200 * time.Millisecond
 }
 
@@ -45,6 +46,7 @@ func noQuorum(t testing.TB, nodes ...*concordat.Node) {
 // Five members lose three for good. The two that are left are told to go on, and
 // the three come back by themselves.
 func TestForceMembers(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 5, neverExpel)
 	for i, n := range g.nodes {
@@ -98,6 +100,7 @@ func TestForceMembers(t *testing.T) {
 // Where the log of who was left out does not go back to the fork any more, nothing
 // is given up by itself, and the list says that it may lack some.
 func TestForcedApartWithShortLog(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) { c.AutoRejoinTries, c.CheckpointBytes = 1, 2<<10 })
 	mustPut(t, g.nodes[0], "shared", "1")
@@ -122,10 +125,7 @@ func TestForcedApartWithShortLog(t *testing.T) {
 	if !ok || !diverged.Incomplete || diverged.Extra.IsEmpty() {
 		t.Fatalf("member whose log is cut above the fork: %v", n.Status().Err)
 	}
-	report, err := n.Rejoin(ctx, concordat.RejoinOptions{DiscardErrant: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	report := mustRejoin(t, n, concordat.RejoinOptions{DiscardErrant: true})
 	saved, err := os.ReadFile(report.SavedTo)
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +142,7 @@ func TestForcedApartWithShortLog(t *testing.T) {
 // Who was left out and lived on has transactions of its own. It is refused with
 // their list, saves them when it is told to, and takes the group's state.
 func TestForcedApart(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := &group{}
 	var links []*link
@@ -191,10 +192,7 @@ func TestForcedApart(t *testing.T) {
 		if got := contents(t, n); got["theirs"] != "1" || got["mine"] != "" {
 			t.Errorf("it still shows %v", got)
 		}
-		report, err := n.Rejoin(ctx, concordat.RejoinOptions{DiscardErrant: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		report := mustRejoin(t, n, concordat.RejoinOptions{DiscardErrant: true})
 		if !report.Discarded.Equal(diverged.Extra) {
 			t.Errorf("discarded %v, refused for %v", report.Discarded, diverged.Extra)
 		}

@@ -62,8 +62,10 @@ func (g *group) backToThree(t *testing.T) {
 // A member that is frozen while its group comes back by itself is freed by order:
 // in its place if it has that still, and as a new one if not.
 func TestFrozenAndGroupBack(t *testing.T) {
+	t.Parallel()
 	for name, patience := range map[string]func(*concordat.Config){"still a member": neverExpel, "expelled": quick} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t)
 			g, _ := frozenOfFour(t, patience)
 			n := g.nodes[1]
@@ -95,6 +97,7 @@ func TestFrozenAndGroupBack(t *testing.T) {
 // A member that is frozen for one plan, and left out by another one that found it
 // gone, learns of it and comes back by itself.
 func TestFrozenAndLeftOut(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g, _ := frozenOfFour(t, neverExpel)
 	n := g.nodes[1]
@@ -119,6 +122,7 @@ func TestFrozenAndLeftOut(t *testing.T) {
 // A member that has given up in a minority can be told to go on alone, with all
 // that it holds.
 func TestForceAfterGivingUp(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) {
 		c.UnreachableMajorityTimeout, c.AutoRejoinTries, c.AutoRejoinInterval = 300*time.Millisecond, 1, 20*time.Millisecond
@@ -152,6 +156,7 @@ func TestForceAfterGivingUp(t *testing.T) {
 // lost silently when the membership is forced without that member: it may have
 // helped to commit it.
 func TestForcedOutWithTail(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openLinked(t, 3, neverExpel, tireless)
 	mustPut(t, g.nodes[0], "before", "1")
@@ -190,9 +195,9 @@ func TestForcedOutWithTail(t *testing.T) {
 	if !ok || diverged.Extra.Count() != 1 {
 		t.Errorf("it has what the group has not: %v", old.Status().Err)
 	}
-	report, err := old.Rejoin(ctx, concordat.RejoinOptions{DiscardErrant: true})
-	if err != nil || report.Discarded.Count() != 1 {
-		t.Fatalf("discarded %v: %v", report.Discarded, err)
+	report := mustRejoin(t, old, concordat.RejoinOptions{DiscardErrant: true})
+	if report.Discarded.Count() != 1 {
+		t.Fatalf("discarded %v", report.Discarded)
 	}
 	saved, err := os.ReadFile(report.SavedTo)
 	if err != nil || !strings.Contains(string(saved), `"key":"tail"`) {

@@ -71,6 +71,7 @@ func (l *load) mustCount(t testing.TB, nodes ...*concordat.Node) {
 }
 
 func TestThreeMembersCountTogether(t *testing.T) {
+	t.Parallel()
 	const clients, each = 2, 15
 	ctx := testContext(t)
 	g := openGroup(t, 3)
@@ -107,6 +108,7 @@ func TestThreeMembersCountTogether(t *testing.T) {
 // Money that moves between accounts on all members at once is neither made nor
 // lost, and no reader ever sees it on its way.
 func TestBankKeepsItsSum(t *testing.T) {
+	t.Parallel()
 	const holders, each, start = 6, 25, 100
 	ctx := testContext(t)
 	g := openGroup(t, 3)
@@ -177,8 +179,10 @@ func sum(t testing.TB, n *concordat.Node) int {
 // A member that is closed is missed by nobody but its clients; reopened on its
 // directory it catches up. The leader is no exception.
 func TestMemberAwayAndBack(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"follower", "leader"} {
 		t.Run(who, func(t *testing.T) {
+			t.Parallel()
 			g := openGroup(t, 3)
 			at := leader(t, g.nodes)
 			if who == "follower" {
@@ -202,6 +206,7 @@ func TestMemberAwayAndBack(t *testing.T) {
 
 // All members of a group can be closed, and go on where they were.
 func TestWholeGroupRestarts(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	mustPut(t, g.nodes[1], "k", "v")
 	mustAgree(t, g.nodes...)
@@ -237,6 +242,7 @@ func TestWholeGroupRestarts(t *testing.T) {
 }
 
 func TestOneMemberRestartsAlone(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	n, cfg := g.nodes[0], g.cfgs[0]
 	for i := range 3 {
@@ -254,8 +260,10 @@ func TestOneMemberRestartsAlone(t *testing.T) {
 // One after the other, members leave: the view shrinks, and with it the number
 // that is needed. The last one has to stay.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"follower", "leader"} {
 		t.Run(first+" first", func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t)
 			g := openGroup(t, 3)
 			nodes := slices.Clone(g.nodes)
@@ -305,6 +313,7 @@ func TestLeave(t *testing.T) {
 // A member that left comes back on its directory by itself, under a new raft id,
 // with what it still had.
 func TestReturnAfterLeave(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 2)
 	mustPut(t, g.nodes[0], "before", "1")

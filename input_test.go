@@ -23,6 +23,7 @@ const otherUUID = "0d2f7a52-6a1c-4f43-8a41-9d4a2f1f0b11"
 
 // Everything that is wrong is said at once, by name.
 func TestConfigValidate(t *testing.T) {
+	t.Parallel()
 	bad := concordat.Config{
 		Group: "g", Listen: "here", Advertise: "there", Seeds: []string{"ok:1", "elsewhere"}, Bootstrap: true,
 		Member: "m", MemberWeight: 101, CacheBytes: -1,
@@ -93,6 +94,7 @@ func mustRefuse(t *testing.T, cfg concordat.Config, want error, texts ...string)
 }
 
 func TestOpenRefusesDirectory(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	n, cfg := g.nodes[0], g.cfgs[0]
 	member := n.Status().Member.String()
@@ -133,6 +135,7 @@ func TestOpenRefusesDirectory(t *testing.T) {
 }
 
 func TestOpenRefusesDataWithoutLog(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustClose(t, g.nodes[0])
@@ -147,6 +150,7 @@ func TestOpenRefusesDataWithoutLog(t *testing.T) {
 
 // A log without its data, on the other hand, has all of it.
 func TestOpenRebuildsDataFromLog(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 1)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustClose(t, g.nodes[0])
@@ -159,6 +163,7 @@ func TestOpenRebuildsDataFromLog(t *testing.T) {
 }
 
 func TestOpenPortInUse(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -177,9 +182,10 @@ func TestOpenPortInUse(t *testing.T) {
 
 // A seed that is not there may come yet; only the context ends the asking.
 func TestJoinUnreachableSeed(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(t)
 	cfg.Seeds = []string{freeAddress(t)}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := concordat.Open(ctx, cfg)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), cfg.Seeds[0]) {
@@ -191,6 +197,7 @@ func TestJoinUnreachableSeed(t *testing.T) {
 }
 
 func TestJoinRefused(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	stranger := joiner(t, g.nodes[0])
 	stranger.Group = otherUUID
@@ -255,9 +262,7 @@ func damage(t *testing.T, part string, change func(path string, content []byte) 
 
 func mustSurvive(t *testing.T, what string, cfg concordat.Config) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(testContext(t), 10*time.Second)
-	defer cancel()
-	n, err := concordat.Open(ctx, cfg)
+	n, err := concordat.Open(testContext(t), cfg)
 	if err != nil {
 		if !errors.Is(err, concordat.ErrDirectory) && !errors.Is(err, concordat.ErrFailed) {
 			t.Errorf("%s: %v, want an error of the directory", what, err)
@@ -271,17 +276,21 @@ func mustSurvive(t *testing.T, what string, cfg concordat.Config) {
 }
 
 func TestOpenDamagedFiles(t *testing.T) {
+	t.Parallel()
 	for _, part := range []string{"log", "data"} {
 		t.Run(part+" flipped", func(t *testing.T) {
+			t.Parallel()
 			damage(t, part, func(_ string, b []byte) []byte {
 				b[len(b)/2] ^= 0x10
 				return b
 			})
 		})
 		t.Run(part+" truncated", func(t *testing.T) {
+			t.Parallel()
 			damage(t, part, func(_ string, b []byte) []byte { return b[:len(b)/2] })
 		})
 		t.Run(part+" gone", func(t *testing.T) {
+			t.Parallel()
 			damage(t, part, func(string, []byte) []byte { return nil })
 		})
 	}
@@ -301,8 +310,10 @@ func overwrite(t *testing.T, dir string, key, value []byte) {
 
 // Formats of a version to come are recognised and left alone.
 func TestOpenRefusesNewerFormat(t *testing.T) {
+	t.Parallel()
 	for _, part := range []string{"log", "data"} {
 		t.Run(part, func(t *testing.T) {
+			t.Parallel()
 			g := openGroup(t, 1)
 			mustClose(t, g.nodes[0])
 			want := pebblekv.ErrFormat

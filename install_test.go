@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -16,6 +17,7 @@ import (
 // TestInstallLog shows what stays of the log when a checkpoint of another
 // member comes: all that this member may have answered for.
 func TestInstallLog(t *testing.T) {
+	t.Parallel()
 	// The log holds entries 11 to 20 of term 2 after a checkpoint at 10; the
 	// data are lost.
 	for name, c := range map[string]struct {
@@ -79,9 +81,13 @@ func newLogOnlyNode(t *testing.T) *Node {
 	return &Node{log: log, engine: engine}
 }
 
+// quickTick has a founder lead soon.
+const quickTick = 20 * time.Millisecond
+
 // TestFoundingCutOff: a crash between the first entry of a group and the name
 // of its founder leaves a directory that can found it again, and nothing else.
 func TestFoundingCutOff(t *testing.T) {
+	t.Parallel()
 	const group = "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50"
 	dir := t.TempDir()
 	log, err := raftlog.Open(filepath.Join(dir, logDir), raftlog.Options{})
@@ -97,7 +103,7 @@ func TestFoundingCutOff(t *testing.T) {
 	if err := errors.Join(log.Write([]gcs.LogWrite{w}), log.Close()); err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Group: group, Dir: dir, Listen: "127.0.0.1:0", Seeds: []string{"127.0.0.1:1"}}
+	cfg := Config{Group: group, Dir: dir, Listen: "127.0.0.1:0", Seeds: []string{"127.0.0.1:1"}, TickInterval: quickTick}
 	if n, err := Open(t.Context(), cfg); !errors.Is(err, ErrDirectory) {
 		if err == nil {
 			_ = n.Close()
@@ -117,13 +123,14 @@ func TestFoundingCutOff(t *testing.T) {
 // TestRefusedJoinLeavesNothing: a directory that only asked to join a group
 // that does not know it can be used for another one, as whatever it should be.
 func TestRefusedJoinLeavesNothing(t *testing.T) {
+	t.Parallel()
 	const group, other = "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50", "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f51"
-	founder, err := Open(t.Context(), Config{Group: group, Dir: t.TempDir(), Listen: "127.0.0.1:0", Bootstrap: true})
+	founder, err := Open(t.Context(), Config{Group: group, Dir: t.TempDir(), Listen: "127.0.0.1:0", Bootstrap: true, TickInterval: quickTick})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = founder.Close() })
-	cfg := Config{Group: other, Dir: t.TempDir(), Listen: "127.0.0.1:0", Seeds: []string{founder.Address()}}
+	cfg := Config{Group: other, Dir: t.TempDir(), Listen: "127.0.0.1:0", Seeds: []string{founder.Address()}, TickInterval: quickTick}
 	if n, err := Open(t.Context(), cfg); !errors.Is(err, ErrJoinRefused) {
 		if err == nil {
 			_ = n.Close()

@@ -39,7 +39,8 @@ func (c *connection) close() {
 
 // freeAddress is one where nobody listens just now.
 func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(ownHost(t), "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,8 +56,10 @@ func joinedAndExpelled(t *testing.T, g *group, cfg concordat.Config, told bool) 
 // Whoever is taken in and expelled before it can know either draws a new raft
 // id and joins.
 func TestExpelledBeforeItsFirstEntry(t *testing.T) {
+	t.Parallel()
 	for name, told := range map[string]bool{"without an answer": false, "with an empty log": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := openGroup(t, 2, quick)
 			cfg := joiner(t, g.nodes...)
 			quick(&cfg)
@@ -80,8 +82,10 @@ func TestExpelledBeforeItsFirstEntry(t *testing.T) {
 // another one's state, however long that takes: also one that was started again
 // and knows the others by their addresses only.
 func TestLongFirstCloneIsNotExpelled(t *testing.T) {
+	t.Parallel()
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			t.Parallel()
 			g := openGroup(t, 2, shortLog, quick)
 			outgrowLog(t, "first", g.nodes...)
 			for i := range 60 {
@@ -92,7 +96,7 @@ func TestLongFirstCloneIsNotExpelled(t *testing.T) {
 			cfg := joiner(t, g.nodes...)
 			shortLog(&cfg)
 			quick(&cfg)
-			cfg.CloneRate, cfg.Listen = 256<<10, freeAddress(t)
+			cfg.CloneRate, cfg.Listen = 128<<10, freeAddress(t)
 			n := mustStart(t, cfg)
 			eventually(t, "the copy to begin", func() bool { return len(eventsOf(n, concordat.EventCloneStarted)) == 1 })
 			if restarted {
@@ -114,8 +118,10 @@ func TestLongFirstCloneIsNotExpelled(t *testing.T) {
 // with the network: by itself, or by order if that took longer than the members
 // try.
 func TestOutageLongerThanPatience(t *testing.T) {
+	t.Parallel()
 	for name, tries := range map[string]int{"by itself": 1000, "by order": 1} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ctx := testContext(t)
 			g := openLinked(t, 3, neverExpel, func(c *concordat.Config) {
 				c.UnreachableMajorityTimeout = 300 * time.Millisecond

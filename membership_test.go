@@ -23,6 +23,7 @@ func mustBeRefused(t *testing.T, err error, forceable bool, text string) {
 
 // A plan says what would be, and changes nothing.
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3, neverExpel)
 	n := g.nodes[0]
 	eventually(t, "three voters", func() bool { return n.Status().Outlook.Voters == 3 })
@@ -57,8 +58,24 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// mustRejoin brings a member back by order. While the others elect a leader that
+// is refused for the time being.
+func mustRejoin(t *testing.T, n *concordat.Node, how concordat.RejoinOptions) (report concordat.RejoinReport) {
+	t.Helper()
+	var err error
+	eventually(t, "the order to find a leader", func() bool {
+		report, err = n.Rejoin(testContext(t), how)
+		return !errors.Is(err, concordat.ErrNoQuorum)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
 // Dead members are removed without force, and from any member.
 func TestRemoveDead(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3, neverExpel)
 	mustPut(t, g.nodes[0], "before", "1")
@@ -91,9 +108,7 @@ func TestRemoveDead(t *testing.T) {
 	mustBe(t, concordat.Error, dead)
 	eventually(t, "it to be out", func() bool { return len(eventsOf(dead, concordat.EventExitStateAction)) == 1 })
 	mustBeRefused(t, dead.Join(ctx, concordat.JoinOptions{}), false, "others rejoin")
-	if _, err := dead.Rejoin(ctx, concordat.RejoinOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	mustRejoin(t, dead, concordat.RejoinOptions{})
 	mustBe(t, concordat.Online, dead)
 	if raftID(t, dead) == before {
 		t.Error("it is back under the raft id that was removed")
@@ -107,6 +122,7 @@ func TestRemoveDead(t *testing.T) {
 // A new member takes the place of a dead one in one view, so the group is never
 // smaller.
 func TestReplace(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3, neverExpel)
 	mustPut(t, g.nodes[0], "before", "1")
@@ -151,9 +167,7 @@ func TestReplace(t *testing.T) {
 
 	dead = mustStart(t, again(dead, g.cfgs[2]))
 	mustBe(t, concordat.Error, dead)
-	if _, err := dead.Rejoin(ctx, concordat.RejoinOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	mustRejoin(t, dead, concordat.RejoinOptions{})
 	mustBe(t, concordat.Online, dead)
 	mustAgree(t, g.nodes[0], g.nodes[1], third, dead)
 }
@@ -161,6 +175,7 @@ func TestReplace(t *testing.T) {
 // A member that has lost its disk comes back under its UUID, when the one that
 // had it is gone; until then the group names who has it.
 func TestTakeOverUUID(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3, neverExpel)
 	mustPut(t, g.nodes[0], "before", "1")
 	mustAgree(t, g.nodes...)
@@ -185,6 +200,7 @@ func TestTakeOverUUID(t *testing.T) {
 // Strangers do not get in: whoever has another one's address, belongs to another
 // group, or comes from where nobody is let in.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	w := newWitness()
 	g := openGroup(t, 2, func(c *concordat.Config) { c.Logger = w.logger() })
 	twin := joiner(t, g.nodes[0])
@@ -219,6 +235,7 @@ func TestStrangers(t *testing.T) {
 
 // A member that is OFFLINE joins when it is told to, and not before.
 func TestJoinByOrder(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 2)
 	mustPut(t, g.nodes[0], "before", "1")
@@ -259,6 +276,7 @@ func TestJoinByOrder(t *testing.T) {
 // A member can be provisioned anew, from the donor that is named. In a group of
 // two it leaves the other one alone for that.
 func TestCloneByOrder(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 1)
 	if err := g.nodes[0].Clone(ctx, ""); !errors.Is(err, concordat.ErrLeave) {

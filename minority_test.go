@@ -22,6 +22,7 @@ func endless(t testing.TB) context.Context {
 // In a minority reads go on. Everything else fails at once, or waits for as long
 // as its caller says.
 func TestMinority(t *testing.T) {
+	t.Parallel()
 	g := openLinked(t, 3, neverExpel)
 	mustPut(t, g.nodes[0], "before", "1")
 	mustAgree(t, g.nodes...)
@@ -95,6 +96,7 @@ func TestMinority(t *testing.T) {
 // that does not say how long it waits; whatever waits for a place, or is held
 // back by it, has not happened.
 func TestQuorumLostUnderCommits(t *testing.T) {
+	t.Parallel()
 	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) { c.MaxPendingCommits = 1 })
 	mustAgree(t, g.nodes...)
 	n := g.nodes[2]
@@ -132,8 +134,10 @@ func TestQuorumLostUnderCommits(t *testing.T) {
 // A member that gives up in a minority goes on in its place when the group still
 // has it, and comes back as a new one when not.
 func TestMinorityTimeout(t *testing.T) {
+	t.Parallel()
 	for name, patience := range map[string]func(*concordat.Config){"still a member": neverExpel, "expelled": quick} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := openLinked(t, 3, patience, tireless, func(c *concordat.Config) { c.UnreachableMajorityTimeout = 200 * time.Millisecond })
 			mustPut(t, g.nodes[0], "before", "1")
 			mustAgree(t, g.nodes...)
@@ -165,6 +169,7 @@ func TestMinorityTimeout(t *testing.T) {
 // After an outage of all, each member says whom it waits for, until a majority
 // of the last view is back. The order in which they return does not matter.
 func TestTotalOutage(t *testing.T) {
+	t.Parallel()
 	g := openLinked(t, 3, neverExpel)
 	for _, order := range [][]int{{0, 1, 2}, {2, 0, 1}, {1, 2, 0}} {
 		mustPut(t, g.nodes[order[0]], "round", "1")

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,11 +33,31 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
+// hosts is how many hosts were given away.
+var hosts atomic.Uint32
+
+// ownHost is one of this machine's own, and of no other member: whoever closes a
+// member and opens it again finds that no test beside it has taken the port. A
+// system that has only 127.0.0.1 leaves that to chance.
+func ownHost(t testing.TB) string {
+	t.Helper()
+	n := hosts.Add(1)
+	host := net.IPv4(127, byte(os.Getpid()%254+1), byte(n>>8), byte(n)).String()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "127.0.0.1"
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
 // testConfig is a member with a directory of its own and a quick clock.
 func testConfig(t testing.TB) concordat.Config {
 	cfg := concordat.Config{
-		Group: testGroup, Dir: t.TempDir(), Listen: "127.0.0.1:0",
-		TickInterval: 20 * time.Millisecond, ElectionTicks: 8, CacheBytes: 1 << 20,
+		Group: testGroup, Dir: t.TempDir(), Listen: net.JoinHostPort(ownHost(t), "0"),
+		TickInterval: 20 * time.Millisecond, ElectionTicks: 15, CacheBytes: 1 << 20,
 	}
 	if testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))

@@ -33,6 +33,7 @@ func named(t testing.TB, n *concordat.Node, id gtid.UUID, key string) *concordat
 // Every member knows what became of a transaction, also one that was away, and
 // shows what has committed.
 func TestOutcomeFromEveryMember(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	committed := begin(t, g.nodes[0])
 	mustWrite(t, committed.Put(accounts, []byte("k"), nil))
@@ -76,6 +77,7 @@ func TestOutcomeFromEveryMember(t *testing.T) {
 
 // Whoever gave up waiting learns later what became of it.
 func TestOutcomeOfUnknown(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n, resume := stalled(t, g)
 	c := commitLater(t, writing(t, n, "k"), false)
@@ -98,6 +100,7 @@ func TestOutcomeOfUnknown(t *testing.T) {
 // Of all that are committed under one id, one commits, and all are told its
 // GTID, whatever they wrote.
 func TestCommitsOnceUnderOneID(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	id := gtid.UUID{7}
 	results := make(chan gtid.GTID, 2)
@@ -134,6 +137,7 @@ func TestCommitsOnceUnderOneID(t *testing.T) {
 // The same holds for those that want the same keys, and so would lose to each
 // other: before they are broadcast, while they run, and in certification.
 func TestDuplicateDoesNotLoseToItself(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	for i, name := range []string{"doomed", "judged"} {
 		id := gtid.UUID{1, byte(i)}

@@ -12,6 +12,7 @@ import (
 // A member can be closed, and asked for its status, whatever it is doing. The
 // next start goes on. That no goroutine is left is checked when the tests end.
 func TestCloseInEveryPhase(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, neverExpel, shortLog)
 	outgrowLog(t, "much", g.nodes...)
 	for name, enter := range map[string]func(t *testing.T) (*concordat.Node, concordat.Config){
@@ -23,6 +24,7 @@ func TestCloseInEveryPhase(t *testing.T) {
 		"failed":   failedPhase,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n, cfg := enter(t)
 			s, state := n.Status(), n.Status().State
 			_ = n.Plan(concordat.Operation{Verb: concordat.VerbLeave, Member: s.Member})
@@ -129,6 +131,7 @@ func failedPhase(t *testing.T) (*concordat.Node, concordat.Config) {
 // A donor that goes in the middle of a clone is replaced by another one. The
 // recipient tells how far it is all the time.
 func TestDonorLost(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3, neverExpel, shortLog)
 	big := make([]byte, 256<<10)
 	for _, key := range []string{"a", "b"} {

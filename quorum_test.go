@@ -23,6 +23,7 @@ func submit(ctx context.Context, n *concordat.Node, key string) <-chan error {
 // A member that starts alone does not say that it has a quorum, and its
 // membership is not forced, before the others had the time to be heard.
 func TestLoneMemberClaimsNoQuorum(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	for _, n := range g.nodes {
 		mustClose(t, n)
@@ -46,6 +47,7 @@ func TestLoneMemberClaimsNoQuorum(t *testing.T) {
 // Without a quorum nothing is answered as committed. What was handed over
 // keeps its place; when the quorum is back, all of it is decided, once.
 func TestLossOfQuorum(t *testing.T) {
+	t.Parallel()
 	const places = 3
 	g := openGroup(t, 3, func(c *concordat.Config) { c.MaxPendingCommits = places })
 	n := g.nodes[0]
@@ -102,6 +104,7 @@ func TestLossOfQuorum(t *testing.T) {
 
 // A commit that is under way when its member closes ends, with an open fate.
 func TestCloseEndsCommits(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, func(c *concordat.Config) { c.MaxPendingCommits = 1 })
 	n := g.nodes[0]
 	mustClose(t, g.nodes[1])
@@ -121,6 +124,7 @@ func TestCloseEndsCommits(t *testing.T) {
 }
 
 func TestClosedNode(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openGroup(t, 1).nodes[0]
 	tx := begin(t, n)

@@ -14,6 +14,7 @@ import (
 // What a read set remembers covers all that was scanned, within its limit, and
 // what it says of its size follows.
 func TestReadSetRanges(t *testing.T) {
+	t.Parallel()
 	tables := []Table{{Schema: "s", Name: "a"}, {Schema: "s", Name: "b"}}
 	rapid.Check(t, func(t *rapid.T) {
 		var s readSet

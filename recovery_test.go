@@ -49,6 +49,7 @@ func TestMeter(t *testing.T) {
 // TestMeterBounds: whatever is observed, the rate lies between the lowest and
 // the highest there was, and little is kept.
 func TestMeterBounds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var m meter
 		now, done := time.Duration(0), uint64(0)

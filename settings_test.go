@@ -23,6 +23,7 @@ func mustHave(t testing.TB, n *concordat.Node, want concordat.GroupSettings) {
 // The founder's settings are the group's, whatever the others would have
 // founded, and outlive everybody's restart, as do changes.
 func TestGroupSettings(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	first := concordat.GroupSettings{HistoryItems: 5000, HistoryBytes: 1 << 20, RangeWrites: 100, OutcomeTransactions: 50, GTIDAssignmentBlockSize: 1}
 	founders := true
@@ -163,6 +164,7 @@ func TestGroupSettingsThatCannotBe(t *testing.T) {
 // Without a quorum the call ends with its context, and with the member; the
 // error says that the change may yet come.
 func TestGroupSettingsWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	n, _ := stalled(t, g)
 	s := n.GroupSettings()

@@ -10,6 +10,7 @@ import (
 // The oldest snapshot in use is the least of those held, however they come and
 // go; and what is no longer held takes no room.
 func TestSnapshotsAgainstModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var s snapshots
 		var held []uint64

@@ -11,6 +11,7 @@ import (
 // Who does not say how long to wait does not wait without end for a group that
 // has no quorum.
 func TestNobodyWaitsWithoutEnd(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2, neverExpel)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustAgree(t, g.nodes...)

@@ -9,6 +9,7 @@ import (
 
 // An Update that waits to see what won is told that this will never come.
 func TestUpdateWaitsForWinnerOnMemberThatFails(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 1)
 	cfg := joiner(t, g.nodes[0])
