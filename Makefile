@@ -41,7 +41,8 @@ demo: build ## run the story of a group of real members on this machine
 test: lint unit sim ## run every check: lint, unit, sim
 
 # The race detector needs cgo. Without it the tests run all the same, and say
-# so.
+# so. Tests of members mostly wait, for elections and for what silence has to
+# tell: four at a time keep two processors busy.
 .PHONY: unit
 unit: ## run the tests of all packages, with the race detector where it works
 	@if why=$$(go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
@@ -49,7 +50,7 @@ unit: ## run the tests of all packages, with the race detector where it works
 	else \
 		echo "== tests, WITHOUT the race detector, which does not build here: $$why"; race=; \
 	fi; \
-	go test $$race -timeout 8m ./...
+	go test $$race -parallel 4 -timeout 8m ./...
 	@go -C tools test ./...
 
 .PHONY: sim
