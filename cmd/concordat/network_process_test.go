@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -95,13 +96,20 @@ func (n *loopbackNetwork) cut(from, to int) {
 
 func (*loopbackNetwork) mend() {}
 
+// Each run of the tests tries ports from another one on.
+var (
+	firstTried = rand.Uint32N(1 << 20)
+	portsTried atomic.Uint32
+)
+
 // unusedAddress returns an address that nobody is given by the system, since it
-// is below the ports that it gives away, and that nobody uses now.
+// is below the ports that it gives away, that nobody uses now, and that no other
+// test is given, whose members may be down at the moment.
 func unusedAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
 		const first, end = 12000, 32000
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(end-first)))
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(first+(firstTried+portsTried.Add(1))%(end-first))))
 		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
 		if err == nil {
 			_ = l.Close()
