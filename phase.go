@@ -212,9 +212,14 @@ func (n *Node) tries(cause standing.Trigger, reason error) phase {
 				cause = standing.TriesUsedUp // no further one will do better
 			}
 			n.move(standing.TryFailed)
-			last = fmt.Errorf("%w; try %d of %d to come back: %w", reason, made+1, n.cfg.AutoRejoinTries, err)
+			again := standing.AfterExit(cause, made+1, policy).Rejoin
+			tried := fmt.Sprintf("try %d of %d to come back", made+1, n.cfg.AutoRejoinTries)
+			if !again {
+				tried += ", the last one"
+			}
+			last = fmt.Errorf("%w; %s: %w", reason, tried, err)
 			n.setExit(&exit{err: last, kept: n.keepsPlace()})
-			if standing.AfterExit(cause, made+1, policy).Rejoin && !pause(ctx, n.cfg.AutoRejoinInterval) {
+			if again && !pause(ctx, n.cfg.AutoRejoinInterval) {
 				made++
 				return nil
 			}

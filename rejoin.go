@@ -279,7 +279,7 @@ func (n *Node) replay(ctx context.Context, after uint64, each func(*replica.Judg
 }
 
 // checkpointBefore returns the newest checkpoint at after or before that the log
-// goes on from, newest if there is none.
+// goes on from; if there is none the first that it does go on from, or newest.
 func (n *Node) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Checkpoint, error) {
 	if after >= newest.Index {
 		return newest, nil
@@ -288,7 +288,7 @@ func (n *Node) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Checkp
 	if err != nil {
 		return newest, err
 	}
-	earlier, err := n.log.Checkpoint(after)
+	earlier, err := n.log.Checkpoint(max(after, first-1))
 	if err != nil || earlier.Index+1 < first {
 		return newest, err
 	}

@@ -37,6 +37,9 @@ type Outlook = outlook.Outlook
 // the same one.
 type Digest = applier.Digest
 
+// NotHeard stands in [Member.Heard] for a member of which nothing is heard.
+const NotHeard time.Duration = -1
+
 // Member is a member of a view.
 type Member struct {
 	UUID    gtid.UUID
@@ -46,8 +49,9 @@ type Member struct {
 	Weight  uint32
 	State   State
 	// Heard is how long ago the member that was asked last heard this one, and
-	// Delivered and Applied how far it said it was; zero for that member itself
-	// and for those it never heard.
+	// Delivered and Applied how far it said it was; zero for that member itself.
+	// Heard is NotHeard where that member has heard nothing of this one since it
+	// began to listen, and where it hears nobody now.
 	Heard              time.Duration
 	Delivered, Applied uint64
 }
@@ -106,7 +110,7 @@ type Counters struct {
 // Status returns what the node knows now. It never blocks for long, and works
 // in every state but after Close, when it tells what was last known.
 func (n *Node) Status() Status {
-	s := n.known()
+	s := n.sight()
 	status := Status{
 		Group: n.id.Group, Incarnation: s.View.Incarnation, Member: n.id.Member,
 		State: n.state(), Err: n.trouble(),
@@ -156,6 +160,24 @@ func (n *Node) trouble() error {
 		return e.err
 	}
 	return nil
+}
+
+// sight is what is known, with those whom the member hears now: one without a
+// state machine hears nobody, whatever it last heard. Who copies another member's
+// state, or takes up its log, has had no time to miss anybody.
+func (n *Node) sight() known {
+	s := n.known()
+	if n.life.Load() != nil || n.closed.Load() {
+		return s
+	}
+	begins := n.state() == Recovering && n.frozenFor.Load() == nil
+	s.Peers = nil
+	for _, m := range s.View.Members {
+		if m.UUID != n.id.Member {
+			s.Peers = append(s.Peers, gcs.Peer{RaftID: m.RaftID, Heard: gcs.NeverHeard, Unreachable: !begins})
+		}
+	}
+	return s
 }
 
 // TickInterval returns how long one of the ticks takes in which a [ForcePlan]
@@ -217,7 +239,7 @@ func (n *Node) shown(s *known) View {
 				continue
 			}
 			m.State = standing.Shown(m.State, false, !p.Unreachable)
-			if p.Heard != gcs.NeverHeard {
+			if m.Heard = NotHeard; p.Heard != gcs.NeverHeard {
 				m.Heard = time.Duration(p.Heard) * n.cfg.TickInterval
 			}
 			m.Delivered, m.Applied = p.Report.Delivered, p.Report.Applied

@@ -99,7 +99,7 @@ func Diagnose(f Facts) Diagnosis {
 // it, to be read after "waits for": who is missing, how many are here, how many
 // are needed. It is empty when the member does not wait.
 func (f Facts) Waiting() string {
-	if f.Quorum || len(f.View.Members) == 0 || (f.State != standing.Recovering && f.State != standing.Online) {
+	if f.Quorum || !f.Frozen.IsZero() || len(f.View.Members) == 0 || (f.State != standing.Recovering && f.State != standing.Online) {
 		return ""
 	}
 	o := f.outlook()
