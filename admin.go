@@ -43,8 +43,8 @@ type Operation struct {
 // Plan returns what an operation would lead to as this member sees the group. It
 // changes nothing.
 func (n *Node) Plan(op Operation) Plan {
-	s := n.sight()
-	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member}, n.stalled(&s)...)
+	s := n.known()
+	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member})
 }
 
 // ChangeOption changes how an operator's change of the membership is made.
@@ -331,12 +331,12 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 		if err := inPlace(); err != nil { // it has come back meanwhile
 			return n.interrupted, err
 		}
-		if err := n.giveWay(began); err != nil {
-			return n.idle, err
-		}
 		more := slices.Concat(n.configuredSeeds(), o.Seeds)
 		n.seedList.Store(&more)
 		n.wish(o.Donor)
+		if err := n.giveWay(began); err != nil {
+			return n.idle, err
+		}
 		if n.partNow().Phase == forced.Frozen {
 			if next, err := n.unfreeze(ctx); next != nil || err != nil {
 				return next, err

@@ -21,7 +21,7 @@ import (
 func TestExpelledWhileCloning(t *testing.T) {
 	t.Parallel()
 	const large, at = 20, 2
-	g := openLinked(t, 3, quick, tireless, shortLog, func(c *concordat.Config) { c.CloneRate = 512 << 10 })
+	g := openLinked(t, 3, quick, tireless, shortLog, func(c *concordat.Config) { c.CloneRate = 1 << 20 })
 	mustPut(t, g.nodes[0], "before", "1")
 	mustAgree(t, g.nodes...)
 	mustClose(t, g.nodes[at])

@@ -546,6 +546,7 @@ func (n *Node) adopt(d forced.Decision) (phase, error) {
 		}
 		n.frozenFor.Store(nil)
 		n.setExit(nil)
+		n.reports = nil
 		n.entering = standing.Adopted
 		return n.living
 	}, nil

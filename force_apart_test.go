@@ -47,6 +47,11 @@ func TestForcedAfterExpulsion(t *testing.T) {
 			t.Errorf("it still shows %v", got)
 		}
 	}
+	// Whom the operator has named is on record.
+	mustClose(t, old[0])
+	g.restart(t, 0)
+	old[0] = g.nodes[0]
+	eventually(t, "it to be refused", func() bool { return errors.Is(old[0].Status().Err, concordat.ErrDiverged) })
 	for _, n := range old {
 		discard := to
 		discard.DiscardErrant = true

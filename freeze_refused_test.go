@@ -105,6 +105,11 @@ func TestFreezeBetweenTries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, x := range plan.Excluded {
+		if !x.Seen || x.Answers || x.Ticks == 0 || x.Delivered == 0 {
+			t.Errorf("of who is left out it knows %+v", x)
+		}
+	}
 	a, err := step(ctx, listen, asker(n), forced.Request{Step: forced.StepFreeze, Order: plan.Order})
 	if err != nil || a.Refused != nil || a.Record.Facts.Last != plan.Last {
 		t.Fatalf("it froze with a log up to %d, the plan has %d: %v, %v", a.Record.Facts.Last, plan.Last, a.Refused, err)

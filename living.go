@@ -47,6 +47,7 @@ func (n *Node) living(ctx context.Context) phase {
 		n.triesMade = 0
 	}
 	n.last = l
+	n.keepReports(l.replica.Status().Peers)
 	n.life.Store(nil)
 	n.wake()
 	n.donations.end()

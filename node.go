@@ -59,6 +59,7 @@ type Node struct {
 	donor     atomic.Pointer[string]        // wished for by an order
 	frozenFor atomic.Pointer[gtid.UUID]     // plan of force-members
 	part      atomic.Pointer[forced.Record] // in a plan of force-members
+	reports   map[uint64]lastReport         // of the others, by raft id, of the lives that have ended
 	last      *life                         // that has just ended, for an order
 	aligning  sync.Mutex                    // held while a plan changes the log of a frozen member
 	// interrupted is the phase that an order has ended, while it is carried out.

@@ -3,6 +3,7 @@ package concordat
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/forced"
@@ -70,6 +71,42 @@ func (n *Node) stoppedSurvey(ctx context.Context) (forced.Survey, error) {
 	return s, err
 }
 
+// lastReport is what another member said of itself last, and when.
+type lastReport struct {
+	gcs.Report
+	at time.Time
+}
+
+// heard is what the others said of themselves last: in this life, or before it.
+// Who gave up, or began anew, still knows what may be lost with them.
+func (n *Node) heard(peers []gcs.Peer) (all []forced.Heard) {
+	for _, p := range peers {
+		h := forced.Heard{RaftID: p.RaftID, Delivered: p.Report.Delivered, Executed: p.Report.Executed, Ticks: p.Heard}
+		if p.Heard == gcs.NeverHeard {
+			before, ok := n.reports[p.RaftID]
+			if !ok {
+				continue
+			}
+			h.Delivered, h.Executed, h.Ticks = before.Delivered, before.Executed, uint64(n.cfg.ticks(time.Since(before.at)))
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// keepReports notes, at the end of a life, what was heard in it or before.
+func (n *Node) keepReports(peers []gcs.Peer) {
+	kept := map[uint64]lastReport{}
+	for _, p := range peers {
+		if p.Heard != gcs.NeverHeard {
+			kept[p.RaftID] = lastReport{p.Report, time.Now().Add(-time.Duration(p.Heard) * n.cfg.TickInterval)}
+		} else if before, ok := n.reports[p.RaftID]; ok {
+			kept[p.RaftID] = before
+		}
+	}
+	n.reports = kept
+}
+
 // survey is what a member says of itself that runs, or has just ended, its state
 // machine. It is called where nothing else uses that.
 func (n *Node) survey(r *replica.Replica) (s forced.Survey, err error) {
@@ -81,14 +118,7 @@ func (n *Node) survey(r *replica.Replica) (s forced.Survey, err error) {
 		View: st.View, Term: max(st.Term, hs.GetTerm()), Commit: max(st.Delivered, hs.GetCommit()),
 		Delivered: st.Delivered, Executed: r.Claim().Executed,
 	}
-	for _, p := range st.Peers {
-		if p.Heard == gcs.NeverHeard {
-			continue
-		}
-		s.Heard = append(s.Heard, forced.Heard{
-			RaftID: p.RaftID, Delivered: p.Report.Delivered, Executed: p.Report.Executed, Ticks: p.Heard,
-		})
-	}
+	s.Heard = n.heard(st.Peers)
 	// One that lags behind may hear a majority of a view that is long past; then
 	// nobody leads it.
 	s.Quorum, s.Unsure = st.Quorum && st.Leader != 0, st.QuorumUnknown
