@@ -43,8 +43,8 @@ type Operation struct {
 // Plan returns what an operation would lead to as this member sees the group. It
 // changes nothing.
 func (n *Node) Plan(op Operation) Plan {
-	s := n.known()
-	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member})
+	s := n.sight()
+	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member}, n.stalled(&s)...)
 }
 
 // ChangeOption changes how an operator's change of the membership is made.
