@@ -509,7 +509,8 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 }
 
 // waitBack waits until the member is ONLINE again. A caller who does not say how
-// long waits for as long as there are others, and for a try without them.
+// long waits for as long as there are others or one whose state is copied, which
+// is given up when it gives nothing, and for a try without them.
 func (n *Node) waitBack(ctx context.Context) error {
 	if _, patient := ctx.Deadline(); patient {
 		return n.waitOnline(ctx)
@@ -520,13 +521,10 @@ func (n *Node) waitBack(ctx context.Context) error {
 	defer func() { <-done }()
 	go func() {
 		defer close(done)
-		had := uint64(0)
 		for alone := time.Duration(0); alone < n.tryPatience(); alone += askAgain {
-			has := n.copied()
-			if n.known().Quorum && n.state() != Offline || has != had {
+			if n.known().Quorum && n.state() != Offline || n.copies() {
 				alone = 0
 			}
-			had = has
 			if !pause(ctx, askAgain) {
 				return
 			}
@@ -538,8 +536,8 @@ func (n *Node) waitBack(ctx context.Context) error {
 	return err
 }
 
-// copied is how much has come of another member's state.
-func (n *Node) copied() uint64 {
+// copies reports whether a donor is at it.
+func (n *Node) copies() bool {
 	r, _ := n.recovery.report()
-	return r.Done
+	return r.Total > 0
 }

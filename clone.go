@@ -77,6 +77,7 @@ func (n *Node) replaceState(ctx context.Context, leader uint64) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		n.recovery.size(0) // of nobody's
 		failed[d.address] = attempt
 		if text := err.Error(); noted[d.address] != text {
 			noted[d.address] = text
