@@ -80,9 +80,9 @@ func (n *Node) order(ctx context.Context, carryOut func(ctx context.Context) (ph
 	var once sync.Once
 	answer := func(err error) { once.Do(func() { result <- err }) }
 	err := n.orders.give(func(lifetime context.Context) phase {
-		working, cancel := context.WithCancel(lifetime)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
+		working, cancel := context.WithCancelCause(lifetime)
+		defer cancel(nil)
+		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
 		next, err := carryOut(working)
 		n.orders.done() // who has the answer may give the next order
 		answer(err)

@@ -303,6 +303,9 @@ func responses(writes []gcs.Write) (all []*raftpb.Message) {
 	return all
 }
 
+// errNobodyAdds is why a member that asks members of its group goes on asking.
+var errNobodyAdds = errors.New("no member could add this one; the group may be without a leader or a quorum")
+
 // join asks the seeds, and whom they name, until the group has this member in
 // its view, in the place of the member replaces unless that is zero. The group's
 // own decision is final when it is a refusal; everything else can change.
@@ -311,8 +314,9 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 	req := n.joinRequest(claim)
 	// Until the raft id of whom this member replaces is known, it only asks.
 	req.DryRun = !replaces.IsZero()
-	var last error
+	var why error // the last round told
 	for {
+		var last error
 		ask := n.seeds()
 		for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {
 			response, err := n.askToJoin(ctx, ask[i], req)
@@ -331,6 +335,8 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 				}
 				claim = replica.Claim{} // what was only here is nothing
 				req.Identity, req.Claim = n.transport.Identity(), nil
+			case err != nil && ctx.Err() != nil && why != nil:
+				// Cut off by the end of the wait, it says less than what is known.
 			case err != nil:
 				last = err
 			case usedUp(response):
@@ -355,12 +361,15 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 				ask = append(ask, response.GetLeaderAddress())
 			}
 		}
-		if last == nil {
-			last = errors.New("no member could add this one; the group may be without a leader or a quorum")
+		switch {
+		case last != nil:
+			why = last
+		case ctx.Err() == nil || why == nil:
+			why = errNobodyAdds
 		}
-		n.waits.Store(&waits{asked: n.seeds(), err: last})
+		n.waits.Store(&waits{asked: n.seeds(), err: why})
 		if !pause(ctx, askAgain) {
-			return fmt.Errorf("concordat: join through seeds %v: %w: %w", n.seeds(), context.Cause(ctx), last)
+			return fmt.Errorf("concordat: join through seeds %v: %w: %w", n.seeds(), context.Cause(ctx), why)
 		}
 	}
 }
