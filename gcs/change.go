@@ -88,7 +88,11 @@ func (c Change) String() string {
 	case Replaced:
 		return fmt.Sprintf("%s %s %d", c.Member.UUID, c.Kind, c.Replaces)
 	case Forced:
-		return fmt.Sprintf("%d members %s in incarnation %s", len(c.Members), c.Kind, c.Incarnation)
+		noun := "members"
+		if len(c.Members) == 1 {
+			noun = "member"
+		}
+		return fmt.Sprintf("%d %s %s in incarnation %s", len(c.Members), noun, c.Kind, c.Incarnation)
 	default:
 		return fmt.Sprintf("%s %s", c.Member.UUID, c.Kind)
 	}
