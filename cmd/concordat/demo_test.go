@@ -17,6 +17,7 @@ import (
 )
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	out := want(t, exitOK, "demo", "--phase", "300ms", "--clients", "2", "--accounts", "16")
 	for _, text := range []string{
 		`shop.prices, "widget"`, "what to do      run it again", "lost for that key, to m1", "not one conflict",
@@ -33,6 +34,7 @@ func TestDemo(t *testing.T) {
 
 // An interrupted demo leaves no process and no file.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	temporary := t.TempDir()
 	cmd := command(testContext(t), t, "demo", "--phase", "1m")
 	cmd.Env = append(os.Environ(), "TMPDIR="+temporary)

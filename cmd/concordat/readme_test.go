@@ -41,6 +41,7 @@ func document(t *testing.T, file, language string) (blocks []string) {
 
 // The first program of README.md runs, and prints what README.md says.
 func TestReadmeProgram(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(file, []byte(readme(t, "go")[0]), 0o600); err != nil {
 		t.Fatal(err)
