@@ -133,7 +133,10 @@ func TestCloneWithoutDonor(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	cloned := make(chan error, 1)
 	go func() { cloned <- n.Clone(ctx, "") }()
-	eventually(t, "both others to be asked in vain", func() bool { return len(eventsOf(n, concordat.EventCloneFailed)) >= 2 })
+	eventually(t, "both others to be asked in vain, and again", func() bool {
+		r := n.Status().Recovery
+		return len(eventsOf(n, concordat.EventCloneFailed)) >= 2 && r != nil && r.Attempt > 5
+	})
 	cancel()
 	err := <-cloned
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, concordat.ErrNotOnline) || !strings.Contains(err.Error(), "RECOVERING") {
