@@ -65,7 +65,8 @@ type memberJSON struct {
 	Leader       bool    `json:"leader"`
 	Version      string  `json:"version"`
 	Weight       uint32  `json:"weight"`
-	HeardSeconds float64 `json:"heard_seconds"`
+	HeardSeconds float64 `json:"heard_seconds"` // 0 also for one that was never heard
+	NeverHeard   bool    `json:"never_heard"`
 	Delivered    uint64  `json:"delivered"`
 }
 
@@ -80,7 +81,7 @@ func printMembersJSON(w io.Writer, s *adminpb.StatusResponse) error {
 	}
 	for _, r := range rows([]*adminpb.StatusResponse{s}) {
 		out.Members = append(out.Members, memberJSON{
-			r.Member, raftIDs[r.Member], r.Address, r.State, r.Leader, r.Version, r.Weight, r.HeardSeconds, r.Delivered,
+			r.Member, raftIDs[r.Member], r.Address, r.State, r.Leader, r.Version, r.Weight, r.HeardSeconds, r.NeverHeard, r.Delivered,
 		})
 	}
 	return printJSON(w, out)

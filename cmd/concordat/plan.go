@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -98,7 +97,7 @@ func planViewOf(v *adminpb.View, o *adminpb.Outlook, leader string) planViewJSON
 	for _, m := range v.GetMembers() {
 		out.Members = append(out.Members, memberJSON{
 			m.GetUuid(), m.GetRaftId(), m.GetAddress(), stateName(m.GetState()), m.GetUuid() == leader, libraryVersion(m.GetVersion()), m.GetWeight(),
-			time.Duration(m.GetHeardNanos()).Seconds(), m.GetDelivered(),
+			heardSeconds(m), neverHeard(m), m.GetDelivered(),
 		})
 	}
 	return out

@@ -28,7 +28,9 @@ group can bear; its members; and what the node itself does or waits for. A node
 knows how far it has applied the log itself, what it has executed, and the digest
 of its data: name several nodes, and their rows are filled in too. Nodes with the
 same number under APPLIED have the same digest. HEARD is how long ago the node
-has heard the member.
+has heard the member; never where it has not since it began to listen. One that
+is heard, and UNREACHABLE all the same, comes and goes: it is trusted again when
+it has been heard for a while.
 
 The word is OK when all members of the view are well and the group can lose one
 or more, OK_PARTIAL when it has lost some and can lose more, OK_NO_TOLERANCE when
@@ -74,7 +76,8 @@ type row struct {
 	Leader       bool    `json:"leader"`
 	Version      string  `json:"version"`
 	Weight       uint32  `json:"weight"`
-	HeardSeconds float64 `json:"heard_seconds"`
+	HeardSeconds float64 `json:"heard_seconds"` // 0 also for one that was never heard
+	NeverHeard   bool    `json:"never_heard"`
 	Delivered    uint64  `json:"delivered,omitempty"`
 	Applied      uint64  `json:"applied,omitempty"`
 	Executed     string  `json:"executed,omitempty"`
@@ -109,7 +112,7 @@ func rows(answers []*adminpb.StatusResponse) []row {
 			Member: m.GetUuid(), Address: m.GetAddress(), State: stateName(m.GetState()),
 			Leader:  m.GetUuid() == seen.GetLeader(),
 			Version: libraryVersion(m.GetVersion()), Weight: m.GetWeight(), Delivered: m.GetDelivered(),
-			HeardSeconds: time.Duration(m.GetHeardNanos()).Seconds(), self: m.GetUuid() == seen.GetMember(),
+			HeardSeconds: heardSeconds(m), NeverHeard: neverHeard(m), self: m.GetUuid() == seen.GetMember(),
 		}
 		if a := own[r.Member]; a != nil {
 			r.fill(a)
@@ -141,13 +144,21 @@ func (r *row) role() string {
 	return "-"
 }
 
-// heard is empty for the observer, which always hears itself. Somebody else may
-// not have been heard since the observer was started.
+// neverHeard reports whether the observer has heard nothing of a member since it
+// began to listen.
+func neverHeard(m *adminpb.Member) bool { return m.GetHeardNanos() < 0 }
+
+// heardSeconds is how long ago a member was heard, 0 for one that never was.
+func heardSeconds(m *adminpb.Member) float64 {
+	return time.Duration(max(m.GetHeardNanos(), 0)).Seconds()
+}
+
+// heard is empty for the observer, which always hears itself.
 func (r *row) heard() string {
-	if r.self {
+	switch {
+	case r.self:
 		return "-"
-	}
-	if r.HeardSeconds == 0 && r.State == "UNREACHABLE" {
+	case r.NeverHeard:
 		return "never"
 	}
 	return shortDuration(time.Duration(r.HeardSeconds * float64(time.Second)))

@@ -71,6 +71,39 @@ MEMBER                                ADDRESS     STATE    ROLE    VERSION  WEIG
 	}
 }
 
+// Who was heard just now, and is not trusted yet, is told from one that was never
+// heard.
+func TestHeard(t *testing.T) {
+	seen := degraded()
+	seen.View.Members[1].State, seen.View.Members[1].HeardNanos = adminpb.MemberState_MEMBER_STATE_UNREACHABLE, 0
+	seen.View.Members[2].HeardNanos = -1
+	address := (&fakeAdmin{status: seen}).serve(t)
+	for _, verb := range []string{"status", "members"} {
+		out, _ := here(t, exitOK, verb, "--address", address)
+		for member, heard := range map[string]string{memberA: "-", memberB: "0s", memberC: "never"} {
+			line, found := "", false
+			for line = range strings.Lines(out) {
+				if found = strings.HasPrefix(line, member); found {
+					break
+				}
+			}
+			if fields := strings.Fields(line); !found || fields[6] != heard {
+				t.Errorf("%s shows %q, want %s", verb, line, heard)
+			}
+		}
+		out, _ = here(t, exitOK, verb, "--json", "--address", address)
+		var got struct{ Members []row }
+		if err := json.Unmarshal([]byte(out), &got); err != nil {
+			t.Fatalf("%v in\n%s", err, out)
+		}
+		for i, never := range []bool{false, false, true} {
+			if m := got.Members[i]; m.HeardSeconds != 0 || m.NeverHeard != never {
+				t.Errorf("%s --json has %+v", verb, m)
+			}
+		}
+	}
+}
+
 // A node that is in no view is a row of its own.
 func TestStatusOfNodeOutside(t *testing.T) {
 	out, _ := here(t, exitOK, "status", "--address", (&fakeAdmin{status: waiting()}).serve(t))
@@ -120,7 +153,7 @@ func TestMembersCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	last := memberJSON{memberC, 1 << 63, "10.0.0.1:3", "UNREACHABLE", false, "0.1.0", 50, 95, 90}
+	last := memberJSON{memberC, 1 << 63, "10.0.0.1:3", "UNREACHABLE", false, "0.1.0", 50, 95, false, 90}
 	if got.View != "7" || got.SeenBy != memberA || len(got.Members) != 3 || got.Members[2] != last {
 		t.Errorf("%+v", got)
 	}

@@ -871,7 +871,10 @@ type Member struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// Weight in elections.
 	Weight uint32 `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"`
-	// How long ago the member that was asked heard this one; 0 for itself.
+	// How long ago the member that was asked heard this one, 0 for itself;
+	// negative for one of which it has heard nothing since it began to listen, and
+	// where it hears nobody now. One that is UNREACHABLE and was heard just now has
+	// to be heard for longer before it is trusted again.
 	HeardNanos int64 `protobuf:"varint,7,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
 	// The log position that this one had delivered by its last report.
 	Delivered     uint64 `protobuf:"varint,8,opt,name=delivered,proto3" json:"delivered,omitempty"`
