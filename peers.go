@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/concordatdb/concordat/gcs"
@@ -105,7 +106,7 @@ func joinResponse(req *peerpb.JoinRequest, asker gcs.Member, answer replica.Join
 			"the group already knows this member at %s, not at %s; listen there, or empty its directory to join anew", known.Address, asker.Address)}
 	}
 	if a.Refused != nil {
-		return nil, refusedJoin(a.Refused)
+		return nil, refusedJoin(a.Refused, a.View, asker)
 	}
 	if req.GetDryRun() && !a.Joined && a.Leading {
 		r.Text = "the group would take this member in"
@@ -113,8 +114,18 @@ func joinResponse(req *peerpb.JoinRequest, asker gcs.Member, answer replica.Join
 	return r, nil
 }
 
-func refusedJoin(reason error) error {
+// refusedJoin is what an asker is told that a view does not take.
+func refusedJoin(reason error, v gcs.View, asker gcs.Member) error {
 	r := &transport.RefusedError{Reason: peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN, Text: reason.Error()}
+	if change, ok := errors.AsType[*gcs.RefusedChangeError](reason); ok {
+		atItsAddress := func(m gcs.Member) bool { return m.Address == asker.Address && m.UUID != asker.UUID }
+		switch {
+		case change.Change.Kind == gcs.Joined && len(v.Members) >= gcs.MaxMembers:
+			r.Reason = peerpb.RefusalReason_REFUSAL_REASON_GROUP_FULL
+		case slices.ContainsFunc(v.Members, atItsAddress):
+			r.Reason = peerpb.RefusalReason_REFUSAL_REASON_ADDRESS_TAKEN
+		}
+	}
 	if diverged, ok := errors.AsType[*replica.DivergedError](reason); ok {
 		r.Reason = peerpb.RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS
 		r.Extra, r.CommonIndex = diverged.Extra.String(), diverged.Common
