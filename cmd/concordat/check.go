@@ -23,7 +23,9 @@ func newCheckCommand() *cobra.Command {
 		Short: "Tell whether the group would accept a directory, and why not",
 		Long: `Tell whether the group would accept a directory, and why not, without starting a
 node: the seeds, and the members that the directory knows, are asked, and nothing
-is changed there or here. Nobody may run on the directory. The settings are those
+is changed there or here. The data of a directory can be older than its log, from
+which a member that starts brings them up to date: "data up to" and "executed
+there" are what the data alone show. Nobody may run on the directory. The settings are those
 of concordat node; --start-timeout bounds the check. One that would be refused, or
 for which nobody can be asked, is exit code 7.`,
 		Example: `  concordat check --group 5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50 --dir /tmp/m2 --seeds 127.0.0.1:7400 --listen 127.0.0.1:7401
@@ -54,8 +56,8 @@ type checkJSON struct {
 	Member      string   `json:"member,omitempty"`
 	First       uint64   `json:"first"`
 	Last        uint64   `json:"last"`
-	Applied     uint64   `json:"applied"`
-	Executed    string   `json:"executed"`
+	Applied     uint64   `json:"applied"`  // up to where the data go; the log may go on
+	Executed    string   `json:"executed"` // up to there
 	Errant      string   `json:"errant,omitempty"`
 }
 
@@ -116,8 +118,8 @@ func printCheck(w io.Writer, dir string, r *concordat.CheckReport) {
 	say(t, "incarnation\t%s\n", orDash(uuidOrNone(r.Incarnation)))
 	say(t, "member\t%s\n", r.Member)
 	say(t, "log\t%d to %d\n", r.First, r.Last)
-	say(t, "applied\t%d\n", r.Applied)
-	say(t, "executed\t%s\n", orDash(oneLine(r.Executed.String())))
+	say(t, "data up to\t%d%s\n", r.Applied, map[bool]string{true: "; what follows is taken from the log"}[r.Applied < r.Last])
+	say(t, "executed there\t%s\n", orDash(oneLine(r.Executed.String())))
 	say(t, "only here\t%s\n", orDash(oneLine(r.Errant.String())))
 	_ = t.Flush() // nobody may be reading
 }

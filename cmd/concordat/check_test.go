@@ -69,18 +69,24 @@ func TestPrintCheck(t *testing.T) {
   it has more
   and more
 
-group        ` + testGroup + `
-incarnation  -
-member       ` + memberB + `
-log          3 to 9
-applied      8
-executed     ` + testGroup + `:1-4
-only here    ` + testGroup + `:4
+group           ` + testGroup + `
+incarnation     -
+member          ` + memberB + `
+log             3 to 9
+data up to      8; what follows is taken from the log
+executed there  ` + testGroup + `:1-4
+only here       ` + testGroup + `:4
 `
 	var out strings.Builder
 	printCheck(&out, "/d", r)
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+	whole := *r
+	whole.Applied = 9
+	out.Reset()
+	if printCheck(&out, "/d", &whole); !strings.Contains(out.String(), "data up to      9\n") {
+		t.Errorf("of data that have all of the log it says\n%s", out.String())
 	}
 	text, err := json.Marshal(checkOf("/d", r))
 	const wantJSON = `{"dir":"/d","accepted":false,"reasons":["it has more","and more"],"new":false,"group":"` + testGroup + `","member":"` + memberB +
