@@ -128,7 +128,7 @@ func (s *situation) checkAlive(a *Survey) error {
 			"has adopted plan %s, which ended this incarnation: run that plan again with its id; who was left out of it joins the group anew. Stop that member first if what it has is to be given up",
 			a.Record.Order.Plan)
 	case a.Quorum && a.Record.MayRun():
-		return refuse(HasQuorum, a.Member, "has quorum: the group decides by itself there; see why this member does not reach it, and remove members in the ordinary way")
+		return refuse(HasQuorum, a.Member, "has quorum: the group decides by itself, remove members in the ordinary way; who hears no majority is cut off from it")
 	case a.Record.Phase == Frozen && a.Record.Order.Ends == s.ends && a.Record.Order.Plan != s.plan:
 		return s.checkRival(a)
 	}

@@ -82,12 +82,13 @@ type RefusedError struct {
 	Text   string    // a sentence for the operator: what is wrong and what to do
 }
 
-// Error names the member, if it is about one, and says what to do.
+// Error names the member, if it is about one, and says what to do. It is read by
+// operators: who hands it on says of what it is the refusal.
 func (e *RefusedError) Error() string {
 	if e.Member.IsZero() {
-		return "forced: " + e.Text
+		return e.Text
 	}
-	return fmt.Sprintf("forced: member %s %s", e.Member, e.Text)
+	return fmt.Sprintf("member %s %s", e.Member, e.Text)
 }
 
 // refuse makes a *RefusedError about a member. The text goes on a sentence that

@@ -9,7 +9,7 @@ import (
 func (c *Coordinator) surveyed() bool {
 	if c.order.Plan.IsZero() {
 		c.end(refuse(UnknownPlan, gtid.UUID{},
-			"nobody who answers takes part in plan %s, so nothing was done of it; draw a new plan", c.plan))
+			"nobody who answers takes part in plan %s: it was never begun, or another one has followed on it; draw a new plan", c.plan))
 		return false
 	}
 	c.know(c.order.Members)
