@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/outlook"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
@@ -29,7 +31,7 @@ func (a *admin) PlanForceMembers(ctx context.Context, r *adminpb.PlanForceMember
 	}
 	p, err := n.PlanForceMembers(ctx, members, concordat.Supersede(supersede...))
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, toStatus(undrawn(err))
 	}
 	return &adminpb.PlanForceMembersResponse{Plan: forcePlan(&p, n.TickInterval())}, nil
 }
@@ -58,6 +60,15 @@ func (a *admin) ForceMembers(ctx context.Context, r *adminpb.ForceMembersRequest
 	}
 	status := n.Status()
 	return &adminpb.ForceMembersResponse{Report: forceReport(&status, &report, n.TickInterval())}, nil
+}
+
+// undrawn is why there is no plan. That a survivor does not answer is no refusal:
+// the same order may do later.
+func undrawn(err error) error {
+	if r, ok := errors.AsType[*concordat.ForceRefusedError](err); ok && r.Cause.Reason == forced.Unreachable {
+		return fmt.Errorf("%w: %s; nothing was changed", concordat.ErrNotOnline, r.Cause.Error())
+	}
+	return err
 }
 
 func forcePlan(p *concordat.ForcePlan, tick time.Duration) *adminpb.ForcePlan {
