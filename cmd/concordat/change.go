@@ -32,10 +32,10 @@ func newLeaveCommand() *cobra.Command {
 		Use:   "leave",
 		Short: "Take a node out of its group",
 		Long: `Take a node out of its group in order; its process then ends. The group becomes
-smaller, and so does its majority; the lead goes to another member first. The
-node's directory has to be emptied before it can join again. The last member
-cannot leave. What would leave the group without tolerance is refused (exit code
-7) without --force.`,
+smaller, and so does its majority; the lead goes to another member first. Started
+again in its directory the node joins the group again. The last member cannot
+leave. What would leave the group without tolerance is refused (exit code 7)
+without --force.`,
 		Example: `  concordat leave --address 127.0.0.1:7502 --plan
   concordat leave --address 127.0.0.1:7502`,
 		Args: exactArgs(),

@@ -37,10 +37,11 @@ wins over the environment, and the environment over the file.
 
 Signals:
   SIGTERM  leave the group in order, and end. The group becomes smaller, and so
-           does its majority. The directory has to be emptied to join again. The
-           last member cannot leave: it just stops, and the group lives on in
-           its directory. So does one that is not ONLINE, which keeps its place
-           (exit code 4). With --on-sigterm=stop the same as SIGINT.
+           does its majority. Started again in its directory the member joins
+           the group again: what starts it has to be told, too. The last member
+           cannot leave: it just stops, and the group lives on in its directory.
+           So does one that is not ONLINE, which keeps its place (exit code 4).
+           With --on-sigterm=stop the same as SIGINT.
   SIGINT   stop, and keep the place in the group. The others go on as long as
            they are a majority; started again, the member catches up. This is
            the way to restart a node.
