@@ -91,6 +91,10 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("member %s %s", e.Member, e.Text)
 }
 
+// Unanswered reports whether it is for a member that did not answer, so that the
+// same may be taken later.
+func (e *RefusedError) Unanswered() bool { return e.Reason == Unreachable }
+
 // refuse makes a *RefusedError about a member. The text goes on a sentence that
 // begins with the member; without one it is the sentence.
 func refuse(r Reason, member gtid.UUID, format string, args ...any) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat"
-	"github.com/concordatdb/concordat/internal/forced"
 	"github.com/concordatdb/concordat/internal/outlook"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
@@ -65,7 +64,7 @@ func (a *admin) ForceMembers(ctx context.Context, r *adminpb.ForceMembersRequest
 // undrawn is why there is no plan. That a survivor does not answer is no refusal:
 // the same order may do later.
 func undrawn(err error) error {
-	if r, ok := errors.AsType[*concordat.ForceRefusedError](err); ok && r.Cause.Reason == forced.Unreachable {
+	if r, ok := errors.AsType[*concordat.ForceRefusedError](err); ok && r.Cause.Unanswered() {
 		return fmt.Errorf("%w: %s; nothing was changed", concordat.ErrNotOnline, r.Cause.Error())
 	}
 	return err
