@@ -29,8 +29,8 @@ func freeAddress(t *testing.T) string {
 // what it waits for.
 func startIdle(t *testing.T) (n *testNode, lines *bufio.Reader) {
 	t.Helper()
-	n = &testNode{ready: ready{ClientAddress: freeAddress(t)}}
-	n.cmd = command(testContext(t), t, "node", "--json", "--group", testGroup, "--dir", filepath.Join(t.TempDir(), "new"),
+	n = &testNode{ready: ready{ClientAddress: freeAddress(t)}, dir: filepath.Join(t.TempDir(), "new")}
+	n.cmd = command(testContext(t), t, "node", "--json", "--group", testGroup, "--dir", n.dir,
 		"--listen", loopback, "--client-listen", n.ClientAddress)
 	n.cmd.Stderr = &n.stderr
 	out, err := n.cmd.StdoutPipe()
@@ -55,6 +55,9 @@ func TestOfflineNodeJoins(t *testing.T) {
 	first := startNode(t, filepath.Join(t.TempDir(), "1"), "--bootstrap")
 	second, lines := startIdle(t)
 	if text := want(t, exitTryAgain, "put", "app.t", "k", "v", "--address", second.ClientAddress); !strings.Contains(text, "OFFLINE") {
+		t.Error(text)
+	}
+	if text := want(t, exitTryAgain, "get", "app.t", "k", "--address", second.ClientAddress); !strings.Contains(text, "OFFLINE") {
 		t.Error(text)
 	}
 	plan := want(t, exitOK, "join", "--plan", "--plan-at", first.ClientAddress, "--address", second.ClientAddress)
@@ -83,6 +86,14 @@ func TestOfflineNodeJoins(t *testing.T) {
 	}
 	if code := second.end(t, syscall.SIGTERM); code != exitOK {
 		t.Errorf("exit code %d\n%s", code, second.stderr.String())
+	}
+	if out := want(t, exitOK, "members", "--address", first.ClientAddress); strings.Contains(out, second.Member) {
+		t.Errorf("it has left, and is in\n%s", out)
+	}
+	// Nobody has emptied its directory, and it goes by the same name.
+	back := second.again(t)
+	if out := want(t, exitOK, "get", "app.t", "k", "--address", back.ClientAddress); out != "v\n" || back.Member != second.Member {
+		t.Errorf("%s came back as %s, and reads %q", second.Member, back.Member, out)
 	}
 }
 
