@@ -29,9 +29,15 @@ func freeAddress(t *testing.T) string {
 // what it waits for.
 func startIdle(t *testing.T) (n *testNode, lines *bufio.Reader) {
 	t.Helper()
-	n = &testNode{ready: ready{ClientAddress: freeAddress(t)}, dir: filepath.Join(t.TempDir(), "new")}
+	n = &testNode{ready: ready{ClientAddress: freeAddress(t), Address: loopback}, dir: filepath.Join(t.TempDir(), "new")}
+	return n, n.startWaiting(t, "concordat join")
+}
+
+// startWaiting starts a node and returns once its status says what it waits for.
+func (n *testNode) startWaiting(t *testing.T, what string) (lines *bufio.Reader) {
+	t.Helper()
 	n.cmd = command(testContext(t), t, "node", "--json", "--group", testGroup, "--dir", n.dir,
-		"--listen", loopback, "--client-listen", n.ClientAddress)
+		"--listen", n.Address, "--client-listen", n.ClientAddress)
 	n.cmd.Stderr = &n.stderr
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {
@@ -44,10 +50,10 @@ func startIdle(t *testing.T) (n *testNode, lines *bufio.Reader) {
 		_ = n.cmd.Process.Kill()
 		_ = n.cmd.Wait()
 	})
-	for text := ""; !strings.Contains(text, "concordat join"); {
+	for text := ""; !strings.Contains(text, what); {
 		text, _, _ = runCommand(t, "status", "--address", n.ClientAddress)
 	}
-	return n, bufio.NewReader(out)
+	return bufio.NewReader(out)
 }
 
 // A new node that is told of no group waits until an operator has it join.
@@ -94,6 +100,31 @@ func TestOfflineNodeJoins(t *testing.T) {
 	back := second.again(t)
 	if out := want(t, exitOK, "get", "app.t", "k", "--address", back.ClientAddress); out != "v\n" || back.Member != second.Member {
 		t.Errorf("%s came back as %s, and reads %q", second.Member, back.Member, out)
+	}
+}
+
+// A member that waits for its group, alone of two, shows nothing: what it holds
+// may be long past.
+func TestRecoveringNodeReads(t *testing.T) {
+	t.Parallel()
+	first := startNode(t, filepath.Join(t.TempDir(), "1"), "--bootstrap")
+	second := startNode(t, filepath.Join(t.TempDir(), "2"), "--seeds", first.Address)
+	get := []string{"get", "app.t", "k", "--address", second.ClientAddress}
+	want(t, exitOK, "put", "app.t", "k", "v", "--address", second.ClientAddress)
+	for _, n := range []*testNode{first, second} {
+		n.end(t, syscall.SIGKILL)
+	}
+	alone := &testNode{ready: second.ready, dir: second.dir}
+	lines := alone.startWaiting(t, "RECOVERING")
+	if text := want(t, exitTryAgain, get...); !strings.Contains(text, "RECOVERING") {
+		t.Error(text)
+	}
+	first.again(t)
+	if line, err := lines.ReadBytes('\n'); err != nil { // once it is ONLINE
+		t.Fatalf("%q: %v", line, err)
+	}
+	if out := want(t, exitOK, get...); out != "v\n" {
+		t.Errorf("with its group it reads %q", out)
 	}
 }
 
