@@ -111,6 +111,10 @@ var refusals = []struct {
 		"member 00000000-0000-0000-0000-000000000001 (1.0.0) speaks protocols 1 to 2, not 3; upgrade it first", false,
 	},
 	{
+		opened(three(SinglePrimary), 2, Description{Version: version("1.1.0"), Oldest: 3, Newest: 4}), SetProtocol, 0, func(a *Action) { a.Protocol = 2 },
+		"member 00000000-0000-0000-0000-000000000002 (1.1.0) speaks protocols 3 to 4, not 2; upgrade it first", false,
+	},
+	{
 		founded(SinglePrimary, online(1, "1.0.0", 50)), SetProtocol, 0, func(a *Action) { a.Protocol = 2 },
 		"member 00000000-0000-0000-0000-000000000001 has not said yet which protocols it speaks; ask again when it is ONLINE", false,
 	},
@@ -127,6 +131,12 @@ func founded(mode Mode, m Member) *State {
 	s := New()
 	s.View(View{ID: 9, Index: 1, Members: []Member{m}}, false)
 	s.Found(2, mode, FirstProtocol)
+	return s
+}
+
+// opened is a group in which a member says something else of itself.
+func opened(s *State, raftID uint64, d Description) *State {
+	s.Open(raftID, d)
 	return s
 }
 
@@ -182,6 +192,7 @@ func TestNoChange(t *testing.T) {
 		{three(SinglePrimary), ToSingle, 0, 0, "the group is in single-primary mode already"},
 		{three(MultiPrimary), ToMulti, 0, 0, "the group is in multi-primary mode already"},
 		{three(MultiPrimary), SetProtocol, 0, 1, "the group speaks protocol 1 already"},
+		{group(SinglePrimary, online(1, "8.0.41", 50), online(2, "8.0.35", 50)), SetPrimary, 1, 0, "the member is the primary already"},
 		// Nobody has to be ONLINE for nothing, or to say what it speaks.
 		{group(SinglePrimary, online(1, "1.0.0", 50), recovering(2, "1.0.0", 50)), SetPrimary, 1, 0, "the member is the primary already"},
 		{founded(SinglePrimary, online(1, "1.0.0", 50)), SetProtocol, 0, 1, "the group speaks protocol 1 already"},
@@ -224,7 +235,13 @@ func TestRefusedIsAskedAgain(t *testing.T) {
 // TestOutcomesAreForgotten checks that so many are remembered, the newest.
 func TestOutcomesAreForgotten(t *testing.T) {
 	s := three(SinglePrimary)
+	var before Snapshot
+	kept := ""
 	for n := range uint64(keptOutcomes + 3) {
+		if n == keptOutcomes {
+			before = s.Snapshot()
+			kept = show(before)
+		}
 		a := ask(s, ToSingle, 0)
 		a.ID = uuid(100 + n)
 		s.Begin(100+n, 1, a)
@@ -232,6 +249,9 @@ func TestOutcomesAreForgotten(t *testing.T) {
 	done := s.Snapshot().Done
 	if len(done) != keptOutcomes || done[0].ID != uuid(103) || done[keptOutcomes-1].ID != uuid(100+keptOutcomes+2) {
 		t.Errorf("%d are remembered: %+v", len(done), done)
+	}
+	if got := show(before); got != kept {
+		t.Errorf("a snapshot changed:\n%s\n%s", kept, got)
 	}
 }
 

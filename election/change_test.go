@@ -430,6 +430,11 @@ func TestSnapshotIsCached(t *testing.T) {
 	}
 	s.Drained(99, 1, Drain{uuid(99), 1})
 	s.View(view(s, []uint64{1}), false)
+	v := view(s, nil)
+	s.Snapshot()
+	if s.View(v, false); s.Snapshot().View != v.ID || s.Snapshot().Same(before) {
+		t.Errorf("view %d began, the snapshot is of view %d", v.ID, s.Snapshot().View)
+	}
 	if got := show(before); got != kept {
 		t.Errorf("a snapshot changed:\n%s\n%s", kept, got)
 	}

@@ -1,6 +1,10 @@
 package election
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/concordatdb/concordat/gtid"
+)
 
 // entry is one thing that the state is told. The fields are those that its kind
 // has.
@@ -39,7 +43,7 @@ func (e entry) tell(s *State) Effect {
 	return s.Cancel(e.index, e.drain.Action)
 }
 
-// naive knows the group by maps, and forgets nothing.
+// naive knows the group by maps.
 type naive struct {
 	view, epoch uint64
 	mode        Mode
@@ -72,7 +76,7 @@ func recall(log []entry) Snapshot {
 		a.Pending = n.pending()
 		s.Action = &a
 	}
-	s.Done = n.done[max(0, len(n.done)-16):]
+	s.Done = n.done
 	s.Past = n.past[max(0, len(n.past)-64):]
 	if len(n.past) > 0 {
 		s.Began = n.past[len(n.past)-1].Index
@@ -282,7 +286,7 @@ func (n *naive) depose(e entry) {
 func (n *naive) act(e entry) {
 	a := e.action
 	a.Index, a.Asker = e.index, n.there[e.origin].UUID
-	known := n.open != nil && n.open.ID == a.ID || slices.ContainsFunc(n.done[max(0, len(n.done)-16):], func(o Outcome) bool { return o.ID == a.ID && o.Result != Refused })
+	known := n.open != nil && n.open.ID == a.ID || slices.ContainsFunc(n.done, func(o Outcome) bool { return o.ID == a.ID && o.Result != Refused })
 	switch {
 	case n.epoch > 0 && (known || n.open == nil && (a.Epoch != n.epoch || a.View != n.view)):
 		return // known, or asked again
@@ -314,7 +318,7 @@ func (n *naive) act(e entry) {
 		if a.Target == 0 {
 			a.Target = n.first(Ballot{})
 		}
-		n.done = slices.DeleteFunc(n.done, func(o Outcome) bool { return o.ID == a.ID })
+		n.forget(a.ID)
 		n.open, n.waits = &a, map[uint64]bool{}
 		for id := range n.since {
 			n.waits[id] = id != a.Target
@@ -368,6 +372,11 @@ func (n *naive) end(a Action, result Result, index uint64) {
 		a.Pending = n.pending()
 		n.open, n.waits = nil, nil
 	}
-	n.done = slices.DeleteFunc(n.done[max(0, len(n.done)-16):], func(o Outcome) bool { return o.ID == a.ID })
+	n.forget(a.ID)
 	n.done = append(n.done, Outcome{Action: a, Result: result, Ended: index})
+	n.done = n.done[max(0, len(n.done)-16):]
+}
+
+func (n *naive) forget(id gtid.UUID) {
+	n.done = slices.DeleteFunc(n.done, func(o Outcome) bool { return o.ID == id })
 }

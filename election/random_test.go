@@ -43,7 +43,7 @@ func bare(s Snapshot) Snapshot {
 
 // drawEntry draws what could come next, and now and then what could not.
 func drawEntry(t *rapid.T, s Snapshot, index uint64) entry {
-	e := entry{index: index, prefer: rapid.Bool().Draw(t, "prefer"), origin: rapid.Uint64Range(1, 6).Draw(t, "origin")}
+	e := entry{index: index, prefer: rapid.Bool().Draw(t, "prefer"), origin: drawOrigin(t, s)}
 	e.term = rapid.Uint64Range(1, 2).Draw(t, "term")
 	ids := func(what string) []uint64 {
 		got := rapid.SliceOfNDistinct(rapid.Uint64Range(1, 6), 0, 4, rapid.ID).Draw(t, what)
@@ -51,22 +51,24 @@ func drawEntry(t *rapid.T, s Snapshot, index uint64) entry {
 		return got
 	}
 	open := gtid.UUID{15: byte(rapid.IntRange(100, 140).Draw(t, "action"))}
-	if s.Action != nil && rapid.IntRange(0, 4).Draw(t, "the open one") > 0 {
+	if s.Action != nil && rapid.IntRange(0, 4).Draw(t, "the open one") < 4 {
 		open = s.Action.ID
 	}
 	epoch := s.Epoch
-	if rapid.IntRange(0, 9).Draw(t, "stale") == 0 {
+	if rapid.IntRange(0, 9).Draw(t, "stale") == 9 {
 		epoch--
 	}
-	e.kind = rapid.SampledFrom([]string{
-		"view", "view", "view", "open", "found", "depose", "depose", "action", "action", "action", "action", "drained", "drained", "drained", "grace over", "cancel",
-	}).Draw(t, "kind")
+	kinds := []string{"action", "action", "view", "depose", "action", "open", "view", "depose", "open", "cancel", "grace over", "found"}
+	if s.Action != nil {
+		kinds = []string{"drained", "drained", "view", "open", "depose", "drained", "view", "grace over", "cancel", "action"}
+	}
+	e.kind = rapid.SampledFrom(kinds).Draw(t, "kind")
 	switch e.kind {
 	case "view":
 		e.view = drawView(t, s, index)
 	case "open":
 		e.description = Description{
-			Version: version(rapid.SampledFrom([]string{"1.0.0", "1.0.1"}).Draw(t, "version")), Weight: rapid.Uint32Range(0, 3).Draw(t, "weight"),
+			Version: version(rapid.SampledFrom([]string{"1.0.0", "1.0.0", "1.0.1"}).Draw(t, "version")), Weight: rapid.Uint32Range(0, 3).Draw(t, "weight"),
 			Oldest: 1, Newest: Protocol(rapid.IntRange(1, 3).Draw(t, "newest")), ClientAddress: "c",
 		}
 	case "found":
@@ -76,7 +78,7 @@ func drawEntry(t *rapid.T, s Snapshot, index uint64) entry {
 		for _, id := range ids("progress") {
 			e.deposal.Progress = append(e.deposal.Progress, Progress{id, rapid.SampledFrom([]uint64{0, 63, 64, 500}).Draw(t, "applied")})
 		}
-		if rapid.IntRange(0, 9).Draw(t, "another target") == 0 {
+		if rapid.IntRange(0, 9).Draw(t, "another target") == 9 {
 			e.deposal.Target = rapid.Uint64Range(0, 6).Draw(t, "target")
 		}
 	case "action":
@@ -92,41 +94,70 @@ func drawEntry(t *rapid.T, s Snapshot, index uint64) entry {
 func drawAction(t *rapid.T, s Snapshot, id gtid.UUID, epoch uint64) Action {
 	a := Action{
 		ID: id, Kind: ActionKind(rapid.IntRange(1, 4).Draw(t, "what")), Epoch: epoch, View: s.View,
-		Force: rapid.IntRange(0, 3).Draw(t, "force") > 0, Reason: "asked",
+		Force: rapid.IntRange(0, 3).Draw(t, "force") < 3, Reason: "asked",
 	}
 	switch {
 	case a.Kind == SetProtocol:
 		a.Protocol = Protocol(rapid.IntRange(0, 3).Draw(t, "protocol"))
 	case a.Kind.drains():
-		a.Target = rapid.Uint64Range(uint64(2-a.Kind), 6).Draw(t, "target")
-		a.Grace = rapid.SampledFrom([]uint64{0, 10_000, MaxGrace, MaxGrace + 1}).Draw(t, "grace")
+		a.Target = drawTarget(t, s, a.Kind)
+		a.Grace = rapid.SampledFrom([]uint64{0, 10_000, 10_000, 10_000, 10_000, 10_000, MaxGrace, MaxGrace + 1}).Draw(t, "grace")
 	}
 	return a
+}
+
+func drawTarget(t *rapid.T, s Snapshot, kind ActionKind) uint64 {
+	if len(s.Members) == 0 || rapid.IntRange(0, 4).Draw(t, "any target") == 4 {
+		return rapid.Uint64Range(uint64(2-kind), 6).Draw(t, "target")
+	}
+	return rapid.SampledFrom(s.Members).Draw(t, "target").RaftID
+}
+
+// drawOrigin draws who sends: mostly who has a reason to.
+func drawOrigin(t *rapid.T, s Snapshot) uint64 {
+	if rapid.IntRange(0, 9).Draw(t, "anybody") == 9 {
+		return rapid.Uint64Range(1, 6).Draw(t, "origin")
+	}
+	var ids []uint64
+	if s.Action != nil {
+		ids = s.Action.Pending
+	}
+	for _, m := range s.Members {
+		if len(ids) == 0 || m.Online && s.Action == nil {
+			ids = append(ids, m.RaftID)
+		}
+	}
+	if len(ids) == 0 {
+		return 1
+	}
+	return rapid.SampledFrom(ids).Draw(t, "origin")
 }
 
 // drawView draws the next view as groups make them: one member comes, becomes
 // ONLINE or goes, or all at once when it is forced.
 func drawView(t *rapid.T, s Snapshot, index uint64) View {
-	v := View{ID: s.View + 1, Index: index, Reason: "because", Forced: rapid.IntRange(0, 9).Draw(t, "forced") == 0}
-	id := rapid.Uint64Range(1, 6).Draw(t, "who")
+	v := View{ID: s.View + 1, Index: index, Reason: "because", Forced: rapid.IntRange(0, 19).Draw(t, "forced") == 19}
+	goes := uint64(0)
+	promoted := false
+	if len(s.Members) > 2 && rapid.IntRange(0, 2).Draw(t, "goes") == 2 {
+		goes = rapid.SampledFrom(s.Members).Draw(t, "who goes").RaftID
+	}
 	for _, m := range s.Members {
 		switch {
+		case v.Forced && rapid.IntRange(0, 2).Draw(t, "is left out") == 2, m.RaftID == goes:
+			continue
 		case v.Forced:
 			m.Online = rapid.Bool().Draw(t, "online")
-			if rapid.IntRange(0, 2).Draw(t, "stays") == 0 {
-				continue
-			}
-		case m.RaftID == id && m.Online:
-			continue
-		case m.RaftID == id:
-			m.Online = true
+		case !m.Online && goes == 0:
+			m.Online, promoted = true, true
 		}
 		v.Members = append(v.Members, Member{UUID: m.UUID, RaftID: m.RaftID, Version: m.Version, Weight: m.Weight, Online: m.Online})
 	}
-	if _, ok := s.Member(id); !ok {
-		m := recovering(id, rapid.SampledFrom([]string{"1.0.0", "1.0.1"}).Draw(t, "version"), rapid.Uint32Range(0, 200).Draw(t, "weight"))
-		m.Online = len(s.Members) == 0
-		v.Members = append(v.Members, m)
+	if id := rapid.Uint64Range(1, 6).Draw(t, "who comes"); goes == 0 && !promoted {
+		if _, there := s.Member(id); !there {
+			m := recovering(id, rapid.SampledFrom([]string{"1.0.0", "1.0.0", "1.0.1"}).Draw(t, "version"), rapid.Uint32Range(0, 200).Draw(t, "weight"))
+			v.Members = append(v.Members, m)
+		}
 	}
 	return v
 }
@@ -146,8 +177,14 @@ func TestState(t *testing.T) {
 			if i == 0 {
 				e.kind, e.view = "view", View{ID: 1, Index: index, Members: []Member{online(1, "1.0.0", 50)}}
 			}
-			if i == 1 && rapid.IntRange(0, 9).Draw(t, "unfounded") > 0 {
+			if i == 1 && rapid.IntRange(0, 9).Draw(t, "unfounded") < 9 {
 				e.kind, e.mode, e.protocol = "found", Mode(rapid.IntRange(1, 2).Draw(t, "mode")), 1
+			}
+			if i == 2 {
+				e.kind, e.view = "view", View{ID: before.View + 1, Index: index}
+				for id := range rapid.Uint64Range(1, 6).Draw(t, "members") {
+					e.view.Members = append(e.view.Members, online(id+1, "1.0.0", uint32(id%3)))
+				}
 			}
 			log = append(log, e)
 			effect := e.tell(s)

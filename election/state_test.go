@@ -129,7 +129,13 @@ func TestRestoreTakes(t *testing.T) {
 	vacant := three(SinglePrimary)
 	vacant.View(view(vacant, []uint64{1}), true)
 	long := three(SinglePrimary)
+	var before Snapshot
+	kept := ""
 	for n := range uint64(2 * keptEpochs) {
+		if n == keptEpochs {
+			before = long.Snapshot()
+			kept = show(before)
+		}
 		p, _ := long.Primary()
 		long.Depose(100+n, 1, Deposal{Epoch: long.Epoch(), Term: 1, Target: p.RaftID}, false)
 	}
@@ -151,6 +157,9 @@ func TestRestoreTakes(t *testing.T) {
 		if diff := difference(normal(s.Snapshot()), normal(again.Snapshot())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+	if got := show(before); got != kept {
+		t.Errorf("a snapshot changed:\n%s\n%s", kept, got)
 	}
 	if past := long.Snapshot().Past; len(past) != keptEpochs || past[0].Number != keptEpochs+2 || long.Epoch() != 2*keptEpochs+1 {
 		t.Errorf("%d epochs are remembered from %d on, the present one is %d", len(past), past[0].Number, long.Epoch())
