@@ -70,6 +70,7 @@ const (
 	markThawed
 	markPlanDropped
 	markNothingOwn
+	markRivalStopped
 	marks // how many there are
 )
 
@@ -138,6 +139,7 @@ var markNames = [marks]string{
 	markThawed:              "frozen member freed by a later incarnation",
 	markPlanDropped:         "frozen member back in its incarnation by order",
 	markNothingOwn:          "diverged history without transactions given up",
+	markRivalStopped:        "member of a rival plan stopped by its operator",
 	markUnnameable:          "discarded history no longer in the log",
 	markDataLost:            "data lost and the log kept",
 }

@@ -31,10 +31,11 @@ type member struct {
 	stalled bool  // its disks are slow
 	hung    int64 // until then its disks do not answer
 	leaving bool
-	asked   bool // to leave, since it has this raft id
-	cloning bool // its engine lacks what its log no longer has
-	gone    bool // it is not there, and its disks are empty
-	boots   int  // how often the power was cut
+	asked   bool  // to leave, since it has this raft id
+	cloning bool  // its engine lacks what its log no longer has
+	gone    bool  // it is not there, and its disks are empty
+	boots   int   // how often the power was cut
+	halted  int64 // when it was stopped so that a plan could leave it out, 0 while it is not
 
 	view     gcs.View // the last that its process knew
 	replaces uint64   // raft id of the dead member in whose place it is to come

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
@@ -98,12 +99,16 @@ func (m *member) force(supersede bool) {
 		}
 		p, err := forced.New(w.uuid(), own, listed, answers, frozen)
 		var refused *forced.RefusedError
-		if errors.As(err, &refused) && (refused.Reason == forced.TooFarBehind || refused.Reason == forced.OtherHistory) {
+		for errors.As(err, &refused) && (refused.Reason == forced.TooFarBehind || refused.Reason == forced.OtherHistory) {
 			// As it says: without that one.
 			listed = without(listed, refused.Member)
 			p, err = forced.New(w.uuid(), own, listed, answers, frozen)
 		}
 		if err != nil {
+			if supersede && errors.As(err, &refused) && w.halt(refused, listed) {
+				m.force(true)
+				return
+			}
 			if errors.As(err, &refused) && (refused.Reason == forced.HasQuorum || refused.Reason == forced.HealsByItself) {
 				w.reached[markPlanRefused]++
 			}
@@ -117,6 +122,21 @@ func (m *member) force(supersede bool) {
 			}
 		})
 	})
+}
+
+// halt stops a member that a plan cannot list and that could still carry out
+// another one, as the refusal says. It is left out like one that is dead.
+func (w *world) halt(refused *forced.RefusedError, listed []gtid.UUID) bool {
+	m := w.named(refused.Member)
+	if w.phase == faulty || refused.Reason != forced.FrozenForOther || slices.Contains(listed, refused.Member) || m == nil || m.run == nil {
+		return false
+	}
+	w.reached[markRivalStopped]++
+	w.trace.note(w, m.name+" is stopped by its operator, to be left out")
+	m.stop()
+	m.boots++
+	m.halted = w.now
+	return true
 }
 
 func without(us []gtid.UUID, u gtid.UUID) []gtid.UUID {

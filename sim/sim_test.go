@@ -49,6 +49,8 @@ var regressions = []struct {
 	{97, "a member that had been left out of a forced view was taken back with transactions that the group lacked, for both had gone on in terms of the same number"},
 	{328, "a member that was far behind heard a majority of a view long past, and so the membership could not be forced"},
 	{2027, "a group of two was lost when one left and the other crashed: it did not know that the leave was committed, and waited for the vote of who had gone"},
+	{3157, "a member that was frozen for a plan which it could carry out alone, and was too far behind to be listed in another one: operators did not stop it, as the refusal of the other plan says"},
+	{1806, "operators who left one member out of a plan for being too far behind, and gave up where there were two"},
 }
 
 func TestRegressions(t *testing.T) {
@@ -66,7 +68,7 @@ func TestRegressions(t *testing.T) {
 // denseWorlds are seeds whose worlds, taken together, reach every mark, most of
 // them more than once. A change of timing anywhere moves what a seed reaches:
 // the report of a sweep says where to look for others.
-var denseWorlds = []uint64{2, 25, 46, 91, 166, 303, 445, 465, 558}
+var denseWorlds = []uint64{2, 25, 46, 91, 166, 303, 445, 465, 558, 3157}
 
 // TestMarks makes sure that the rare branches are still reached by something.
 func TestMarks(t *testing.T) {

@@ -44,6 +44,9 @@ func (w *world) population(h *history) int {
 	return n
 }
 
+// haltedFor is how long a member that was stopped for a plan stays so at most.
+const haltedFor = 10 * second
+
 // tidyEvery is how often operators look after what faults have left.
 const tidyEvery = 500 * millisecond
 
@@ -65,7 +68,12 @@ func (w *world) tidy() {
 	for _, m := range w.members {
 		r := m.run
 		switch {
-		case r == nil || m.gone:
+		case m.gone:
+		case r == nil:
+			if m.halted > 0 && (serving || w.now-m.halted > haltedFor) {
+				m.halted = 0
+				m.start()
+			}
 		case r.history != nil && !newest.descends(r.history), r.history == nil && m.alien:
 			w.trace.note(w, m.name+" is started anew by its operator")
 			m.stop()
