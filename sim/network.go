@@ -55,7 +55,9 @@ func (n *network) loss() int64 {
 	return n.world.plan.network.loss + n.storm
 }
 
-// carry brings something over a link, if it arrives at all.
+// carry brings something over a link, if it arrives at all. What takes its time
+// has a stream of its own, and holds up nothing else; while there are faults it
+// takes the bandwidth of the others all the same.
 func (n *network) carry(from, to *member, delay int64, what func()) (sent bool) {
 	w := n.world
 	l := n.link(from, to)
@@ -67,10 +69,12 @@ func (n *network) carry(from, to *member, delay int64, what func()) (sent bool) 
 	if w.phase == faulty && w.plan.network.reorder && chance(w.rand, w.plan.network.late) {
 		at += lateness.draw(w.rand)
 	}
-	if !w.plan.network.reorder {
-		at = max(at, l.latest)
+	if delay == 0 || w.phase == faulty {
+		if !w.plan.network.reorder {
+			at = max(at, l.latest)
+		}
+		l.latest = max(l.latest, at)
 	}
-	l.latest = max(l.latest, at)
 	sentAt := w.now
 	w.after(at-w.now, func() {
 		if l.cuts > 0 {

@@ -51,6 +51,7 @@ var regressions = []struct {
 	{2027, "a group of two was lost when one left and the other crashed: it did not know that the leave was committed, and waited for the vote of who had gone"},
 	{3157, "a member that was frozen for a plan which it could carry out alone, and was too far behind to be listed in another one: operators did not stop it, as the refusal of the other plan says"},
 	{1806, "operators who left one member out of a plan for being too far behind, and gave up where there were two"},
+	{7714, "a member that took itself for one in the minority while it cloned: the copy held up all other messages on its way"},
 }
 
 func TestRegressions(t *testing.T) {
