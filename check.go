@@ -146,7 +146,7 @@ func (n *Node) askWhetherAccepted(ctx context.Context, claim replica.Claim, r *C
 		Identity: transport.IdentityOf(id, n.address), Version: Version, Weight: uint32(n.cfg.MemberWeight), DryRun: true,
 	}
 	if claim.Index > 0 {
-		req.Claim = transport.Claim(claim).Proto()
+		req.Claim = claiming(claim)
 	}
 	ask := n.seeds()
 	for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {

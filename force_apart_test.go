@@ -68,3 +68,39 @@ func TestForcedAfterExpulsion(t *testing.T) {
 		t.Errorf("at the end there is %v", got)
 	}
 }
+
+// Two members that do not hear each other are forced by operators who know
+// nothing of each other. Neither incarnation came of the other one, so the order
+// says which stays; the other one's transactions since their common past are
+// listed, also those whose GTIDs were given to others.
+func TestForcedBesideEachOther(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openLinked(t, 2, quick, func(c *concordat.Config) { c.AutoRejoinTries = 1 })
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	stays, goes := g.nodes[0], g.nodes[1]
+	g.isolate(1, true)
+	for _, n := range g.nodes {
+		noQuorum(t, n)
+		mustForce(t, n, n)
+	}
+	mustPut(t, stays, "mine", "1")
+	mustPut(t, goes, "theirs", "1")
+	mustPut(t, goes, "theirs too", "1")
+	g.isolate(1, false)
+	to := concordat.RejoinOptions{Seeds: []string{stays.Address()}}
+	_, err := goes.Rejoin(ctx, to)
+	if diverged, ok := errors.AsType[*concordat.DivergedError](err); !ok || diverged.Extra.Count() != 2 || diverged.Incomplete {
+		t.Fatalf("it has two transactions of its own: %v", err)
+	}
+	to.DiscardErrant = true
+	if saved, err := goes.Rejoin(ctx, to); err != nil || saved.Discarded.Count() != 2 {
+		t.Fatalf("%v is saved: %v", saved.Discarded, err)
+	}
+	mustBe(t, concordat.Online, goes)
+	mustAgree(t, g.nodes...)
+	if got := contents(t, goes); got["mine"] != "1" || got["theirs"] != "" || got["shared"] != "1" {
+		t.Errorf("at the end there is %v", got)
+	}
+}

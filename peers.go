@@ -65,7 +65,7 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 		if err != nil {
 			return nil, err
 		}
-		claim = replica.Claim(parsed)
+		claim = claimed(parsed)
 	}
 	ticket, answers := l.joins.add()
 	defer l.joins.drop(ticket)
@@ -78,6 +78,24 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// claimed is what another member claims, as the group judges it.
+func claimed(c transport.Claim) replica.Claim {
+	out := replica.Claim{Incarnation: c.Incarnation, Index: c.Index, Term: c.Term, Terms: c.Terms, Executed: c.Executed}
+	for _, f := range c.Forks {
+		out.Forks = append(out.Forks, replica.Fork{Incarnation: f.Incarnation, Index: f.Index})
+	}
+	return out
+}
+
+// claiming is what this member claims, as it travels.
+func claiming(c replica.Claim) *peerpb.Claim {
+	out := transport.Claim{Incarnation: c.Incarnation, Index: c.Index, Term: c.Term, Terms: c.Terms, Executed: c.Executed}
+	for _, f := range c.Forks {
+		out.Forks = append(out.Forks, transport.Fork{Incarnation: f.Incarnation, Index: f.Index})
+	}
+	return out.Proto()
 }
 
 // identities are the members of a view as another member is told of them.

@@ -12,6 +12,7 @@ import (
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/forced"
+	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/internal/standing"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -85,7 +86,8 @@ func (n *Node) introduce(members []*peerpb.Identity) {
 }
 
 // followed returns the incarnation of whoever answered, if that is another one
-// which came of this member's; zero if it is the same.
+// which came of this member's, or by order one that was forced beside it; zero
+// if it is the same.
 func (n *Node) followed(ctx context.Context, address string, r *peerpb.JoinResponse, byOrder bool) (gtid.UUID, error) {
 	own := n.log.Identity().Incarnation
 	if bytes.Equal(r.GetIncarnation(), own[:]) {
@@ -100,10 +102,22 @@ func (n *Node) followed(ctx context.Context, address string, r *peerpb.JoinRespo
 	if err != nil {
 		return gtid.UUID{}, err
 	}
-	if !slices.ContainsFunc(a.Forks, func(f transport.Fork) bool { return f.Incarnation == own }) {
+	came := slices.ContainsFunc(a.Forks, func(f transport.Fork) bool { return f.Incarnation == own })
+	if !came && !(byOrder && forcedBeside(a, n.known().Forks)) {
 		return gtid.UUID{}, fmt.Errorf("the member at %s is of incarnation %s, which does not come of %s", address, a.Incarnation, own)
 	}
 	return a.Incarnation, nil
+}
+
+// forcedBeside reports whether another incarnation and this member's, which came
+// of forks, were forced in one that had ended twice: by plans that did not know
+// of each other. Neither follows on the other one, so nobody but an operator can
+// say which one stays.
+func forcedBeside(a transport.Ancestry, forks []replica.Fork) bool {
+	came := func(of gtid.UUID) bool {
+		return slices.ContainsFunc(forks, func(f replica.Fork) bool { return f.Incarnation == of })
+	}
+	return !came(a.Incarnation) && slices.ContainsFunc(a.Forks, func(f transport.Fork) bool { return came(f.Incarnation) })
 }
 
 // listed reports whether who answers at an address is, in its own eyes and in
@@ -209,8 +223,8 @@ func (n *Node) suspectFork(raftID uint64) {
 	})
 }
 
-// namedFork returns the incarnation, come of this member's own, of the first of
-// the members at these addresses that is of one and has a quorum; zero if there
+// namedFork returns the incarnation, come of this member's own or forced beside
+// it, of the first of the members at these addresses that is of one and has a quorum; zero if there
 // is none.
 func (n *Node) namedFork(ctx context.Context, addresses []string) gtid.UUID {
 	req := n.joinRequest(noClaim)

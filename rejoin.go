@@ -390,7 +390,7 @@ func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedErro
 func (n *Node) joinRequest(claim replica.Claim) *peerpb.JoinRequest {
 	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
 	if claim.Index > 0 {
-		req.Claim = transport.Claim(claim).Proto()
+		req.Claim = claiming(claim)
 	}
 	return req
 }

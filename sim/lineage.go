@@ -206,8 +206,9 @@ type disclosure struct {
 	ids   map[replica.TransactionID]bool
 }
 
-// unnamed checks P6 when all is quiet: what was acknowledged in an incarnation
-// that this one comes from is here, or somebody was told that it is not.
+// unnamed checks P6 when all is quiet: what was acknowledged in any incarnation,
+// one that this one comes from or one forced beside it, is here, or somebody was
+// told that it is not.
 func (h *history) unnamed(told *disclosure) string {
 	committed := map[replica.TransactionID]bool{}
 	for _, s := range h.sent {
@@ -215,7 +216,7 @@ func (h *history) unnamed(told *disclosure) string {
 			committed[s.id] = true
 		}
 	}
-	for p := h.parent; p != nil; p = p.parent {
+	for _, p := range h.siblings() {
 		for _, s := range p.sent {
 			if p.blind || !s.acked || committed[s.id] || told.ids[s.id] {
 				continue

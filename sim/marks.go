@@ -61,6 +61,7 @@ const (
 	markDataLost
 	markUnnameable
 	markApart
+	markBeside
 	markTailKept
 	markLeftBehind
 	markUnsettled
@@ -130,6 +131,7 @@ var markNames = [marks]string{
 	markTwoHeirs:            "two incarnations from one, one given up",
 	markOutageHealed:        "total outage healed",
 	markApart:               "side of a split told to rejoin by its operator",
+	markBeside:              "group forced beside another one told to give way",
 	markTailKept:            "member left out kept the tail of its log",
 	markLeftBehind:          "answer of an incarnation that has ended not counted",
 	markUnsettled:           "member that does not know its incarnation's view asked",

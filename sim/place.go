@@ -78,7 +78,7 @@ func (q *inquiry) hear(whom *member, a replica.JoinAnswer) {
 // follow asks who is of another incarnation whether that came of this member's.
 func (q *inquiry) follow(whom *member, in bool) {
 	r := q.run
-	r.lineageOf(whom, func(v gcs.View, came bool) {
+	r.lineageOf(whom, q.byOrder, func(v gcs.View, came bool) {
 		if came {
 			if q.byOrder && !r.listed(whom, v) {
 				r.world.reached[markApart]++
@@ -89,8 +89,8 @@ func (q *inquiry) follow(whom *member, in bool) {
 }
 
 // lineageOf asks for the view that a member knows, and whether the incarnation
-// of that one came of this member's.
-func (r *run) lineageOf(whom *member, then func(v gcs.View, came bool)) {
+// of that one came of this member's, or by order was forced beside it.
+func (r *run) lineageOf(whom *member, byOrder bool, then func(v gcs.View, came bool)) {
 	w := r.world
 	w.network.carry(r.member, whom, 0, func() {
 		if whom.run == nil || !whom.run.settled() {
@@ -99,10 +99,21 @@ func (r *run) lineageOf(whom *member, then func(v gcs.View, came bool)) {
 		s := whom.run.replica.Status()
 		w.network.carry(whom, r.member, 0, func() {
 			if !r.ended {
-				then(s.View, slices.ContainsFunc(s.Forks, func(f replica.Fork) bool { return f.Incarnation == r.history.incarnation }))
+				came := slices.ContainsFunc(s.Forks, func(f replica.Fork) bool { return f.Incarnation == r.history.incarnation })
+				then(s.View, came || byOrder && r.forcedBeside(s))
 			}
 		})
 	})
+}
+
+// forcedBeside reports whether another incarnation and this member's were forced
+// in one that had ended twice.
+func (r *run) forcedBeside(s replica.Status) bool {
+	came := func(of gtid.UUID) bool {
+		h := r.world.incarnation(of)
+		return h != nil && r.history.descends(h)
+	}
+	return !came(s.View.Incarnation) && slices.ContainsFunc(s.Forks, func(f replica.Fork) bool { return came(f.Incarnation) })
 }
 
 // settled reports whether a run has come as far as the view with which its
@@ -204,7 +215,7 @@ func (r *run) lookAt(whom *member) {
 		return
 	}
 	r.looked = w.now
-	r.lineageOf(whom, func(v gcs.View, came bool) {
+	r.lineageOf(whom, false, func(v gcs.View, came bool) {
 		if came && r.listed(whom, v) {
 			r.superseded(v.Incarnation)
 		}
@@ -225,6 +236,24 @@ func (r *run) superseded(began gtid.UUID) {
 		r.world.reached[markThawed]++
 	}
 	r.giveUpPlace(place{told: true, began: began})
+}
+
+// giveWay is an operator's order to a member of a group that was forced beside
+// the one that stays. Whom the operator names has to have a quorum.
+func (r *run) giveWay(stays *history) {
+	for _, whom := range r.world.members {
+		to := whom.run
+		if to == nil || to.history != stays || !to.settled() || !to.replica.Status().Quorum {
+			continue
+		}
+		r.lineageOf(whom, true, func(v gcs.View, came bool) {
+			if came && v.Incarnation == stays.incarnation {
+				r.world.reached[markBeside]++
+				r.giveUpPlace(place{told: true, began: v.Incarnation})
+			}
+		})
+		return
+	}
 }
 
 // greet is a frozen member on its streams: it sends nothing, and who has gone

@@ -52,6 +52,7 @@ var regressions = []struct {
 	{3157, "a member that was frozen for a plan which it could carry out alone, and was too far behind to be listed in another one: operators did not stop it, as the refusal of the other plan says"},
 	{1806, "operators who left one member out of a plan for being too far behind, and gave up where there were two"},
 	{7714, "a member that took itself for one in the minority while it cloned: the copy held up all other messages on its way"},
+	{2574, "of three groups that were forced beside each other the operator emptied the directories of two: what only these had nobody was told, for the third could compare nothing with them"},
 }
 
 func TestRegressions(t *testing.T) {
@@ -69,7 +70,7 @@ func TestRegressions(t *testing.T) {
 // denseWorlds are seeds whose worlds, taken together, reach every mark, most of
 // them more than once. A change of timing anywhere moves what a seed reaches:
 // the report of a sweep says where to look for others.
-var denseWorlds = []uint64{2, 25, 46, 91, 166, 303, 445, 465, 558, 3157}
+var denseWorlds = []uint64{2, 25, 44, 46, 65, 91, 166, 303, 445, 465, 558, 2574, 3157}
 
 // TestMarks makes sure that the rare branches are still reached by something.
 func TestMarks(t *testing.T) {

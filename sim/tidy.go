@@ -74,7 +74,9 @@ func (w *world) tidy() {
 				m.halted = 0
 				m.start()
 			}
-		case r.history != nil && !newest.descends(r.history), r.history == nil && m.alien:
+		case r.history != nil && !newest.descends(r.history):
+			r.giveWay(newest)
+		case r.history == nil && m.alien:
 			w.trace.note(w, m.name+" is started anew by its operator")
 			m.stop()
 			m.settle()

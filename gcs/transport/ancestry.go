@@ -32,11 +32,14 @@ type Fork struct {
 // proto returns the form of a that travels. Of more than maxForks it has the
 // last ones.
 func (a Ancestry) proto() *peerpb.LineageResponse {
-	p := &peerpb.LineageResponse{Incarnation: a.Incarnation[:]}
-	for _, f := range a.Forks[max(0, len(a.Forks)-maxForks):] {
-		p.Forks = append(p.Forks, &peerpb.Fork{Incarnation: f.Incarnation[:], Index: f.Index})
+	return &peerpb.LineageResponse{Incarnation: a.Incarnation[:], Forks: forksProto(a.Forks)}
+}
+
+func forksProto(forks []Fork) (ps []*peerpb.Fork) {
+	for _, f := range forks[max(0, len(forks)-maxForks):] {
+		ps = append(ps, &peerpb.Fork{Incarnation: f.Incarnation[:], Index: f.Index})
 	}
-	return p
+	return ps
 }
 
 // parseAncestry reads what another member answered. The error wraps
@@ -45,22 +48,29 @@ func parseAncestry(p *peerpb.LineageResponse) (a Ancestry, err error) {
 	if a.Incarnation, err = incarnationOf(p.GetIncarnation()); err != nil {
 		return Ancestry{}, err
 	}
-	if len(p.GetForks()) > maxForks {
-		return Ancestry{}, fmt.Errorf("%w: %d forks, at most %d are told", ErrAncestry, len(p.GetForks()), maxForks)
-	}
-	var last uint64
-	for _, fork := range p.GetForks() {
-		f := Fork{Index: fork.GetIndex()}
-		if f.Incarnation, err = incarnationOf(fork.GetIncarnation()); err != nil {
-			return Ancestry{}, err
-		}
-		if f.Index < last {
-			return Ancestry{}, fmt.Errorf("%w: a fork at index %d follows one at %d", ErrAncestry, f.Index, last)
-		}
-		a.Forks = append(a.Forks, f)
-		last = f.Index
+	if a.Forks, err = parseForks(p.GetForks()); err != nil {
+		return Ancestry{}, err
 	}
 	return a, nil
+}
+
+func parseForks(ps []*peerpb.Fork) (forks []Fork, err error) {
+	if len(ps) > maxForks {
+		return nil, fmt.Errorf("%w: %d forks, at most %d are told", ErrAncestry, len(ps), maxForks)
+	}
+	var last uint64
+	for _, fork := range ps {
+		f := Fork{Index: fork.GetIndex()}
+		if f.Incarnation, err = incarnationOf(fork.GetIncarnation()); err != nil {
+			return nil, err
+		}
+		if f.Index < last {
+			return nil, fmt.Errorf("%w: a fork at index %d follows one at %d", ErrAncestry, f.Index, last)
+		}
+		forks = append(forks, f)
+		last = f.Index
+	}
+	return forks, nil
 }
 
 func incarnationOf(b []byte) (u gtid.UUID, err error) {

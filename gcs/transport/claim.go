@@ -25,12 +25,14 @@ type Claim struct {
 	Terms []gcs.TermRun
 	// Executed are its transactions.
 	Executed gtid.Set
+	// Forks are the incarnations that Incarnation came from, oldest first.
+	Forks []Fork
 }
 
-// Proto returns the form of c that travels. Of more than 64 runs of terms it
-// has the last ones.
+// Proto returns the form of c that travels. Of more than 64 runs of terms, or
+// forks, it has the last ones.
 func (c Claim) Proto() *peerpb.Claim {
-	p := &peerpb.Claim{Incarnation: c.Incarnation[:], Index: c.Index, Term: c.Term}
+	p := &peerpb.Claim{Incarnation: c.Incarnation[:], Index: c.Index, Term: c.Term, Forks: forksProto(c.Forks)}
 	for _, run := range c.Terms[max(0, len(c.Terms)-maxTermRuns):] {
 		p.Terms = append(p.Terms, &peerpb.TermRun{Term: run.Term, First: run.First})
 	}
@@ -73,5 +75,10 @@ func ParseClaim(p *peerpb.Claim) (Claim, error) {
 		}
 		c.Executed = set
 	}
+	forks, err := parseForks(p.GetForks())
+	if err != nil {
+		return Claim{}, fmt.Errorf("%w: %w", ErrClaim, err)
+	}
+	c.Forks = forks
 	return c, nil
 }

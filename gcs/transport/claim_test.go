@@ -28,6 +28,9 @@ func drawClaim(t *rapid.T) Claim {
 		first := rapid.Uint64Range(1, 1000).Draw(t, "first")
 		c.Executed = c.Executed.AddInterval(gtid.UUID{rapid.Byte().Draw(t, "source"), 1}, "", first, first+5)
 	}
+	for i := range rapid.IntRange(0, maxForks+2).Draw(t, "forks") {
+		c.Forks = append(c.Forks, Fork{Incarnation: gtid.UUID{2, byte(i)}, Index: uint64(10 * i)})
+	}
 	return c
 }
 
@@ -45,8 +48,9 @@ func TestClaimsRoundTrip(t *testing.T) {
 		}
 		got, err := ParseClaim(&p)
 		want.Terms = want.Terms[max(0, len(want.Terms)-64):]
+		want.Forks = want.Forks[max(0, len(want.Forks)-64):]
 		if err != nil || got.Incarnation != want.Incarnation || got.Index != want.Index || got.Term != want.Term ||
-			!slices.Equal(got.Terms, want.Terms) || !got.Executed.Equal(want.Executed) {
+			!slices.Equal(got.Terms, want.Terms) || !slices.Equal(got.Forks, want.Forks) || !got.Executed.Equal(want.Executed) {
 			t.Fatalf("got %+v, %v, want %+v", got, err, want)
 		}
 	})
@@ -81,6 +85,9 @@ func TestClaimIsChecked(t *testing.T) {
 		"bytes for a set":   {Incarnation: u, Executed: []byte{0xff}},
 		"two empty sets":    {Incarnation: u, Executed: []byte{0, 0}},
 		"empty set":         {Incarnation: u, Executed: []byte{0}},
+		"fork of nothing":   {Incarnation: u, Forks: []*peerpb.Fork{{Index: 1}}},
+		"forks fall":        {Incarnation: u, Forks: []*peerpb.Fork{{Incarnation: u, Index: 2}, {Incarnation: u, Index: 1}}},
+		"many forks":        {Incarnation: u, Forks: slices.Repeat([]*peerpb.Fork{{Incarnation: u}}, maxForks+1)},
 	} {
 		if got, err := ParseClaim(bad); !errors.Is(err, ErrClaim) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
@@ -119,7 +126,7 @@ func TestJoinCarriesTheClaim(t *testing.T) {
 func FuzzParseClaim(f *testing.F) {
 	whole, err := proto.Marshal(Claim{
 		Incarnation: gtid.UUID{1}, Index: 9, Term: 3, Terms: []gcs.TermRun{{Term: 2, First: 1}, {Term: 3, First: 4}},
-		Executed: gtid.Set{}.AddInterval(gtid.UUID{5}, "", 1, 8),
+		Executed: gtid.Set{}.AddInterval(gtid.UUID{5}, "", 1, 8), Forks: []Fork{{Incarnation: gtid.UUID{2}, Index: 7}},
 	}.Proto())
 	if err != nil {
 		f.Fatal(err)
@@ -142,6 +149,9 @@ func FuzzParseClaim(f *testing.F) {
 		p.ProtoReflect().SetUnknown(nil)
 		for _, run := range p.GetTerms() {
 			run.ProtoReflect().SetUnknown(nil)
+		}
+		for _, fork := range p.GetForks() {
+			fork.ProtoReflect().SetUnknown(nil)
 		}
 		if again := c.Proto(); !proto.Equal(again, &p) {
 			t.Fatalf("%v is read as %v", &p, again)

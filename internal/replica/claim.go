@@ -21,13 +21,16 @@ type Claim struct {
 	Term        uint64        // of the entry there
 	Terms       []gcs.TermRun // of the log up to there, as gcs.Group.Terms has them
 	Executed    gtid.Set
+	// Forks are the incarnations that this one came from, oldest first. What was
+	// executed in them does not count.
+	Forks []Fork
 }
 
 // Claim returns what this member would claim: its log up to the last delivery.
 func (r *Replica) Claim() Claim {
 	return Claim{
 		Incarnation: r.group.View().Incarnation, Index: r.last.Index, Term: r.last.Term,
-		Terms: r.group.Terms(), Executed: r.cert.Executed(),
+		Terms: r.group.Terms(), Executed: r.cert.Executed(), Forks: r.forks,
 	}
 }
 
@@ -51,8 +54,9 @@ func (e *DivergedError) Error() string {
 }
 
 // ErrOtherLineage marks a claim from an incarnation that this group does not
-// come from.
-var ErrOtherLineage = errors.New("replica: the member is of an incarnation that this group does not come from; join with an empty directory")
+// come from, and with which it has no common past that is known: nobody can say
+// what only the claimant has.
+var ErrOtherLineage = errors.New("replica: the member is of an incarnation that this group does not come from; put its directory aside, and join with an empty one")
 
 // Fork is a point where an incarnation of the group ended.
 type Fork struct {
@@ -85,15 +89,25 @@ func (r *Replica) noteFork(v gcs.View) {
 // taken over as one survivor had them, which need not be as the claimant has
 // them: the terms tell. After that they tell nothing, for both incarnations may
 // have gone on in terms of the same number.
+//
+// Of two that were forced beside each other, both come of an older one, which
+// each took over up to an end of its own: up to the lower one of the two it is
+// the same comparison. That a group is of what the claimant's came from makes
+// nobody's history one of its own: that group has ended.
 func (r *Replica) judgeClaim(c Claim) error {
-	if c.Index == 0 || c.Incarnation == r.group.View().Incarnation {
+	present := r.group.View().Incarnation
+	if c.Index == 0 || c.Incarnation == present {
 		return nil
 	}
-	for _, f := range r.forks {
-		if f.Incarnation != c.Incarnation {
+	if slices.ContainsFunc(c.Forks, func(f Fork) bool { return f.Incarnation == present }) {
+		return ErrOtherLineage
+	}
+	for _, f := range slices.Backward(r.forks) {
+		end, ok := c.endOf(f.Incarnation)
+		if !ok {
 			continue
 		}
-		common, known := gcs.CommonPrefix(r.group.Terms(), f.Index, c.Terms, c.Index)
+		common, known := gcs.CommonPrefix(r.group.Terms(), f.Index, c.Terms, end)
 		switch {
 		case !known:
 			return &DivergedError{Extra: c.Executed.Subtract(f.Executed)}
@@ -103,6 +117,20 @@ func (r *Replica) judgeClaim(c Claim) error {
 		return nil
 	}
 	return ErrOtherLineage
+}
+
+// endOf returns the log index up to which what the claimant holds is of an
+// incarnation, or of one before. ok is false if it never was of that one.
+func (c *Claim) endOf(incarnation gtid.UUID) (index uint64, ok bool) {
+	if incarnation == c.Incarnation {
+		return c.Index, true
+	}
+	for _, f := range c.Forks {
+		if f.Incarnation == incarnation {
+			return min(f.Index, c.Index), true
+		}
+	}
+	return 0, false
 }
 
 // join answers somebody who wants to be a member. Whoever leads judges what the

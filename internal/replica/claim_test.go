@@ -57,6 +57,9 @@ func TestClaims(t *testing.T) {
 		return rs
 	}
 	const none = ^uint64(0) // taken
+	sibling := func(index, end uint64, terms []gcs.TermRun) Claim {
+		return Claim{Incarnation: gtid.UUID{15: 0x20}, Index: index, Terms: terms, Forks: []Fork{{Incarnation: incarnation, Index: end}}}
+	}
 	for _, c := range []struct {
 		what   string
 		claim  Claim
@@ -70,6 +73,11 @@ func TestClaims(t *testing.T) {
 		{"a tail in the term of the forced view", Claim{Incarnation: incarnation, Index: 7, Terms: runs(1, 1, 2, 4, 3, 6)}, 5},
 		{"a tail that ends as the group's log does", Claim{Incarnation: incarnation, Index: 9, Terms: runs(1, 1, 2, 4, 3, 6, 4, 8)}, 5},
 		{"another entry in the place of one taken over", Claim{Incarnation: incarnation, Index: 5, Terms: runs(1, 1, 3, 4)}, 3},
+		{"one forced beside it, at the same end", sibling(9, 5, runs(1, 1, 2, 4, 3, 6, 4, 8)), 5},
+		{"one forced beside it, earlier", sibling(8, 4, runs(1, 1, 2, 4, 3, 5)), 4},
+		{"one forced beside it, later", sibling(9, 8, runs(1, 1, 2, 4, 3, 9)), 5},
+		{"one forced beside it, after other entries", sibling(9, 8, runs(1, 1, 3, 4, 4, 9)), 3},
+		{"one forced beside it, too long ago", sibling(9, 8, runs(3, 9)), 0},
 		{"too long ago", Claim{Incarnation: incarnation, Index: 9, Terms: runs(3, 7)}, 0},
 	} {
 		c.claim.Executed = gtid.Set{}.AddInterval(groupName, "", 1, 3)
@@ -82,9 +90,16 @@ func TestClaims(t *testing.T) {
 			t.Errorf("%s: %v, want a divergence after %d", c.what, err, c.common)
 		}
 	}
-	stranger := Claim{Incarnation: gtid.UUID{15: 0x20}, Index: 1, Terms: runs(1, 1)}
-	if err := forked(t).judgeClaim(stranger); !errors.Is(err, ErrOtherLineage) {
-		t.Errorf("a claim from another lineage is answered with %v", err)
+	for what, stranger := range map[string]Claim{
+		"another lineage": {Incarnation: gtid.UUID{15: 0x20}, Index: 1, Terms: runs(1, 1)},
+		"an incarnation that came of this one": {
+			Incarnation: gtid.UUID{15: 0x20}, Index: 12, Terms: runs(1, 1, 2, 4, 3, 6, 4, 8, 5, 12),
+			Forks: []Fork{{Incarnation: incarnation, Index: 5}, {Incarnation: forcedIncarnation, Index: 11}},
+		},
+	} {
+		if err := forked(t).judgeClaim(stranger); !errors.Is(err, ErrOtherLineage) {
+			t.Errorf("a claim from %s is answered with %v", what, err)
+		}
 	}
 }
 

@@ -679,7 +679,9 @@ type Claim struct {
 	// The last runs of terms in its log, oldest first, at most 64.
 	Terms []*TermRun `protobuf:"bytes,4,rep,name=terms,proto3" json:"terms,omitempty"`
 	// The transactions executed, a GTID set in its binary form. Empty for none.
-	Executed      []byte `protobuf:"bytes,5,opt,name=executed,proto3" json:"executed,omitempty"`
+	Executed []byte `protobuf:"bytes,5,opt,name=executed,proto3" json:"executed,omitempty"`
+	// The incarnations that this one came from, oldest first, at most 64.
+	Forks         []*Fork `protobuf:"bytes,6,rep,name=forks,proto3" json:"forks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -745,6 +747,13 @@ func (x *Claim) GetTerms() []*TermRun {
 func (x *Claim) GetExecuted() []byte {
 	if x != nil {
 		return x.Executed
+	}
+	return nil
+}
+
+func (x *Claim) GetForks() []*Fork {
+	if x != nil {
+		return x.Forks
 	}
 	return nil
 }
@@ -1715,13 +1724,14 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1a\n" +
 	"\breplaces\x18\x04 \x01(\x04R\breplaces\x12.\n" +
 	"\x05claim\x18\x05 \x01(\v2\x18.concordat.peer.v1.ClaimR\x05claim\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\xa1\x01\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\xd0\x01\n" +
 	"\x05Claim\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x120\n" +
 	"\x05terms\x18\x04 \x03(\v2\x1a.concordat.peer.v1.TermRunR\x05terms\x12\x1a\n" +
-	"\bexecuted\x18\x05 \x01(\fR\bexecuted\"3\n" +
+	"\bexecuted\x18\x05 \x01(\fR\bexecuted\x12-\n" +
+	"\x05forks\x18\x06 \x03(\v2\x17.concordat.peer.v1.ForkR\x05forks\"3\n" +
 	"\aTermRun\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x04R\x05first\"\xf8\x01\n" +
@@ -1865,38 +1875,39 @@ var file_concordat_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 6: concordat.peer.v1.JoinRequest.identity:type_name -> concordat.peer.v1.Identity
 	9,  // 7: concordat.peer.v1.JoinRequest.claim:type_name -> concordat.peer.v1.Claim
 	10, // 8: concordat.peer.v1.Claim.terms:type_name -> concordat.peer.v1.TermRun
-	0,  // 9: concordat.peer.v1.JoinResponse.reason:type_name -> concordat.peer.v1.RefusalReason
-	2,  // 10: concordat.peer.v1.JoinResponse.members:type_name -> concordat.peer.v1.Identity
-	2,  // 11: concordat.peer.v1.CloneRequest.identity:type_name -> concordat.peer.v1.Identity
-	2,  // 12: concordat.peer.v1.ChangeRequest.identity:type_name -> concordat.peer.v1.Identity
-	1,  // 13: concordat.peer.v1.ChangeRequest.kind:type_name -> concordat.peer.v1.ChangeKind
-	2,  // 14: concordat.peer.v1.ChangeResponse.members:type_name -> concordat.peer.v1.Identity
-	2,  // 15: concordat.peer.v1.SurveyRequest.identity:type_name -> concordat.peer.v1.Identity
-	2,  // 16: concordat.peer.v1.OrderRequest.identity:type_name -> concordat.peer.v1.Identity
-	2,  // 17: concordat.peer.v1.EntriesRequest.identity:type_name -> concordat.peer.v1.Identity
-	2,  // 18: concordat.peer.v1.LineageRequest.identity:type_name -> concordat.peer.v1.Identity
-	24, // 19: concordat.peer.v1.LineageResponse.forks:type_name -> concordat.peer.v1.Fork
-	6,  // 20: concordat.peer.v1.Peer.Connect:input_type -> concordat.peer.v1.ConnectRequest
-	8,  // 21: concordat.peer.v1.Peer.Join:input_type -> concordat.peer.v1.JoinRequest
-	12, // 22: concordat.peer.v1.Peer.Clone:input_type -> concordat.peer.v1.CloneRequest
-	14, // 23: concordat.peer.v1.Peer.Change:input_type -> concordat.peer.v1.ChangeRequest
-	16, // 24: concordat.peer.v1.Peer.Survey:input_type -> concordat.peer.v1.SurveyRequest
-	18, // 25: concordat.peer.v1.Peer.Order:input_type -> concordat.peer.v1.OrderRequest
-	20, // 26: concordat.peer.v1.Peer.Entries:input_type -> concordat.peer.v1.EntriesRequest
-	22, // 27: concordat.peer.v1.Peer.Lineage:input_type -> concordat.peer.v1.LineageRequest
-	7,  // 28: concordat.peer.v1.Peer.Connect:output_type -> concordat.peer.v1.ConnectResponse
-	11, // 29: concordat.peer.v1.Peer.Join:output_type -> concordat.peer.v1.JoinResponse
-	13, // 30: concordat.peer.v1.Peer.Clone:output_type -> concordat.peer.v1.CloneChunk
-	15, // 31: concordat.peer.v1.Peer.Change:output_type -> concordat.peer.v1.ChangeResponse
-	17, // 32: concordat.peer.v1.Peer.Survey:output_type -> concordat.peer.v1.SurveyResponse
-	19, // 33: concordat.peer.v1.Peer.Order:output_type -> concordat.peer.v1.OrderResponse
-	21, // 34: concordat.peer.v1.Peer.Entries:output_type -> concordat.peer.v1.EntriesChunk
-	23, // 35: concordat.peer.v1.Peer.Lineage:output_type -> concordat.peer.v1.LineageResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	24, // 9: concordat.peer.v1.Claim.forks:type_name -> concordat.peer.v1.Fork
+	0,  // 10: concordat.peer.v1.JoinResponse.reason:type_name -> concordat.peer.v1.RefusalReason
+	2,  // 11: concordat.peer.v1.JoinResponse.members:type_name -> concordat.peer.v1.Identity
+	2,  // 12: concordat.peer.v1.CloneRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 13: concordat.peer.v1.ChangeRequest.identity:type_name -> concordat.peer.v1.Identity
+	1,  // 14: concordat.peer.v1.ChangeRequest.kind:type_name -> concordat.peer.v1.ChangeKind
+	2,  // 15: concordat.peer.v1.ChangeResponse.members:type_name -> concordat.peer.v1.Identity
+	2,  // 16: concordat.peer.v1.SurveyRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 17: concordat.peer.v1.OrderRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 18: concordat.peer.v1.EntriesRequest.identity:type_name -> concordat.peer.v1.Identity
+	2,  // 19: concordat.peer.v1.LineageRequest.identity:type_name -> concordat.peer.v1.Identity
+	24, // 20: concordat.peer.v1.LineageResponse.forks:type_name -> concordat.peer.v1.Fork
+	6,  // 21: concordat.peer.v1.Peer.Connect:input_type -> concordat.peer.v1.ConnectRequest
+	8,  // 22: concordat.peer.v1.Peer.Join:input_type -> concordat.peer.v1.JoinRequest
+	12, // 23: concordat.peer.v1.Peer.Clone:input_type -> concordat.peer.v1.CloneRequest
+	14, // 24: concordat.peer.v1.Peer.Change:input_type -> concordat.peer.v1.ChangeRequest
+	16, // 25: concordat.peer.v1.Peer.Survey:input_type -> concordat.peer.v1.SurveyRequest
+	18, // 26: concordat.peer.v1.Peer.Order:input_type -> concordat.peer.v1.OrderRequest
+	20, // 27: concordat.peer.v1.Peer.Entries:input_type -> concordat.peer.v1.EntriesRequest
+	22, // 28: concordat.peer.v1.Peer.Lineage:input_type -> concordat.peer.v1.LineageRequest
+	7,  // 29: concordat.peer.v1.Peer.Connect:output_type -> concordat.peer.v1.ConnectResponse
+	11, // 30: concordat.peer.v1.Peer.Join:output_type -> concordat.peer.v1.JoinResponse
+	13, // 31: concordat.peer.v1.Peer.Clone:output_type -> concordat.peer.v1.CloneChunk
+	15, // 32: concordat.peer.v1.Peer.Change:output_type -> concordat.peer.v1.ChangeResponse
+	17, // 33: concordat.peer.v1.Peer.Survey:output_type -> concordat.peer.v1.SurveyResponse
+	19, // 34: concordat.peer.v1.Peer.Order:output_type -> concordat.peer.v1.OrderResponse
+	21, // 35: concordat.peer.v1.Peer.Entries:output_type -> concordat.peer.v1.EntriesChunk
+	23, // 36: concordat.peer.v1.Peer.Lineage:output_type -> concordat.peer.v1.LineageResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_concordat_peer_v1_peer_proto_init() }
