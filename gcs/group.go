@@ -83,6 +83,7 @@ type Group struct {
 
 	sender sender
 	leader uint64 // raft id, 0 when none is known
+	led    int    // tick at which that one was last heard
 	role   raft.StateType
 
 	proposals []proposal // frames to propose at the next Flush
@@ -197,6 +198,7 @@ func (g *Group) Tick() {
 	}
 	g.ticks++
 	g.tickRaft()
+	g.forgetLeader()
 	if from := g.sender.tick(); from != 0 {
 		g.resend(from)
 	}
@@ -234,6 +236,9 @@ func (g *Group) Receive(from uint64, m Message) {
 		return
 	}
 	g.detector.hear(from)
+	if from == g.leader {
+		g.led = g.ticks
+	}
 	switch m.Kind {
 	case MessageRaft:
 		g.receiveRaft(from, m.Raft)
@@ -459,6 +464,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 	if !changed {
 		return
 	}
+	g.led = g.ticks
 	switch g.leader {
 	case 0:
 		g.notice(LeaderChanged, 0, "nobody is known to lead")
@@ -472,5 +478,15 @@ func (g *Group) noteLeader(st raft.SoftState) {
 		clear(g.leavers)
 		g.sender.pause = 1
 		g.resend(g.sender.first())
+	}
+}
+
+// forgetLeader has raft forget a leader that is not heard any more. One with a
+// vote stands for election then; who has none would hold the one that led last
+// for the leader for ever, and nobody would look whether it still has a place.
+func (g *Group) forgetLeader() {
+	self, _ := g.view.Member(g.id.RaftID)
+	if self.State != Online && g.role == raft.StateFollower && g.leader != 0 && g.ticks-g.led >= g.patience.suspect {
+		_ = g.raft.ForgetLeader() // only a leader would object
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"testing/cryptotest"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // expelTicks is how long a suspect is given in these tests.
@@ -534,5 +536,33 @@ func TestEvidenceIsOfThoseHeard(t *testing.T) {
 	got := g.evidence(3)
 	if strings.Contains(got, "m2:7400") || !strings.Contains(got, "m4:7400") {
 		t.Errorf("the evidence is: %s", got)
+	}
+}
+
+// A member without a vote forgets a leader that it does not hear any more, and
+// not one that it hears. raft would hold it for the leader for ever.
+func TestLeaderIsForgotten(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.start(w.add(4))
+	m := w.member(4)
+	beat := func() {
+		m.group.Receive(9, Message{Kind: MessageRaft, Raft: &raftpb.Message{
+			Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(9)), To: new(uint64(4)), Term: new(uint64(2)), Commit: new(uint64(0)),
+		}})
+		w.pump(m)
+	}
+	for range 2 {
+		beat()
+		w.run(suspectTicks - 1)
+		m.group.Receive(9, Message{Kind: MessageReport, Report: &Report{}})
+		w.run(suspectTicks - 1)
+		if got := m.group.Status().Leader; got != 9 {
+			t.Fatalf("the leader that is heard is %d", got)
+		}
+		w.run(1)
+		if got := m.group.Status().Leader; got != 0 {
+			t.Fatalf("the leader that is not heard is still %d", got)
+		}
 	}
 }
