@@ -459,3 +459,47 @@ func TestForcedEntryRefuses(t *testing.T) {
 		t.Fatalf("entry %v, error %v", e, err)
 	}
 }
+
+// A member whose log ends before the view with which its incarnation began does
+// not know who is out: a member that left before is back by force. It is listened
+// to, for it may lead, and not told to go.
+func TestBackByForceBeyondTheLog(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newWorld(t)
+	w.form(3)
+	if err := w.member(1).group.proposeChange(expel(online(3))); err != nil {
+		t.Fatal(err)
+	}
+	w.pump(w.member(1))
+	w.run(8)
+	m := w.member(2)
+	if !m.group.Departed(3) {
+		t.Fatalf("3 is not out of %s", m.group.View())
+	}
+	w.crash(m)
+	m.forced = true
+	w.start(m)
+	w.run(reportTicks)
+	w.wire = nil
+	if m.group.Departed(3) {
+		t.Error("a member of an earlier view says who is out of the present one")
+	}
+
+	last, _ := m.log.LastIndex()
+	term, _ := m.log.Term(last)
+	append9 := &raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), From: new(uint64(3)), To: new(uint64(2)), Term: new(uint64(9)),
+		Index: new(last), LogTerm: new(term), Commit: new(last + 1),
+		Entries: []*raftpb.Entry{forced(t, 9, last+1, recovering(2), online(3))},
+	}
+	m.group.Receive(3, Message{Kind: MessageRaft, Raft: append9})
+	w.pump(m)
+	for _, e := range w.wire {
+		if e.msg.Kind == MessageRemoved {
+			t.Errorf("%d is told that it is out", e.to)
+		}
+	}
+	if got := standing(m.group.View()); got != "2=RECOVERING 3=ONLINE" {
+		t.Errorf("the leader is not listened to: the view is %s", got)
+	}
+}

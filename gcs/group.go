@@ -226,7 +226,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	if g.failure != nil {
 		return
 	}
-	if g.departed.has(from) {
+	if g.departed.has(from) && g.arrived() {
 		// Two that both left would tell each other forever. And who is not done
 		// with the log that it began with does not know: a forced view in it may
 		// have the member back.

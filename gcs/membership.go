@@ -72,9 +72,20 @@ func (g *Group) answerJoin(m Member, replaces uint64) (answer JoinAnswer, c Chan
 }
 
 // Departed reports whether a raft id is one of those that left last. It is not
-// told before the log that this member began with is delivered: the end of it
-// may have the member back, by force.
-func (g *Group) Departed(id uint64) bool { return g.delivered >= g.known && g.departed.has(id) }
+// told before the log that this member began with is delivered, nor before the
+// view with which its incarnation began: either may have the member back, by
+// force.
+func (g *Group) Departed(id uint64) bool {
+	return g.delivered >= g.known && g.arrived() && g.departed.has(id)
+}
+
+// arrived reports whether the log has been delivered as far as the incarnation
+// that this member's identity names. Until then the view, and who left it, are
+// those of an earlier one: whoever talks to this member may be back by force, and
+// have the log that says so.
+func (g *Group) arrived() bool {
+	return g.id.Incarnation.IsZero() || g.view.Incarnation == g.id.Incarnation
+}
 
 // earlier is the raft id of a member with the newcomer's UUID, 0 if none.
 func (g *Group) earlier(m Member) uint64 {
