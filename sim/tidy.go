@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/forced"
 )
 
@@ -134,7 +135,8 @@ func (w *world) planOf(id [16]byte) *campaign {
 }
 
 // reopen forces the membership of a group that has had no quorum for long, on
-// the member that knows most, as an operator who looks at all of them does.
+// the member that knows most of those with a vote, as an operator who looks at
+// all of them does.
 func (w *world) reopen(h *history) {
 	if w.now-w.serving < 10*second {
 		return
@@ -143,6 +145,9 @@ func (w *world) reopen(h *history) {
 	for _, m := range w.members {
 		r := m.run
 		if m.gone || !r.surveyable() || r.history != h || !r.note.plan.MayRun() {
+			continue
+		}
+		if v, _ := h.view.Member(m.raftID); v.State != gcs.Online {
 			continue
 		}
 		if best == nil || m.engine.Position().Index > best.engine.Position().Index {
