@@ -304,8 +304,8 @@ type RejoinReport struct {
 //
 // One that has its place gives that up only where a member named in Seeds has
 // gone over, by force, to an incarnation that came of this one's or was forced
-// beside it, and has a quorum there: two groups may then go on beside each other, and the operator
-// says which one stays.
+// beside it, and has a quorum there: two groups may then go on beside each other,
+// and the operator says which one stays.
 func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport, err error) {
 	if n.failed() != nil {
 		return report, n.failed()
@@ -357,7 +357,8 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 }
 
 // giveWay has a member that has its place give it up for an incarnation that
-// came of its own, or was forced beside it. Whatever becomes of the order, the member is out then.
+// came of its own, or was forced beside it. Whatever becomes of the order, the
+// member is out then.
 func (n *Node) giveWay(began gtid.UUID) error {
 	if n.lost() != nil || n.left.Load() || n.partNow().Phase == forced.Frozen {
 		return nil

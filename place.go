@@ -224,8 +224,8 @@ func (n *Node) suspectFork(raftID uint64) {
 }
 
 // namedFork returns the incarnation, come of this member's own or forced beside
-// it, of the first of the members at these addresses that is of one and has a quorum; zero if there
-// is none.
+// it, of the first of the members at these addresses that is of one and has a
+// quorum; zero if there is none.
 func (n *Node) namedFork(ctx context.Context, addresses []string) gtid.UUID {
 	req := n.joinRequest(noClaim)
 	req.DryRun = true
