@@ -57,6 +57,7 @@ var regressions = []struct {
 	{7634, "a member that cloned and knew an old view only gave up for want of a majority of that, each time before it had the copy"},
 	{9050, "a newcomer that was taken in and out again held a leader that had left for the leader, and never looked for its place"},
 	{9467, "a member that lagged behind a forced view told the leader, who was back by that, that it was out"},
+	{9562, "operators told all to follow an incarnation whose only member had lost its disks"},
 }
 
 func TestRegressions(t *testing.T) {

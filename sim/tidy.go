@@ -1,16 +1,19 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/forced"
 )
 
 // newest is the incarnation that the operator goes on with: of two that came
 // from one, the one with more members in it when that was found, and that for
-// good.
+// good. One in which nobody is any more, since all who had gone over have lost
+// their disks, is not there to be gone on with.
 func (w *world) newest() *history {
 	h := w.histories[0]
-	for len(h.children) > 0 {
+	for slices.ContainsFunc(h.children, func(c *history) bool { return w.population(c) > 0 }) {
 		heir := h.heir
 		if heir == nil {
 			heir = h.children[0]
