@@ -104,3 +104,38 @@ func TestForcedBesideEachOther(t *testing.T) {
 		t.Errorf("at the end there is %v", got)
 	}
 }
+
+// Two members are forced beside each other while those that they were cut off
+// from go on, with a majority. One gives way to the other; of what it holds the
+// old majority, which is asked too, is not the judge: it would have the directory
+// put aside, and nobody would be told what was in it.
+func TestForcedBesideEachOtherWithoutTheMajority(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openLinked(t, 4, quick, func(c *concordat.Config) { c.AutoRejoinTries = 1 })
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	old, stays, goes := g.nodes[0], g.nodes[2], g.nodes[3]
+	g.isolate(3, true)
+	eventually(t, "the first to be expelled", func() bool { return len(members(old)) == 3 })
+	g.isolate(2, true)
+	eventually(t, "the second to be expelled", func() bool { return len(members(old)) == 2 })
+	for _, n := range []*concordat.Node{stays, goes} {
+		noQuorum(t, n)
+		mustForce(t, n, n)
+	}
+	mustPut(t, stays, "mine", "1")
+	mustPut(t, goes, "theirs", "1")
+	mustPut(t, goes, "theirs too", "1")
+	g.isolate(2, false)
+	g.isolate(3, false)
+	to := concordat.RejoinOptions{Seeds: []string{old.Address(), g.nodes[1].Address(), stays.Address()}}
+	_, err := goes.Rejoin(ctx, to)
+	if diverged, ok := errors.AsType[*concordat.DivergedError](err); !ok || diverged.Extra.Count() != 2 || diverged.Incomplete {
+		t.Fatalf("it has two transactions of its own: %v", err)
+	}
+	mustBe(t, concordat.Error, goes)
+	if got := contents(t, goes); got["theirs"] != "1" {
+		t.Errorf("it still shows %v", got)
+	}
+}

@@ -312,6 +312,7 @@ var errNobodyAdds = errors.New("no member could add this one; the group may be w
 func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID) error {
 	defer n.waits.Store(nil)
 	req := n.joinRequest(claim)
+	ended := claim.Forks
 	// Until the raft id of whom this member replaces is known, it only asks.
 	req.DryRun = !replaces.IsZero()
 	var why error // the last round told
@@ -321,8 +322,8 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 		for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {
 			response, err := n.askToJoin(ctx, ask[i], req)
 			var refused *transport.RefusedError
-			if errors.As(err, &refused); n.leftBehind(response, refused) {
-				last = fmt.Errorf("the member at %s is still of incarnation %s, which an operator has ended", ask[i], n.recordNow().Ended)
+			if errors.As(err, &refused); n.leftBehind(response, refused, ended) {
+				last = fmt.Errorf("the member at %s is still of an incarnation that an operator has ended", ask[i])
 				continue
 			}
 			if err := n.learnIncarnation(response); err != nil {
@@ -375,12 +376,17 @@ func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID
 }
 
 // leftBehind reports whether an answer is from the incarnation that this member
-// was left out of.
-func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedError) bool {
+// was left out of, or from one that its own came from. Such a group has ended, by
+// what this member knows; that it may still have a majority does not make it the
+// one to judge what the member holds.
+func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedError, forks []replica.Fork) bool {
 	var of gtid.UUID
 	copy(of[:], r.GetIncarnation())
 	if refused != nil {
 		of = refused.Incarnation
+	}
+	if slices.ContainsFunc(forks, func(f replica.Fork) bool { return f.Incarnation == of }) {
+		return true
 	}
 	ended := n.recordNow().Ended
 	return ended != "" && of.String() == ended
