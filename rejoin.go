@@ -312,7 +312,7 @@ var errNobodyAdds = errors.New("no member could add this one; the group may be w
 func (n *Node) join(ctx context.Context, claim replica.Claim, replaces gtid.UUID) error {
 	defer n.waits.Store(nil)
 	req := n.joinRequest(claim)
-	ended := claim.Forks
+	ended := claim.Forks // also of what it held, once that is given up
 	// Until the raft id of whom this member replaces is known, it only asks.
 	req.DryRun = !replaces.IsZero()
 	var why error // the last round told
