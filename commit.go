@@ -184,7 +184,7 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 		n.counters.snapshotsTooOld.Add(1)
 	case certifier.GTIDTaken:
 		return gtid.GTID{}, fmt.Errorf("%w: %v", ErrGTIDTaken, tx.wish)
-	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable:
+	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced:
 	}
 	return gtid.GTID{}, refusal(v.Outcome)
 }

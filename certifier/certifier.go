@@ -34,6 +34,9 @@ const (
 	// GTIDSpread: the executed set would have too many intervals; ask for GTIDs
 	// that close gaps.
 	GTIDSpread Outcome = 8
+	// Fenced: its origin had no right to write there, or had lost it since it
+	// handed the transaction over. As Duplicate, it is for those who know.
+	Fenced Outcome = 9
 )
 
 // MaxGTIDIntervals bounds the intervals that the executed set has of GTIDs and
@@ -60,6 +63,8 @@ func (o Outcome) String() string {
 		return "unreadable"
 	case GTIDSpread:
 		return "GTID beyond the intervals"
+	case Fenced:
+		return "fenced"
 	}
 	return fmt.Sprintf("Outcome(%d)", byte(o))
 }

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -78,7 +79,7 @@ func (f *frame) look(message []byte) {
 
 // readSettings reads group settings, nil if they are cut off.
 func readSettings(b []byte) *replica.Settings {
-	var fields [6]uint64
+	var fields [8]uint64
 	for i := range fields {
 		v, n := binary.Uvarint(b)
 		if n <= 0 {
@@ -87,7 +88,7 @@ func readSettings(b []byte) *replica.Settings {
 		fields[i], b = v, b[n:]
 	}
 	return &replica.Settings{
-		Version: fields[0], Outcomes: int(fields[5]),
+		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
 		Certifier: certifier.Settings{
 			HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],
 		},

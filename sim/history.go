@@ -351,7 +351,7 @@ func (h *history) enter(e *entry) {
 		case certifier.Duplicate:
 			h.refused.Duplicate++
 			h.reached[markDuplicate]++
-		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable:
+		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced:
 		}
 	}
 	if e.view != nil {

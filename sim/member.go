@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -525,6 +526,9 @@ func (d *delivery) Verdict(_, origin, session uint64, id replica.TransactionID, 
 
 // View implements [replica.Trace].
 func (d *delivery) View(v gcs.View) { d.pending.view = &v }
+
+// Election implements [replica.Trace].
+func (d *delivery) Election(uint64, election.Snapshot) {}
 
 // Executed implements [replica.Trace].
 func (d *delivery) Executed(index uint64, executed gtid.Set) {

@@ -48,6 +48,7 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		r.deliverView(*d.View)
 	}
 	r.cert.EntryDone(d.Index)
+	r.traceElection(d.Index)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.Executed(d.Index, r.cert.Executed())
 	}
@@ -78,6 +79,7 @@ func (r *Replica) deliverView(v gcs.View) {
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.View(v)
 	}
+	r.electView(v)
 }
 
 // deliverMessage acts on one message. What cannot be decoded is passed over by
@@ -98,12 +100,25 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		if own {
 			r.opened = d.Index
 		}
+		r.electOpen(d, body)
 	case kindMark:
 		if index, err := decodeMark(body); err == nil {
 			r.cert.Mark(index)
 		}
 	case kindSettings:
 		r.deliverSettings(body, local)
+	case kindFounding:
+		r.electFounding(d, body)
+	case kindDepose:
+		r.electDeposal(d, body)
+	case kindAction:
+		r.electAction(d, body, local)
+	case kindDrained:
+		r.electDrain(d, body)
+	case kindGraceOver:
+		r.electLapse(d, body)
+	case kindCancel:
+		r.electCancel(d, body, local)
 	}
 }
 

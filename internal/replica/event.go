@@ -5,8 +5,10 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/outcome"
 )
 
@@ -21,6 +23,12 @@ type (
 		OldestSnapshot uint64
 		// Exports is how many copies of its state the member gives now.
 		Exports int
+		// Elapsed is how many ticks have passed, more than one when the clock
+		// was late. 0 stands for 1.
+		Elapsed uint64
+		// Fresh is how many ticks ago what is visible here was complete, as far
+		// as the member knows; gcs.NeverHeard if it knows nothing of that.
+		Fresh uint64
 	}
 	// Received: a message came from another member.
 	Received struct {
@@ -54,6 +62,9 @@ type (
 		Replaces uint64 // raft id of a dead member whose place it takes, 0 for none
 		Claim    Claim  // what it holds
 		DryRun   bool   // only say what would become of it
+		// Oldest and Newest are the protocols that it speaks. 0 stands for those
+		// of its version.
+		Oldest, Newest election.Protocol
 	}
 	// ChangeAsked: an operator wants a member out of the view.
 	ChangeAsked struct {
@@ -78,6 +89,27 @@ type (
 		Ticket uint64
 		ID     TransactionID
 	}
+	// ReadAsked: somebody wants to know what must be visible here for nothing to
+	// be missing that was acknowledged anywhere by now.
+	ReadAsked struct{ Ticket uint64 }
+	// ActionAsked: an operator wants the primary, the mode or the protocol
+	// changed. What its message does not hold is set at delivery.
+	ActionAsked struct {
+		Ticket uint64
+		Action election.Action
+	}
+	// CancelAsked: an operator no longer wants an action.
+	CancelAsked struct {
+		Ticket uint64
+		ID     gtid.UUID
+	}
+	// DrainedAsked: no transaction of this member is to come any more before the
+	// open action takes its right to write, and so many were given up. It stands
+	// behind the member's last Submitted. Nothing answers; the election tells.
+	DrainedAsked struct {
+		Action gtid.UUID
+		Open   int
+	}
 )
 
 func (Ticked) event()         {}
@@ -95,10 +127,18 @@ func (LeaveWithdrawn) event() {}
 func (ExportAsked) event()    {}
 func (SettingsAsked) event()  {}
 func (OutcomeAsked) event()   {}
+func (ReadAsked) event()      {}
+func (ActionAsked) event()    {}
+func (CancelAsked) event()    {}
+func (DrainedAsked) event()   {}
 
 // Effects is what a member wants done after some events. The lists are
-// independent of each other; within one, order counts.
+// independent of each other, but for what Floor says; within one, order counts.
 type Effects struct {
+	// Floor is what a transaction must find visible that begins here from now
+	// on. It must be known to all that begin one before any of Messages goes:
+	// they tell others that this member shows nothing less.
+	Floor consistency.Floor
 	// Messages go to other members; any of them may be lost.
 	Messages []gcs.Outgoing
 	// Writes go to the log, whose writer answers each with Written.
@@ -121,6 +161,14 @@ type Effects struct {
 	Reconfigured bool
 	// Outcomes answer OutcomeAsked.
 	Outcomes []OutcomeAnswer
+	// Reads answer ReadAsked. The answer may never come.
+	Reads []ReadAnswer
+	// Actions answer ActionAsked and CancelAsked.
+	Actions []ActionAnswer
+	// Epochs are those that began, Ended the actions that ended or were refused.
+	// Those that the member knew when it started are left out.
+	Epochs []election.Epoch
+	Ended  []election.Outcome
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -153,6 +201,9 @@ func (e *Effects) reset() {
 	clear(e.Judged)
 	clear(e.Settings)
 	clear(e.Outcomes)
+	clear(e.Actions)
+	clear(e.Epochs)
+	clear(e.Ended)
 	clear(e.Joins)
 	clear(e.Leaves)
 	clear(e.Changes)
@@ -163,6 +214,7 @@ func (e *Effects) reset() {
 		Judged: e.Judged[:0], Settings: e.Settings[:0], Outcomes: e.Outcomes[:0],
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
 		Changes: e.Changes[:0], Notices: e.Notices[:0],
+		Reads: e.Reads[:0], Actions: e.Actions[:0], Epochs: e.Epochs[:0], Ended: e.Ended[:0],
 	}
 }
 
@@ -221,6 +273,25 @@ type OutcomeAnswer struct {
 	Fate        outcome.Fate
 	Known       bool
 	From, Until uint64 // log indexes
+}
+
+// ReadAnswer answers ReadAsked: once Index is visible here, so is everything that
+// was acknowledged, or shown, anywhere before it was asked.
+type ReadAnswer struct {
+	Ticket uint64
+	Index  uint64 // log index
+}
+
+// ActionAnswer answers ActionAsked and CancelAsked at the place where the request
+// stands in the log.
+type ActionAnswer struct {
+	Ticket uint64
+	// Action is the one that has begun, and whose end Effects.Ended will tell;
+	// nil if none has.
+	Action *election.Action
+	// Outcome is the end of the action, if it has come; a refusal is one. To a
+	// CancelAsked both are nil if the action is unknown.
+	Outcome *election.Outcome
 }
 
 // JoinAnswer answers JoinAsked. Answer.Refused may be a *DivergedError.
@@ -301,6 +372,9 @@ type Trace interface {
 	Verdict(index uint64, origin, session uint64, id TransactionID, v certifier.Verdict)
 	// View is called for each view delivered.
 	View(v gcs.View)
+	// Election is called when a log entry has changed who may write, or what is
+	// known of that, before Executed is for the entry.
+	Election(index uint64, s election.Snapshot)
 	// Executed is called after each log entry.
 	Executed(index uint64, executed gtid.Set)
 }

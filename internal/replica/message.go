@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gtid"
 )
 
@@ -28,6 +29,18 @@ const (
 	kindMark = 3
 	// kindSettings changes the group's configuration.
 	kindSettings = 4
+	// kindFounding gives a new group its mode.
+	kindFounding = 5
+	// kindDepose is a leader's opinion that the primary is silent.
+	kindDepose = 6
+	// kindAction asks for a planned change.
+	kindAction = 7
+	// kindDrained says that its origin is done with a right that it loses.
+	kindDrained = 8
+	// kindGraceOver is a leader's opinion that the origins had time enough.
+	kindGraceOver = 9
+	// kindCancel takes a planned change back.
+	kindCancel = 10
 )
 
 // TransactionID names one attempt to commit. It is drawn at random by its
@@ -37,10 +50,14 @@ type TransactionID = gtid.UUID
 // Header is what a transaction says of itself beside what it did.
 type Header struct {
 	ID       TransactionID
+	Epoch    uint64   // of the election, as its origin knew it when it handed it over
 	Snapshot gtid.Set // the snapshot version
 	// GTID is the one that the caller asks for; zero for the next of the group,
 	// a tag alone for the next under that tag.
 	GTID gtid.GTID
+	// After: it is visible nowhere before every ONLINE member is bound to show it
+	// to whoever begins there.
+	After bool
 }
 
 // Transaction is what a member broadcasts to commit.
@@ -49,6 +66,9 @@ type Transaction struct {
 	WriteSet certifier.Encoded
 	Payload  []byte
 }
+
+// flagAfter is the one flag of a transaction.
+const flagAfter = 1
 
 // What a transaction says of its GTID.
 const (
@@ -60,17 +80,30 @@ const (
 // AppendTransaction appends the message for a transaction. The write set is a
 // [certifier.WriteSet] or one that was decoded.
 //
-//	transaction := 1  id(16)  wish  snapshot  write set  payload
+//	transaction := 1  id(16)  uvarint epoch  flags(1)  wish  snapshot  write set  payload
 //	wish        := 0 | 1 uvarint len tag | 2 gtid
-//	open        := 2
+//	open        := 2  description
 //	mark        := 3  uvarint index
-//	settings    := 4  version, the certifier's, outcomes, as uvarints
+//	settings    := 4  version, the certifier's, outcomes, level, choice, as uvarints
+//	founding    := 5  body
+//	depose      := 6  body
+//	action      := 7  body
+//	drained     := 8  body
+//	grace over  := 9  body
+//	cancel      := 10 body
 //
-// GTID and snapshot have the binary form of package gtid, the write set that of
-// package certifier; the payload is the rest.
+// The only flag is 1, for AFTER. GTID and snapshot have the binary form of
+// package gtid, the write set that of package certifier, description and bodies
+// those of package election; the payload is the rest.
 func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload []byte) (_ []byte, err error) {
 	b = append(b, kindTransaction)
 	b = append(b, h.ID[:]...)
+	b = binary.AppendUvarint(b, h.Epoch)
+	flags := byte(0)
+	if h.After {
+		flags = flagAfter
+	}
+	b = append(b, flags)
 	switch {
 	case h.GTID.Number != 0:
 		b, err = h.GTID.AppendBinary(append(b, gtidSpecified))
@@ -94,10 +127,9 @@ func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload 
 
 // decodeTransaction decodes what follows the kind. The result aliases b.
 func decodeTransaction(b []byte) (t Transaction, err error) {
-	if len(b) <= len(t.ID) {
-		return t, fmt.Errorf("%w: transaction of %d bytes", ErrMessage, len(b))
+	if b, err = t.decodeTerms(b); err != nil {
+		return t, err
 	}
-	b = b[copy(t.ID[:], b):]
 	if t.GTID, b, err = decodeWish(b); err != nil {
 		return t, fmt.Errorf("%w: %w", ErrMessage, err)
 	}
@@ -109,6 +141,21 @@ func decodeTransaction(b []byte) (t Transaction, err error) {
 	}
 	t.Payload = b
 	return t, nil
+}
+
+// decodeTerms takes off the front what comes before the wish, at least one byte
+// of which follows.
+func (h *Header) decodeTerms(b []byte) (rest []byte, err error) {
+	if len(b) < len(h.ID) {
+		return nil, fmt.Errorf("%w: transaction of %d bytes", ErrMessage, len(b))
+	}
+	b = b[copy(h.ID[:], b):]
+	epoch, n := binary.Uvarint(b)
+	if n <= 0 || n > 1 && b[n-1] == 0 || len(b) < n+2 || b[n] > flagAfter {
+		return nil, fmt.Errorf("%w: epoch or flags of a transaction are cut off or unknown", ErrMessage)
+	}
+	h.Epoch, h.After = epoch, b[n] == flagAfter
+	return b[n+1:], nil
 }
 
 func decodeWish(b []byte) (g gtid.GTID, rest []byte, err error) {
@@ -140,6 +187,13 @@ func appendMark(b []byte, index uint64) []byte {
 func FoundingMessage(s Settings) []byte {
 	s.Version = 1
 	return appendSettings(nil, s)
+}
+
+// FoundingMode returns the message by which a founder gives its group a mode and
+// the protocol that it begins with. It belongs into the group's first frame,
+// beside [FoundingMessage]. Without it every ONLINE member may write.
+func FoundingMode(m election.Mode, p election.Protocol) []byte {
+	return election.AppendFounding([]byte{kindFounding}, m, p)
 }
 
 func appendSettings(b []byte, s Settings) []byte { return s.append(append(b, kindSettings)) }

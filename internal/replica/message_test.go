@@ -42,7 +42,9 @@ func TestTransactionRoundTrip(t *testing.T) {
 
 		wish := rapid.SampledFrom([]gtid.GTID{{}, {Tag: "tag"}, {UUID: gtid.UUID{7}, Tag: "x", Number: 9}}).Draw(t, "wish")
 
-		msg, err := AppendTransaction([]byte("before"), &Header{id, snapshot, wish}, touch(&certifier.WriteSet{}, items...), payload)
+		epoch, after := rapid.Uint64().Draw(t, "epoch"), rapid.Bool().Draw(t, "after")
+
+		msg, err := AppendTransaction([]byte("before"), &Header{id, epoch, snapshot, wish, after}, touch(&certifier.WriteSet{}, items...), payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +56,7 @@ func TestTransactionRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.ID != id || got.GTID != wish || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
+		if got.ID != id || got.Epoch != epoch || got.After != after || got.GTID != wish || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
 			t.Fatalf("decoded %+v", got)
 		}
 		if again, err := got.encode(); err != nil || !bytes.Equal(again, msg) {
@@ -105,7 +107,7 @@ func TestMarkRoundTrip(t *testing.T) {
 }
 
 func TestSplitState(t *testing.T) {
-	whole := gcs.Checkpoint{Index: 7, Data: []byte("\x05groupcertifier")}
+	whole := gcs.Checkpoint{Index: 7, Data: []byte("\x00\x01\x05groupcertifier")}
 	group, cert, err := splitState(whole)
 	if err != nil || string(group) != "group" || string(cert) != "certifier" {
 		t.Errorf("split into %q and %q, error %v", group, cert, err)
@@ -115,9 +117,12 @@ func TestSplitState(t *testing.T) {
 	}
 	for name, data := range map[string]string{
 		"nothing":                  "",
-		"length cut off":           "\x80",
-		"length beyond the bytes":  "\x06group",
-		"length beyond all memory": "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01group",
+		"no format":                "\x05groupcertifier",
+		"format cut off":           "\x00",
+		"a later format":           "\x00\x02\x05groupcertifier",
+		"length cut off":           "\x00\x01\x80",
+		"length beyond the bytes":  "\x00\x01\x06group",
+		"length beyond all memory": "\x00\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01group",
 	} {
 		if _, _, err := splitState(gcs.Checkpoint{Index: 7, Data: []byte(data)}); !errors.Is(err, ErrState) {
 			t.Errorf("%s: error %v", name, err)
@@ -153,7 +158,7 @@ func FuzzDecodeTransaction(f *testing.F) {
 // FuzzCheckpoint checks that no checkpoint makes a member panic as it starts.
 func FuzzCheckpoint(f *testing.F) {
 	f.Add([]byte{})
-	f.Add([]byte("\x05groupcertifier"))
+	f.Add([]byte("\x00\x01\x05groupcertifier"))
 	m := newFounder(f, settings{})
 	m.tick(40)
 	f.Add(m.replica.serialise().Data)

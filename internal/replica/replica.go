@@ -11,13 +11,16 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/outcome"
 	"github.com/concordatdb/concordat/internal/queue"
 )
@@ -26,6 +29,8 @@ import (
 const (
 	// markTicks is how often the leader looks whether history can be forgotten.
 	markTicks = 20
+	// DefaultFailoverTicks is 1 s in ticks of 50 ms.
+	DefaultFailoverTicks = 20
 )
 
 // keptCheckpoints is how much log, in units of CheckpointBytes, is kept for a
@@ -45,6 +50,13 @@ type Config struct {
 	// MajorityTicks is how long the member waits for a majority that it does not
 	// hear before it takes itself for lost; 0 for ever.
 	MajorityTicks int
+	// FailoverTicks is how long a primary is not heard when another one is
+	// elected, and how long it hears nobody itself when it says so. It should be
+	// the same on all members. 0 stands for DefaultFailoverTicks.
+	FailoverTicks int
+	// Self is what the member says of itself to the elections of its group.
+	// Without protocols it speaks those of its version.
+	Self election.Description
 	// Seed is any number that users cannot guess. Only how long something takes
 	// depends on it.
 	Seed uint64
@@ -63,6 +75,8 @@ type Replica struct {
 	forks    []Fork           // never changed in place
 	views    []gcs.ViewRecord // the group's last, never changed in place
 	origin   gtid.UUID        // member whose messages are being delivered
+	elect    *election.State
+	changed  bool // by the entry that is being delivered, the election
 	// incarnation is the group's as of the last view delivered.
 	incarnation gtid.UUID
 
@@ -117,6 +131,13 @@ type applyWork struct {
 
 // New makes a member. An error says what in cfg does not fit together.
 func New(cfg Config) (*Replica, error) {
+	if cfg.Self.Oldest == 0 && cfg.Self.Newest == 0 {
+		cfg.Self.Oldest, cfg.Self.Newest = election.ProtocolOf(cfg.Self.Version)
+	}
+	if err := cfg.Self.Check(); err != nil {
+		return nil, fmt.Errorf("replica: this member cannot describe itself so: %w", err)
+	}
+	cfg.FailoverTicks = cmp.Or(cfg.FailoverTicks, DefaultFailoverTicks)
 	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
 	saved := cfg.Group.Checkpoint
 	groupState, own, err := splitState(saved)
@@ -129,6 +150,7 @@ func New(cfg Config) (*Replica, error) {
 	}
 	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
+	r.elect = election.New()
 	if saved.Index > 0 {
 		if err := r.restore(own); err != nil {
 			return nil, err
@@ -137,7 +159,7 @@ func New(cfg Config) (*Replica, error) {
 		r.last = gcs.Delivery{Index: saved.Index, Term: saved.Term}
 		r.incarnation, r.views = r.group.View().Incarnation, r.group.History()
 	}
-	r.submit(localMessage{}, []byte{kindOpen})
+	r.submit(localMessage{}, election.AppendDescription([]byte{kindOpen}, r.cfg.Self))
 	return r, nil
 }
 
@@ -204,6 +226,14 @@ func (r *Replica) step(e Event) {
 	case OutcomeAsked:
 		fate, known := r.outcomes.Find(e.ID)
 		r.effects.Outcomes = append(r.effects.Outcomes, OutcomeAnswer{e.Ticket, fate, known, r.outcomes.From(), r.last.Index})
+	case ReadAsked:
+	case ActionAsked:
+		r.submit(localMessage{kindAction, e.Ticket}, election.AppendAction([]byte{kindAction}, e.Action))
+	case CancelAsked:
+		r.submit(localMessage{kindCancel, e.Ticket}, election.AppendCancel([]byte{kindCancel}, e.ID))
+	case DrainedAsked:
+		drain := election.Drain{Action: e.Action, Open: uint64(e.Open)}
+		r.submit(localMessage{}, election.AppendDrain([]byte{kindDrained}, drain))
 	default:
 		panic(fmt.Sprintf("replica: unknown event %T", e))
 	}
@@ -329,6 +359,20 @@ type Status struct {
 	// from, both oldest first. They must not be changed.
 	Views []gcs.ViewRecord
 	Forks []Fork
+	// Election is who may write, by what the member has delivered.
+	Election election.Snapshot
+	// Alone says that the member is the primary, and that too few of the others
+	// have told it lately that they hear it: it may have been deposed, and cannot
+	// commit before it is heard again.
+	Alone bool
+	// Outdated is the newest epoch that another member has told of, if it is newer
+	// than the one delivered here; 0 if none is.
+	Outdated uint64
+	// Floor is what a transaction must find visible that begins here.
+	Floor consistency.Floor
+	// GateWaits are the raft ids of those whose delivery the oldest AFTER
+	// transaction held back here waits for, ascending. It must not be changed.
+	GateWaits []uint64
 }
 
 // Status returns the member's standing now.
@@ -336,6 +380,6 @@ func (r *Replica) Status() Status {
 	return Status{
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
 		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
-		Views: r.views, Forks: r.forks,
+		Views: r.views, Forks: r.forks, Election: r.elect.Snapshot(),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/internal/consistency"
 )
 
 // Settings is the group's configuration: what all members must agree on. It is
@@ -18,6 +19,11 @@ type Settings struct {
 	Certifier certifier.Settings
 	// Outcomes is how many transactions are remembered by their ids.
 	Outcomes int
+	// Consistency is the level of transactions for which nobody chose another.
+	Consistency consistency.Level
+	// PreferMostUpdated has a new primary elected by how far members are before
+	// their weights count.
+	PreferMostUpdated bool
 }
 
 // The bounds of settings. At all of them together a checkpoint takes some
@@ -47,14 +53,22 @@ func (s *Settings) Check() error {
 	if b := s.Certifier.BlockSize; b == 0 || b > math.MaxInt64 {
 		return fmt.Errorf("%w: GTIDAssignmentBlockSize is %d, it must be between 1 and %d", ErrSettings, b, int64(math.MaxInt64))
 	}
+	if !s.Consistency.Valid() {
+		return fmt.Errorf("%w: Consistency is %v, which is no level", ErrSettings, s.Consistency)
+	}
 	return nil
 }
 
 // fields lists the settings in the order of their encoding.
-func (s *Settings) fields() [6]uint64 {
+func (s *Settings) fields() [8]uint64 {
 	c := &s.Certifier
+	prefer := uint64(0)
+	if s.PreferMostUpdated {
+		prefer = 1
+	}
 	return [...]uint64{
 		s.Version, uint64(c.HistoryItems), uint64(c.HistoryBytes), uint64(c.RangeWrites), c.BlockSize, uint64(s.Outcomes),
+		uint64(s.Consistency), prefer,
 	}
 }
 
@@ -68,7 +82,7 @@ func (s *Settings) append(b []byte) []byte {
 
 // takeSettings takes settings off the front of b. They have passed Check.
 func takeSettings(b []byte) (s Settings, rest []byte, err error) {
-	var fields [6]uint64
+	var fields [8]uint64
 	for i := range fields {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || n > 1 && b[n-1] == 0 || i > 0 && v > math.MaxInt64 {
@@ -76,7 +90,12 @@ func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 		}
 		fields[i], b = v, b[n:]
 	}
-	s = Settings{Version: fields[0], Outcomes: int(fields[5])}
+	if fields[6] > math.MaxUint8 || fields[7] > 1 {
+		return s, nil, fmt.Errorf("%w: level %d or choice %d is out of bounds", ErrSettings, fields[6], fields[7])
+	}
+	s = Settings{
+		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
+	}
 	s.Certifier = certifier.Settings{
 		HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],
 	}

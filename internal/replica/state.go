@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/outcome"
 )
@@ -13,16 +14,23 @@ import (
 // ErrState marks a checkpoint that is not a member's state.
 var ErrState = errors.New("replica: malformed state")
 
+// stateFormat follows a 0, which no state without a format began with.
+const stateFormat = 1
+
+// ErrFormat marks a checkpoint of a format that this version does not read.
+var ErrFormat = fmt.Errorf("%w: its format is not one of this version; start the version that wrote it, or remove the member's directory and join it anew", ErrState)
+
 // serialise returns the replicated state after the last delivery.
 //
-//	state := uvarint len  group state  settings  forks  uvarint len  outcomes  certifier state
+//	state := 0 1  uvarint len  group state  settings  forks  election  uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint {
 	group := r.group.AppendState(nil)
-	b := binary.AppendUvarint(nil, uint64(len(group)))
+	b := binary.AppendUvarint([]byte{0, stateFormat}, uint64(len(group)))
 	b = append(b, group...)
 	b = r.settings.append(b)
 	b, err := appendForks(b, r.forks)
 	if err == nil {
+		b = r.elect.AppendState(b)
 		outcomes := r.outcomes.AppendState(nil)
 		b = binary.AppendUvarint(b, uint64(len(outcomes)))
 		b, err = r.cert.AppendState(append(b, outcomes...))
@@ -43,6 +51,12 @@ func (r *Replica) restore(b []byte) (err error) {
 	if r.forks, b, err = takeForks(b); err != nil {
 		return err
 	}
+	if r.elect, b, err = election.Restore(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if why := misfit(r.elect.Snapshot(), r.group.View()); why != "" {
+		return fmt.Errorf("%w: %s", ErrState, why)
+	}
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) {
 		return fmt.Errorf("%w: outcomes of %d bytes, %d are left", ErrState, size, len(b))
@@ -62,12 +76,30 @@ func splitState(c gcs.Checkpoint) (group, own []byte, err error) {
 	if c.Index == 0 {
 		return nil, nil, nil
 	}
-	size, n := binary.Uvarint(c.Data)
-	if n <= 0 || size > uint64(len(c.Data)-n) {
+	b := c.Data
+	if len(b) < 2 || b[0] != 0 || b[1] != stateFormat {
+		return nil, nil, fmt.Errorf("checkpoint at %d: %w", c.Index, ErrFormat)
+	}
+	b = b[2:]
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size > uint64(len(b)-n) {
 		return nil, nil, fmt.Errorf("%w: checkpoint at %d is cut off", ErrState, c.Index)
 	}
 	end := n + int(size)
-	return c.Data[n:end], c.Data[end:], nil
+	return b[n:end], b[end:], nil
+}
+
+// misfit says why an election is not that of a view, "" when it is.
+func misfit(s election.Snapshot, v gcs.View) string {
+	if s.View != v.ID || len(s.Members) != len(v.Members) {
+		return fmt.Sprintf("the election is of view %d with %d members, the group's is view %d with %d", s.View, len(s.Members), v.ID, len(v.Members))
+	}
+	for i, m := range v.Members {
+		if e := s.Members[i]; e.RaftID != m.RaftID || e.UUID != m.UUID || e.Online != (m.State == gcs.Online) {
+			return fmt.Sprintf("the election has member %s (%d), ONLINE %t, where the view has %s (%d), %s", e.UUID, e.RaftID, e.Online, m.UUID, m.RaftID, m.State)
+		}
+	}
+	return ""
 }
 
 // CheckpointView returns the view that a checkpoint holds, for a member that
@@ -78,4 +110,24 @@ func CheckpointView(c gcs.Checkpoint) (gcs.View, error) {
 		return gcs.View{}, err
 	}
 	return gcs.StateView(group)
+}
+
+// CheckpointElection returns who may write by a checkpoint, for a member that has
+// nothing else to say it.
+func CheckpointElection(c gcs.Checkpoint) (election.Snapshot, error) {
+	_, b, err := splitState(c)
+	if err != nil || c.Index == 0 {
+		return election.New().Snapshot(), err
+	}
+	if _, b, err = takeSettings(b); err != nil {
+		return election.Snapshot{}, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if _, b, err = takeForks(b); err != nil {
+		return election.Snapshot{}, err
+	}
+	s, _, err := election.Restore(b)
+	if err != nil {
+		return election.Snapshot{}, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	return s.Snapshot(), nil
 }

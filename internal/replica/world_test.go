@@ -11,6 +11,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 )
@@ -67,6 +68,8 @@ type member struct {
 	verdicts map[uint64][]string
 	executed map[uint64]string
 	views    []string
+
+	elections map[uint64]string
 }
 
 // batch is one that the engine has applied.
@@ -83,7 +86,7 @@ func (w *world) member(n byte, s settings) *member {
 		identity: gcs.Identity{
 			Group: groupName, Incarnation: incarnation, Member: gtid.UUID{n}, RaftID: uint64(n), Session: 1,
 		},
-		verdicts: map[uint64][]string{}, executed: map[uint64]string{},
+		verdicts: map[uint64][]string{}, executed: map[uint64]string{}, elections: map[uint64]string{},
 	}
 	w.members = append(w.members, m)
 	return m
@@ -180,7 +183,7 @@ func (m *member) restart(engine uint64) {
 	if n := len(m.batches); n > 0 {
 		m.position = m.batches[n-1].to
 	}
-	m.verdicts, m.executed = map[uint64][]string{}, map[uint64]string{}
+	m.verdicts, m.executed, m.elections = map[uint64][]string{}, map[uint64]string{}, map[uint64]string{}
 	m.start()
 }
 
@@ -341,6 +344,11 @@ func (m *member) Verdict(index, origin, session uint64, id TransactionID, v cert
 
 // View implements [Trace].
 func (m *member) View(v gcs.View) { m.views = append(m.views, v.String()) }
+
+// Election implements [Trace].
+func (m *member) Election(index uint64, s election.Snapshot) {
+	m.elections[index] = fmt.Sprintf("%+v", s)
+}
 
 // Executed implements [Trace].
 func (m *member) Executed(index uint64, executed gtid.Set) { m.executed[index] = executed.String() }
