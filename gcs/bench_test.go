@@ -139,3 +139,24 @@ func BenchmarkBroadcast(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkRead takes a batch of reads from the first Read to its answer, under a
+// leader that has nothing else to do.
+func BenchmarkRead(b *testing.B) {
+	for _, asker := range []string{"leader", "follower"} {
+		b.Run("asker="+asker, func(b *testing.B) {
+			t := tableOf(b, 3)
+			from := t.seat(b, asker == "leader")
+			var answers []ReadAnswer
+			b.ReportAllocs()
+			for b.Loop() {
+				batch := from.group.Read()
+				t.pump(from)
+				t.settle()
+				if answers = from.group.Reads(answers); len(answers) != 1 || answers[0].Batch != batch {
+					b.Fatalf("batch %d is answered with %+v", batch, answers)
+				}
+			}
+		})
+	}
+}

@@ -12,8 +12,10 @@ import (
 
 // TestChance lets chance play: messages are lost, repeated and overtaken,
 // members crash and restart, from checkpoints too. The world checks order and
-// agreement at every delivery. When the trouble is over, all that a running
-// member submitted has been delivered, and all have the same state.
+// agreement at every delivery, and that no read is answered with less than was
+// delivered anywhere when it was asked. When the trouble is over, all that a
+// running member submitted has been delivered, all that it asked is answered, and
+// all have the same state.
 func TestChance(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		cryptotest.SetGlobalRandom(t, rapid.Uint64().Draw(rt, "seed of raft"))
@@ -37,6 +39,12 @@ func TestChance(t *testing.T) {
 				if m := someone(t); m.group != nil {
 					submitted++
 					w.submit(m, strconv.Itoa(submitted))
+					w.pump(m)
+				}
+			},
+			"read": func(t *rapid.T) {
+				if m := someone(t); m.group != nil {
+					w.ask(m)
 					w.pump(m)
 				}
 			},
@@ -89,6 +97,9 @@ func (w *world) recover() {
 	for _, m := range w.members {
 		if m.own != len(m.submitted) {
 			w.t.Errorf("member %d got %d of its own back, it submitted %q", m.n, m.own, m.submitted)
+		}
+		if len(m.asked) != 0 {
+			w.t.Errorf("member %d has no answer to %v", m.n, m.asked)
 		}
 		if !bytes.Equal(m.group.AppendState(nil), first.group.AppendState(nil)) {
 			w.t.Errorf("members %d and %d differ at %d and %d", first.n, m.n, first.group.Delivered(), m.group.Delivered())

@@ -65,6 +65,8 @@ const (
 	resendTicks = 20
 	// reportTicks is how often a member tells all others how far it is.
 	reportTicks = 2
+	// readTicks is how long a read may stay unanswered before it is asked again.
+	readTicks = 2
 	// freshTicks is how old a member's last report may be for it to get the lead
 	// that this one gives up.
 	freshTicks = 3 * reportTicks

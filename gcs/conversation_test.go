@@ -47,6 +47,7 @@ func TestConversations(t *testing.T) {
 //	join N M           N asks M to be let in
 //	leave N, stay N    N asks to be let go, and takes it back
 //	submit N words     N broadcasts each word
+//	read N             N asks from which log index on it is up to date
 //	tick N K           K ticks for N, nothing is delivered
 //	deliver            messages are delivered until there are none
 //	run K              K times: a tick for everybody, and deliver
@@ -127,6 +128,9 @@ func (w *world) act(verb string, m *member, args []string) {
 		for _, word := range args {
 			w.submit(m, word)
 		}
+		w.pump(m)
+	case "read":
+		w.ask(m)
 		w.pump(m)
 	case "crash":
 		w.crash(m)

@@ -93,7 +93,10 @@ func (g *Group) deliverChange(e *raftpb.Entry) *View {
 		delete(g.reports, id)
 		delete(g.stalled, id)
 		delete(g.leavers, id)
+		delete(g.deliveredBy, id)
 	}
+	g.rounds.again() // it may wait for somebody who is gone, or votes no more
+	g.rounds.forget(gone)
 	if len(gone) > 0 {
 		g.left = e.GetIndex()
 		g.settle(g.left)

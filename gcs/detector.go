@@ -73,6 +73,7 @@ type watched struct {
 	began     int  // tick since which it is watched; silence counts from there
 	ever      bool // it was heard
 	heard     int  // tick of the last message, began before the first
+	reached   int  // tick at which it last heard this member, began before it has said so
 	link      Link
 	suspected bool
 	turned    int // tick at which the suspicion began, or ended
@@ -105,7 +106,7 @@ func (d *detector) align(self uint64, v View) {
 		if m.RaftID == self {
 			continue
 		}
-		w := watched{id: m.RaftID, began: d.now, heard: d.now, link: d.forget(m.RaftID)}
+		w := watched{id: m.RaftID, began: d.now, heard: d.now, reached: d.now, link: d.forget(m.RaftID)}
 		if known := d.find(m.RaftID); known != nil {
 			w = *known
 		}
@@ -171,11 +172,17 @@ func (d *detector) connected(id uint64, l Link) {
 	d.remember(id, l)
 }
 
-// answered notes that a member has heard this one in this run. So the stream to
-// it has been open; if the shell has told nothing, it was from before there was
-// a detector to tell, and it still is.
-func (d *detector) answered(id uint64) {
-	if w := d.find(id); w != nil && w.link == LinkUnknown {
+// answered notes that a member has heard this one in this run, so many ticks ago.
+// So the stream to it has been open; if the shell has told nothing, it was from
+// before there was a detector to tell, and it still is. Who starts anew has heard
+// nobody yet, and its report does not undo what the earlier ones said.
+func (d *detector) answered(id uint64, ago int) {
+	w := d.find(id)
+	if w == nil {
+		return
+	}
+	w.reached = max(w.reached, d.now-ago)
+	if w.link == LinkUnknown {
 		w.link = LinkOpen
 	}
 }

@@ -23,13 +23,16 @@ func messages() []Message {
 		{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 3, Expected: 2, Leader: 1 << 63}},
 		{Kind: MessageReport, Report: &Report{Delivered: 300, Applied: 200, Snapshot: 100}},
 		{Kind: MessageReport, Report: &Report{
-			Delivered: 1, Exports: 2, Stalled: true, Recovering: true,
+			Delivered: 1, Exports: 2, Stalled: true, Recovering: true, Unready: true, Epoch: 1 << 40, Fresh: NeverHeard,
 			Executed: gtid.Set{}.AddInterval(uuid(1), "", 1, 500).AddInterval(uuid(2), "tag", 7, 7),
 			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},
 		}},
 		{Kind: MessageLeave},
 		{Kind: MessageRemoved},
 		{Kind: MessageRemoved, Removed: Replaced},
+		{Kind: MessageRead, Read: ReadID{Session: 3, Batch: 1 << 50}},
+		{Kind: MessageReadIndex, Read: ReadID{Session: 3, Batch: 4}, Index: 1 << 33},
+		{Kind: MessageDelivered, Index: 300},
 	}
 }
 

@@ -20,6 +20,13 @@
 // NextDelivery, where the origin's number decides whether it is delivered or a
 // repetition. What raft calls applied is this: delivered, in memory.
 //
+// # The way of a read
+//
+// Read asks how far the log was committed, and Reads has the answer: the leader
+// takes its commit index and makes sure, by a round of raft's heartbeats, that a
+// majority follows it still. Whoever shows the log up to there misses nothing that
+// anybody was told before it asked.
+//
 // # Bytes
 //
 // Log entries begin with a byte that names their format; an empty entry is
@@ -86,6 +93,10 @@ type Group struct {
 	led    int    // tick at which that one was last heard
 	role   raft.StateType
 
+	asking  asking       // this member's reads
+	rounds  rounds       // those that this leader answers
+	answers []ReadAnswer // for Reads
+
 	proposals []proposal // frames to propose at the next Flush
 
 	messages []Outgoing
@@ -105,9 +116,13 @@ type Group struct {
 	owing    owing     // by the log's writer
 	relieved int       // tick at which the lead was last handed over for the disk's sake
 	transfer transfer  // of the lead, the last one
+	handed   int       // tick of that, or of its last repetition
 	notices  []Notice
 	peers    []Peer    // for Status
 	peersAt  [2]uint64 // tick and view that they are of
+
+	preferred   preference
+	deliveredBy map[uint64]uint64 // by raft id, the log index that a member is known to have delivered
 
 	report  Report // of this member
 	reports map[uint64]heard
@@ -170,8 +185,11 @@ func New(cfg Config) (*Group, error) {
 		sender:    newSender(cfg.Identity.RaftID, cfg.Identity.Session, cfg.Limits),
 		patience:  cfg.patience(),
 		reports:   map[uint64]heard{},
+		report:    Report{Fresh: NeverHeard},
 		stalled:   map[uint64]int{},
 		leavers:   map[uint64]int{},
+
+		deliveredBy: map[uint64]uint64{},
 	}
 	if err := g.restore(cfg.Checkpoint); err != nil {
 		return nil, err
@@ -203,6 +221,7 @@ func (g *Group) Tick() {
 		g.resend(from)
 	}
 	g.watch()
+	g.tickRead()
 	if g.ticks%reportTicks == 0 {
 		g.sendReport()
 	}
@@ -256,6 +275,12 @@ func (g *Group) Receive(from uint64, m Message) {
 		if g.mayRelease(from) {
 			g.removed, g.removedBy = true, m.Removed
 		}
+	case MessageRead:
+		g.receiveRead(from, m.Read)
+	case MessageReadIndex:
+		g.receiveReadIndex(m.Read, m.Index)
+	case MessageDelivered:
+		g.noteDelivered(from, m.Index)
 	}
 }
 
@@ -327,6 +352,8 @@ func (g *Group) reaches(m *raftpb.Message) bool {
 		}
 	case raftpb.MsgAppResp:
 		return g.role != raft.StateLeader || m.GetIndex() <= g.last
+	case raftpb.MsgHeartbeatResp:
+		return g.began(m.GetContext())
 	default:
 	}
 	return true
@@ -379,6 +406,8 @@ func (g *Group) Flush() {
 	for g.failure == nil {
 		g.cutFrames()
 		g.propose()
+		g.sendRead()
+		g.beginRound()
 		if !g.collect() {
 			return
 		}
@@ -394,6 +423,9 @@ func (g *Group) collect() bool {
 	rd := g.raft.Ready()
 	for _, m := range rd.Messages {
 		g.dispatch(m)
+	}
+	for _, s := range rd.ReadStates { // who led when they came about may lead no more
+		g.endRound(s)
 	}
 	if rd.SoftState != nil {
 		g.noteLeader(*rd.SoftState)
@@ -465,6 +497,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 		return
 	}
 	g.led = g.ticks
+	g.rounds = rounds{} // whoever asked asks the next leader
 	switch g.leader {
 	case 0:
 		g.notice(LeaderChanged, 0, "nobody is known to lead")
@@ -478,6 +511,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 		clear(g.leavers)
 		g.sender.pause = 1
 		g.resend(g.sender.first())
+		g.resendRead()
 	}
 }
 

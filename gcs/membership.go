@@ -303,6 +303,7 @@ func (g *Group) tend() {
 	}
 	g.relieve()
 	g.expel()
+	g.followPreferred()
 	g.promote()
 	g.endSnapshots()
 	g.commits = [2]uint64{g.commits[1], g.raft.BasicStatus().GetCommit()}
@@ -408,6 +409,7 @@ func (g *Group) endSnapshots() {
 // and Hears are known here, and need not be set.
 func (g *Group) Report(r Report) {
 	r.Delivered, r.Stalled, r.Hears = 0, g.report.Stalled, nil
+	r.Fresh = min(r.Fresh, NeverHeard)
 	g.report = r
 }
 
@@ -434,8 +436,9 @@ func (g *Group) sendReport() {
 
 func (g *Group) receiveReport(from uint64, r *Report) {
 	g.reports[from] = heard{Report: *r, before: g.reports[from].Delivered, at: g.ticks}
+	g.noteDelivered(from, r.Delivered)
 	if ago := ticksAgo(r.Hears, g.id.RaftID); ago != NeverHeard && ago < uint64(g.ticks) {
-		g.detector.answered(from)
+		g.detector.answered(from, int(ago))
 	}
 }
 

@@ -32,6 +32,13 @@ const (
 	MessageLeave MessageKind = 5
 	// MessageRemoved tells the receiver that it is no longer in the view.
 	MessageRemoved MessageKind = 6
+	// MessageRead asks the receiver, believed to lead, from which log index on the
+	// sender is up to date.
+	MessageRead MessageKind = 7
+	// MessageReadIndex answers a MessageRead.
+	MessageReadIndex MessageKind = 8
+	// MessageDelivered tells how far its sender has delivered the log.
+	MessageDelivered MessageKind = 9
 )
 
 // Message is what one member says to another. Everything in it is immutable
@@ -44,6 +51,8 @@ type Message struct {
 	Raft    *raftpb.Message
 	Frame   []byte // an encoded log entry
 	Refusal Refusal
+	Read    ReadID  // for MessageRead and MessageReadIndex
+	Index   uint64  // log index, for MessageReadIndex and MessageDelivered
 	Report  *Report // by reference, for messages are copied often and few are reports
 }
 
@@ -69,6 +78,14 @@ type Report struct {
 	// Recovering: it has no state machine now, for it clones, and so needs
 	// nobody's history. Its log indexes are 0.
 	Recovering bool
+	// Unready: it is heard, but serves no transactions.
+	Unready bool
+	// Epoch is the newest one it knows. What an epoch is, is for whoever reports
+	// it to say.
+	Epoch uint64
+	// Fresh is how many ticks ago what it shows was up to date, as far as it
+	// knows; NeverHeard if it knows nothing of that.
+	Fresh uint64
 	// Executed is what its engine has executed. It travels empty when its
 	// encoding takes more than MaxReportSet bytes.
 	Executed gtid.Set
@@ -87,14 +104,17 @@ const MaxReportSet = 1 << 10
 //	raft    := protobuf of raftpb.Message
 //	frame   := the log entry's bytes
 //	refusal := uvarint session, seq, expected, leader
-//	report  := uvarint delivered, applied, snapshot, exports, flags
+//	report  := uvarint delivered, applied, snapshot, exports, flags, epoch, fresh
 //	           set  uvarint count  (uvarint raft id, ticks)*
 //	set     := what gtid.Set encodes to
 //	leave   := nothing
 //	removed := kind of change(1)
+//	read    := uvarint session, batch
+//	index   := uvarint session, batch, index
+//	told    := uvarint index
 //
-// The flags are 1 for stalled and 2 for recovering. Numbers are in their shortest
-// form.
+// The flags are 1 for stalled, 2 for recovering and 4 for unready. Numbers are in
+// their shortest form.
 func AppendMessage(b []byte, m *Message) ([]byte, error) {
 	b = append(b, byte(m.Kind))
 	switch m.Kind {
@@ -111,6 +131,12 @@ func AppendMessage(b []byte, m *Message) ([]byte, error) {
 		return b, nil
 	case MessageRemoved:
 		return append(b, byte(m.Removed)), nil
+	case MessageRead:
+		return appendUvarints(b, m.Read.Session, m.Read.Batch), nil
+	case MessageReadIndex:
+		return appendUvarints(b, m.Read.Session, m.Read.Batch, m.Index), nil
+	case MessageDelivered:
+		return appendUvarints(b, m.Index), nil
 	}
 	return nil, fmt.Errorf("%w: kind %d", ErrMessage, m.Kind)
 }
@@ -147,6 +173,15 @@ func DecodeMessage(b []byte) (Message, error) {
 		}
 		m.Removed = ChangeKind(body[0])
 		return m, nil
+	case MessageRead:
+		err := takeUvarints(body, &m.Read.Session, &m.Read.Batch)
+		return m, err
+	case MessageReadIndex:
+		err := takeUvarints(body, &m.Read.Session, &m.Read.Batch, &m.Index)
+		return m, err
+	case MessageDelivered:
+		err := takeUvarints(body, &m.Index)
+		return m, err
 	}
 	return Message{}, fmt.Errorf("%w: unknown kind %d", ErrMessage, m.Kind)
 }

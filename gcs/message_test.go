@@ -28,7 +28,8 @@ func TestMessageRoundTrip(t *testing.T) {
 		if !proto.Equal(got.Raft, want.Raft) {
 			t.Errorf("got %v, want %v", got.Raft, want.Raft)
 		}
-		if !bytes.Equal(got.Frame, want.Frame) || got.Refusal != want.Refusal || !cmp.Equal(got.Report, want.Report, cmp.Comparer(gtid.Set.Equal)) || got.Kind != want.Kind {
+		if !bytes.Equal(got.Frame, want.Frame) || got.Refusal != want.Refusal || got.Removed != want.Removed ||
+			got.Read != want.Read || got.Index != want.Index || !cmp.Equal(got.Report, want.Report, cmp.Comparer(gtid.Set.Equal)) || got.Kind != want.Kind {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -109,7 +110,7 @@ func TestReportIsBounded(t *testing.T) {
 			t.Errorf("a set of %d bytes came as one of %d, error %v", size(c.executed), size(r.Executed), err)
 		}
 	}
-	b, err := next.AppendBinary([]byte{byte(MessageReport), 7, 0, 0, 0, 0})
+	b, err := next.AppendBinary([]byte{byte(MessageReport), 7, 0, 0, 0, 0, 0, 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,28 +122,29 @@ func TestReportIsBounded(t *testing.T) {
 // There is one way to write a report.
 func TestReportHasOneForm(t *testing.T) {
 	report := func(flags byte, rest ...byte) []byte {
-		return append([]byte{byte(MessageReport), 1, 2, 3, 4, flags, 0}, rest...)
+		return append([]byte{byte(MessageReport), 1, 2, 3, 4, flags, 5, 6, 0}, rest...)
 	}
 	hears := []byte{10}
 	for n := range byte(10) {
 		hears = append(hears, n+1, 0)
 	}
 	for name, b := range map[string][]byte{
-		"flags of the future":    report(4, 0),
+		"flags of the future":    report(8, 0),
+		"fresher than never":     {byte(MessageReport), 1, 2, 3, 4, 0, 5, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0},
 		"members out of order":   report(0, 2, 5, 0, 4, 0),
 		"a member twice":         report(0, 2, 5, 0, 5, 0),
 		"a member without id":    report(0, 1, 0, 0),
 		"more members than nine": report(0, hears...),
 		"more than ever":         report(0, 1, 5, 0x80, 0x80, 0x80, 0x80, 0x10),
 		"a long number":          report(0, 1, 0x85, 0, 0),
-		"a set in disorder":      {byte(MessageReport), 1, 2, 3, 4, 0, 7, 0},
+		"a set in disorder":      {byte(MessageReport), 1, 2, 3, 4, 0, 5, 6, 7, 0},
 	} {
 		if m, err := DecodeMessage(b); !errors.Is(err, ErrMessage) {
 			t.Errorf("%s: decoded as %+v, error %v", name, m.Report, err)
 		}
 	}
 	for name, b := range map[string][]byte{
-		"flags": report(3, 0), "nine members": report(0, append([]byte{9}, hears[1:19]...)...),
+		"flags": report(7, 0), "nine members": report(0, append([]byte{9}, hears[1:19]...)...),
 		"never": report(0, 1, 5, 0xff, 0xff, 0xff, 0xff, 0x0f),
 	} {
 		if _, err := DecodeMessage(b); err != nil {

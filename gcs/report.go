@@ -10,7 +10,8 @@ import (
 const (
 	flagStalled    = 1
 	flagRecovering = 2
-	allFlags       = flagStalled | flagRecovering
+	flagUnready    = 4
+	allFlags       = flagStalled | flagRecovering | flagUnready
 )
 
 func appendReport(b []byte, r *Report) ([]byte, error) {
@@ -24,7 +25,10 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 	if r.Recovering {
 		flags |= flagRecovering
 	}
-	b = appendUvarints(b, r.Delivered, r.Applied, r.Snapshot, r.Exports, flags)
+	if r.Unready {
+		flags |= flagUnready
+	}
+	b = appendUvarints(b, r.Delivered, r.Applied, r.Snapshot, r.Exports, flags, r.Epoch, r.Fresh)
 	before := len(b)
 	b, err := r.Executed.AppendBinary(b)
 	if err == nil && len(b)-before > MaxReportSet {
@@ -45,14 +49,17 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 func decodeReport(b []byte) (*Report, error) {
 	r := &Report{}
 	var flags, count uint64
-	rest, err := readUvarints(b, &r.Delivered, &r.Applied, &r.Snapshot, &r.Exports, &flags)
+	rest, err := readUvarints(b, &r.Delivered, &r.Applied, &r.Snapshot, &r.Exports, &flags, &r.Epoch, &r.Fresh)
 	if err != nil {
 		return nil, err
 	}
 	if flags > allFlags {
 		return nil, fmt.Errorf("%w: flags %#x of a report are not known to this version", ErrMessage, flags)
 	}
-	r.Stalled, r.Recovering = flags&flagStalled != 0, flags&flagRecovering != 0
+	if r.Fresh > NeverHeard {
+		return nil, fmt.Errorf("%w: a report of a member that was up to date %d ticks ago", ErrMessage, r.Fresh)
+	}
+	r.Stalled, r.Recovering, r.Unready = flags&flagStalled != 0, flags&flagRecovering != 0, flags&flagUnready != 0
 	before := len(rest)
 	if r.Executed, rest, err = gtid.DecodeSet(rest); err != nil {
 		return nil, fmt.Errorf("%w: report: %w", ErrMessage, err)

@@ -151,7 +151,7 @@ func (g *Group) spare(id uint64) bool {
 }
 
 // hearsMore reports whether a member hears, by its last report, one that this
-// leader does not, and everybody that this leader does.
+// leader does not, or 0, and everybody that this leader does.
 func (g *Group) hearsMore(id, suspect uint64) bool {
 	for _, m := range g.view.Members {
 		if m.RaftID == id || m.RaftID != suspect && g.detector.silent(m.RaftID) {
@@ -182,6 +182,7 @@ func (g *Group) handOver(heir uint64, why string) {
 		g.transfer = now
 		g.notice(HandedOver, heir, "%s is asked to take the lead from %s: %s", g.named(heir), g.named(g.id.RaftID), why)
 	}
+	g.handed = g.ticks
 	g.raft.TransferLeader(heir)
 }
 

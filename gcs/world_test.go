@@ -60,6 +60,7 @@ type member struct {
 	stalled  bool    // the disk answers nothing
 	unheard  []Write // what it is asked to do meanwhile
 	noticed  []Notice
+	asked    map[uint64]uint64 // by batch of reads, the log index that its answer must reach
 
 	leading, removed bool
 	clone            uint64
@@ -152,7 +153,7 @@ func (w *world) bootstrap(n uint64) {
 func (w *world) start(m *member) {
 	m.session++
 	m.log.hard = m.log.synced
-	m.submitted, m.own = nil, 0
+	m.submitted, m.own, m.asked = nil, 0, nil
 	m.leading, m.removed, m.clone = false, false, 0
 	var err error
 	if m.group, err = New(w.config(m)); err != nil {
@@ -183,6 +184,31 @@ func (w *world) tick(m *member) {
 func (w *world) submit(m *member, msg string) {
 	m.submitted = append(m.submitted, msg)
 	m.group.Submit([]byte(msg))
+}
+
+// ask has a member ask how far it must be. It must be answered with no less than
+// anybody has delivered by now.
+func (w *world) ask(m *member) (batch uint64) {
+	batch = m.group.Read()
+	if m.asked == nil {
+		m.asked = map[uint64]uint64{}
+	}
+	for index := range w.history { // order-free: the largest
+		m.asked[batch] = max(m.asked[batch], index)
+	}
+	return batch
+}
+
+// read takes the answers to that.
+func (w *world) read(m *member) {
+	for _, a := range m.group.Reads(nil) {
+		least, asked := m.asked[a.Batch]
+		if !asked || a.Index < least {
+			w.t.Errorf("member %d may read batch %d at %d; %d was delivered when it asked: %v", m.n, a.Batch, a.Index, least, asked)
+		}
+		delete(m.asked, a.Batch)
+		w.story.tell(m.n, "read %d at %d", a.Batch, a.Index)
+	}
 }
 
 // saveCheckpoint takes the member's state at its last delivery.
@@ -230,6 +256,7 @@ func (w *world) pump(m *member) {
 		w.wire = append(w.wire, envelope{from: m.n, to: o.To, msg: o.Message})
 	}
 	m.noticed = append(m.noticed, m.group.Notices(nil)...)
+	w.read(m)
 	w.notice(m)
 }
 
@@ -293,6 +320,12 @@ func describe(m Message) string {
 		if m.Raft.GetType() == raftpb.MsgSnap {
 			return fmt.Sprintf("snapshot at %d", m.Raft.GetSnapshot().GetMetadata().GetIndex())
 		}
+	case MessageRead:
+		return fmt.Sprintf("read %d.%d", m.Read.Session, m.Read.Batch)
+	case MessageReadIndex:
+		return fmt.Sprintf("read %d.%d at %d", m.Read.Session, m.Read.Batch, m.Index)
+	case MessageDelivered:
+		return fmt.Sprintf("delivered %d", m.Index)
 	case MessageReport:
 	}
 	return ""

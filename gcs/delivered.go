@@ -1,0 +1,29 @@
+package gcs
+
+// TellDelivered tells all members of the view at once how far this one has
+// delivered the log. Its reports say the same a little later, so nothing depends
+// on these messages but time.
+func (g *Group) TellDelivered() {
+	for _, m := range g.view.Members {
+		if m.RaftID != g.id.RaftID {
+			g.send(m.RaftID, Message{Kind: MessageDelivered, Index: g.delivered})
+		}
+	}
+}
+
+// DeliveredBy is the log index up to which a member of the view is known to have
+// delivered the log, in this run or an earlier one; 0 if nothing is known of it.
+// What it has delivered it has on disk, whatever it forgets of it when it starts
+// anew. So the index never falls, and is forgotten with the member.
+func (g *Group) DeliveredBy(id uint64) uint64 {
+	if id == g.id.RaftID {
+		return g.delivered
+	}
+	return g.deliveredBy[id]
+}
+
+func (g *Group) noteDelivered(from, index uint64) {
+	if _, in := g.view.find(from); in {
+		g.deliveredBy[from] = max(g.deliveredBy[from], index)
+	}
+}
