@@ -97,9 +97,9 @@ func (l Level) HoldsOnFailover() bool { return l > Eventual }
 // Floor is what a member must show before a transaction may begin there: log
 // indexes, 0 when there is nothing to wait for.
 type Floor struct {
-	// Gate is the newest AFTER transaction that is delivered here and held back
-	// because another member could still miss it. Transactions of every level
-	// wait for it.
+	// Gate is the newest AFTER transaction that is delivered here and not shown
+	// yet, whether it is held back because another member could still miss it or
+	// others count on this one already. Transactions of every level wait for it.
 	Gate uint64
 	// Change is the newest change of the primary, while it is not shown here.
 	Change uint64

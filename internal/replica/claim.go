@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/wire"
@@ -140,20 +141,31 @@ func (r *Replica) join(e JoinAsked) {
 	answer := JoinAnswer{Ticket: e.Ticket, Departed: r.group.Departed(e.Member.RaftID), Quorum: r.group.Status().Quorum && r.group.Status().Leader != 0}
 	known, in := r.group.View().Member(e.Member.RaftID)
 	in = in && known.UUID == e.Member.UUID
-	var err error
+	var foreign, unfit error
 	if r.group.Status().Leading {
-		err = r.judgeClaim(e.Claim)
+		foreign, unfit = r.judgeClaim(e.Claim), r.admission(e)
 	}
 	switch {
-	case in || err == nil && !e.DryRun:
+	case in || foreign == nil && unfit == nil && !e.DryRun:
 		answer.Answer = r.group.Join(e.Member, e.Replaces)
-	case e.DryRun && err == nil:
+	case foreign == nil && unfit == nil:
 		answer.Answer = r.group.WouldJoin(e.Member, e.Replaces)
-	default:
-		answer.Answer = gcs.JoinAnswer{View: r.group.View(), Refused: err}
+	case foreign != nil:
+		answer.Answer = gcs.JoinAnswer{View: r.group.View(), Refused: foreign}
 		answer.Foreign = true
+	default:
+		answer.Answer = gcs.JoinAnswer{View: r.group.View(), Leading: true, Refused: unfit}
 	}
 	r.effects.Joins = append(r.effects.Joins, answer)
+}
+
+// admission says why somebody who wants to join runs the wrong version.
+func (r *Replica) admission(e JoinAsked) error {
+	d := election.Description{Version: election.Version(e.Member.Version), Oldest: e.Oldest, Newest: e.Newest}
+	if d.Oldest == 0 && d.Newest == 0 {
+		d.Oldest, d.Newest = election.ProtocolOf(d.Version)
+	}
+	return r.elect.Snapshot().Admission(d)
 }
 
 // appendForks appends the forks.

@@ -40,10 +40,14 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		m, _ := r.group.View().Member(d.Origin) // it is one, or the frame were passed over
 		r.origin = m.UUID
 	}
+	if wantsGate(&d) {
+		r.closeBatch() // what comes before is not held back
+	}
 	for _, msg := range d.Messages {
 		bytes += len(msg)
 		r.deliverMessage(&d, msg)
 	}
+	r.closeGate(d.Index)
 	if d.View != nil {
 		r.deliverView(*d.View)
 	}
@@ -110,13 +114,13 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 	case kindFounding:
 		r.electFounding(d, body)
 	case kindDepose:
-		r.electDeposal(d, body)
+		r.electDeposal(d, body, local)
 	case kindAction:
 		r.electAction(d, body, local)
 	case kindDrained:
 		r.electDrain(d, body)
 	case kindGraceOver:
-		r.electLapse(d, body)
+		r.electLapse(d, body, local)
 	case kindCancel:
 		r.electCancel(d, body, local)
 	}
@@ -150,7 +154,8 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 		}
 		return
 	}
-	v := r.judge(d.Index, &t)
+	v := r.judge(d, &t)
+	r.noteAfter(d.Index, &t, v.Outcome)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.Verdict(d.Index, d.Origin, d.Session, t.ID, v)
 	}
@@ -178,12 +183,16 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 
 // judge certifies a transaction, and remembers its fate by its id. One that has
 // committed is not certified again: whoever sends it twice gets the first GTID.
-func (r *Replica) judge(index uint64, t *Transaction) certifier.Verdict {
+// One whose origin had no right to write is not looked at, whatever it did.
+func (r *Replica) judge(d *gcs.Delivery, t *Transaction) certifier.Verdict {
 	if fate, known := r.outcomes.Find(t.ID); known && fate.Committed {
 		return certifier.Verdict{Outcome: certifier.Duplicate, GTID: fate.GTID}
 	}
-	v := r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet, GTID: t.GTID})
-	fate := outcome.Fate{Index: index}
+	v := certifier.Verdict{Outcome: certifier.Fenced}
+	if r.elect.Admits(d.Origin, t.Epoch) {
+		v = r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet, GTID: t.GTID})
+	}
+	fate := outcome.Fate{Index: d.Index}
 	if v.Outcome == certifier.Certified {
 		fate.Committed, fate.GTID = true, v.GTID
 	} else {
@@ -208,7 +217,7 @@ func (r *Replica) closeBatch() {
 	if r.batch == nil {
 		return
 	}
-	r.effects.Tasks = append(r.effects.Tasks, Task{Apply: r.batch})
+	r.emit(Task{Apply: r.batch})
 	r.inApply.Push(applyWork{index: r.batch.To.Index, bytes: r.batchBytes})
 	r.inApplyBytes += r.batchBytes
 	r.batch, r.batchBytes = nil, 0
@@ -222,7 +231,7 @@ func (r *Replica) checkpoint() {
 	r.closeBatch()
 	r.checkpoints = append(r.checkpoints, checkpoint{index: c.Index, bytes: r.sinceStart})
 	r.effects.Checkpoints = append(r.effects.Checkpoints, c)
-	r.effects.Tasks = append(r.effects.Tasks, Task{Flush: true})
+	r.emit(Task{Flush: true})
 }
 
 // export pairs the member's state with the engine's: the task stands in the
@@ -233,5 +242,5 @@ func (r *Replica) export(ticket uint64) {
 	if r.last.Index >= r.engine {
 		export.Checkpoint = r.serialise()
 	}
-	r.effects.Tasks = append(r.effects.Tasks, Task{Export: export})
+	r.emit(Task{Export: export})
 }

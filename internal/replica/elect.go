@@ -41,7 +41,8 @@ func (r *Replica) electFounding(d *gcs.Delivery, body []byte) {
 	}
 }
 
-func (r *Replica) electDeposal(d *gcs.Delivery, body []byte) {
+func (r *Replica) electDeposal(d *gcs.Delivery, body []byte, local localMessage) {
+	r.opinions.noteOpinion(local)
 	if m, err := election.DecodeDeposal(body); err == nil {
 		r.noteElection(d.Index, r.elect.Depose(d.Index, d.Term, m, r.prefer()))
 	}
@@ -53,7 +54,8 @@ func (r *Replica) electDrain(d *gcs.Delivery, body []byte) {
 	}
 }
 
-func (r *Replica) electLapse(d *gcs.Delivery, body []byte) {
+func (r *Replica) electLapse(d *gcs.Delivery, body []byte, local localMessage) {
+	r.opinions.noteOpinion(local)
 	if m, err := election.DecodeLapse(body); err == nil {
 		r.noteElection(d.Index, r.elect.GraceOver(d.Index, d.Term, m))
 	}
@@ -92,18 +94,36 @@ func (r *Replica) electCancel(d *gcs.Delivery, body []byte, local localMessage) 
 	r.effects.Actions = append(r.effects.Actions, answer)
 }
 
-// noteElection tells the shell what an entry changed.
+// noteElection tells the shell what an entry changed, and has the lead follow the
+// primary.
 func (r *Replica) noteElection(index uint64, e election.Effect) {
+	before := r.primary
 	r.changed = r.changed || e != (election.Effect{})
+	r.follow()
 	if index <= r.engine {
 		return
 	}
 	if e.Epoch != nil {
 		r.effects.Epochs = append(r.effects.Epochs, *e.Epoch)
+		if e.Epoch.Cause == election.PrimarySilent {
+			r.opinions.deposed = append(r.opinions.deposed, deposed{id: before, at: r.ticks})
+		}
 	}
 	if e.Ended != nil {
 		r.effects.Ended = append(r.effects.Ended, *e.Ended)
 	}
+}
+
+// follow has the lead go where the primary is, or will be: then the first commit
+// of a new one needs no other member to be asked.
+func (r *Replica) follow() {
+	s := r.elect.Snapshot()
+	r.primary = s.Primary
+	preferred := s.Primary
+	if s.Action != nil {
+		preferred = s.Action.Target
+	}
+	r.group.Prefer(preferred)
 }
 
 // traceElection tells the trace once for an entry.

@@ -92,6 +92,9 @@ type (
 	// ReadAsked: somebody wants to know what must be visible here for nothing to
 	// be missing that was acknowledged anywhere by now.
 	ReadAsked struct{ Ticket uint64 }
+	// ReadWithdrawn: whoever asked under a ticket waits no longer. It may have been
+	// answered.
+	ReadWithdrawn struct{ Ticket uint64 }
 	// ActionAsked: an operator wants the primary, the mode or the protocol
 	// changed. What its message does not hold is set at delivery.
 	ActionAsked struct {
@@ -128,6 +131,7 @@ func (ExportAsked) event()    {}
 func (SettingsAsked) event()  {}
 func (OutcomeAsked) event()   {}
 func (ReadAsked) event()      {}
+func (ReadWithdrawn) event()  {}
 func (ActionAsked) event()    {}
 func (CancelAsked) event()    {}
 func (DrainedAsked) event()   {}
@@ -169,6 +173,9 @@ type Effects struct {
 	// Those that the member knew when it started are left out.
 	Epochs []election.Epoch
 	Ended  []election.Outcome
+	// Alone and Outdated are what Status says of them.
+	Alone    bool
+	Outdated uint64
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -242,12 +249,13 @@ type Export struct {
 type Answer struct {
 	Ticket  uint64
 	Verdict certifier.Verdict
-	Index   uint64 // log index
+	Index   uint64 // log index, 0 of one that was fenced before it was broadcast
 }
 
-// Judged is a transaction delivered. It aliases the log entry.
+// Judged is a transaction delivered, or one that was fenced before it was
+// broadcast, of which there is only the ticket. It aliases the log entry.
 type Judged struct {
-	Index    uint64 // log index
+	Index    uint64 // log index, 0 of one that was not broadcast
 	Origin   gtid.UUID
 	Local    bool   // this run of the member submitted it
 	Ticket   uint64 // if Local

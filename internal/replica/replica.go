@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
@@ -54,6 +55,8 @@ type Config struct {
 	// elected, and how long it hears nobody itself when it says so. It should be
 	// the same on all members. 0 stands for DefaultFailoverTicks.
 	FailoverTicks int
+	// Tick is how long a tick lasts. 0 stands for 50 ms.
+	Tick time.Duration
 	// Self is what the member says of itself to the elections of its group.
 	// Without protocols it speaks those of its version.
 	Self election.Description
@@ -76,7 +79,18 @@ type Replica struct {
 	views    []gcs.ViewRecord // the group's last, never changed in place
 	origin   gtid.UUID        // member whose messages are being delivered
 	elect    *election.State
-	changed  bool // by the entry that is being delivered, the election
+	changed  bool   // by the entry that is being delivered, the election
+	primary  uint64 // raft id, by what is delivered; 0 for none
+	opinions opinions
+	lease    lease
+	isAlone  bool   // as of the last tick
+	rumour   uint64 // the newest epoch that another member has reported, as of the last tick
+	reads    reads
+
+	// after, gates and held keep from the engine what others might not show yet.
+	after gates
+	gates queue.Queue[gate]
+	held  queue.Queue[heldTask]
 	// incarnation is the group's as of the last view delivered.
 	incarnation gtid.UUID
 
@@ -138,6 +152,7 @@ func New(cfg Config) (*Replica, error) {
 		return nil, fmt.Errorf("replica: this member cannot describe itself so: %w", err)
 	}
 	cfg.FailoverTicks = cmp.Or(cfg.FailoverTicks, DefaultFailoverTicks)
+	cfg.Tick = cmp.Or(cfg.Tick, 50*time.Millisecond)
 	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
 	saved := cfg.Group.Checkpoint
 	groupState, own, err := splitState(saved)
@@ -148,6 +163,7 @@ func New(cfg Config) (*Replica, error) {
 	if r.group, err = gcs.New(cfg.Group); err != nil {
 		return nil, err
 	}
+	r.lease = newLease(cfg.FailoverTicks)
 	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	r.elect = election.New()
@@ -158,6 +174,10 @@ func New(cfg Config) (*Replica, error) {
 		r.checkpoints = []checkpoint{{index: saved.Index}}
 		r.last = gcs.Delivery{Index: saved.Index, Term: saved.Term}
 		r.incarnation, r.views = r.group.View().Incarnation, r.group.History()
+		r.follow()
+	}
+	if err := r.checkProtocol(); err != nil {
+		return nil, err
 	}
 	r.submit(localMessage{}, election.AppendDescription([]byte{kindOpen}, r.cfg.Self))
 	return r, nil
@@ -174,14 +194,20 @@ func (r *Replica) Step(events ...Event) *Effects {
 	for r.deliverSome() {
 		r.group.Flush()
 	}
+	r.openGates()
+	r.tellDelivered()
+	r.answerReads()
 	r.release()
+	r.effects.Floor, r.effects.Alone, r.effects.Outdated = r.floor(), r.isAlone, r.outdated()
 	r.effects.Messages = r.group.Messages(r.effects.Messages)
 	r.effects.Writes = r.group.Writes(r.effects.Writes)
 	r.effects.Notices = r.group.Notices(r.effects.Notices)
 	r.effects.State = r.state()
 	r.effects.Exit = r.exit()
 	r.effects.CloneFrom = r.group.CloneFrom()
-	r.effects.Failure = r.group.Failure()
+	if r.effects.Failure = r.group.Failure(); r.effects.Failure == nil {
+		r.effects.Failure = r.checkProtocol()
+	}
 	return &r.effects
 }
 
@@ -198,7 +224,7 @@ func (r *Replica) step(e Event) {
 	case Written:
 		r.group.Written(e.Responses)
 	case Submitted:
-		r.submit(localMessage{kindTransaction, e.Ticket}, e.Message)
+		r.broadcast(e)
 	case Applied:
 		r.noteApplied(e.Index)
 	case Durable:
@@ -227,6 +253,9 @@ func (r *Replica) step(e Event) {
 		fate, known := r.outcomes.Find(e.ID)
 		r.effects.Outcomes = append(r.effects.Outcomes, OutcomeAnswer{e.Ticket, fate, known, r.outcomes.From(), r.last.Index})
 	case ReadAsked:
+		r.askRead(e.Ticket)
+	case ReadWithdrawn:
+		r.withdrawRead(e.Ticket)
 	case ActionAsked:
 		r.submit(localMessage{kindAction, e.Ticket}, election.AppendAction([]byte{kindAction}, e.Action))
 	case CancelAsked:
@@ -242,12 +271,31 @@ func (r *Replica) step(e Event) {
 func (r *Replica) tick(e Ticked) {
 	r.ticks++
 	r.snapshot = min(e.OldestSnapshot, r.applied)
-	r.group.Report(gcs.Report{Applied: r.applied, Snapshot: r.snapshot, Exports: uint64(e.Exports), Executed: r.cert.Executed()})
+	r.group.Report(gcs.Report{
+		Applied: r.applied, Snapshot: r.snapshot, Exports: uint64(e.Exports), Executed: r.cert.Executed(),
+		Unready: r.state() != Online, Epoch: r.elect.Epoch(), Fresh: e.Fresh,
+	})
 	r.group.Tick()
+	r.observeLease(e.Elapsed)
+	r.tendElection()
 	r.cutLog()
 	if r.ticks%markTicks == 0 {
 		r.proposeMark()
 	}
+}
+
+// broadcast hands a transaction to the group. One whose origin has no right to
+// write any more would be refused by all; its caller need not wait for that.
+func (r *Replica) broadcast(e Submitted) {
+	if !r.elect.MayWrite(r.cfg.Group.Identity.RaftID) {
+		v := certifier.Verdict{Outcome: certifier.Fenced}
+		r.effects.Answers = append(r.effects.Answers, Answer{Ticket: e.Ticket, Verdict: v})
+		r.effects.Judged = append(r.effects.Judged, Judged{
+			Origin: r.cfg.Group.Identity.Member, Local: true, Ticket: e.Ticket, Verdict: v,
+		})
+		return
+	}
+	r.submit(localMessage{kindTransaction, e.Ticket}, e.Message)
 }
 
 func (r *Replica) submit(m localMessage, msg []byte) {
@@ -381,5 +429,6 @@ func (r *Replica) Status() Status {
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
 		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
 		Views: r.views, Forks: r.forks, Election: r.elect.Snapshot(),
+		Alone: r.isAlone, Outdated: r.outdated(), Floor: r.floor(), GateWaits: r.gateWaits(),
 	}
 }

@@ -27,6 +27,10 @@ func sameHistory(t *testing.T, members ...*member) {
 				continue
 			}
 			common++
+			if m.elections[index] != first.elections[index] {
+				t.Errorf("at %d the election is, to members %d and %d:\n%s\n%s", index,
+					first.identity.RaftID, m.identity.RaftID, first.elections[index], m.elections[index])
+			}
 			if m.executed[index] != want || !slices.Equal(m.verdicts[index], first.verdicts[index]) {
 				t.Errorf("at %d members %d and %d differ:\n%v %v\n%v %v", index, first.identity.RaftID, m.identity.RaftID,
 					want, first.verdicts[index], m.executed[index], m.verdicts[index])

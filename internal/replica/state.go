@@ -20,6 +20,17 @@ const stateFormat = 1
 // ErrFormat marks a checkpoint of a format that this version does not read.
 var ErrFormat = fmt.Errorf("%w: its format is not one of this version; start the version that wrote it, or remove the member's directory and join it anew", ErrState)
 
+// ErrProtocol marks a member that does not speak its group's protocol.
+var ErrProtocol = errors.New("replica: the group's protocol is none that this version speaks")
+
+func (r *Replica) checkProtocol() error {
+	if p := r.elect.Protocol(); !r.cfg.Self.Speaks(p) {
+		return fmt.Errorf("%w: it is %d, and %s speaks %d to %d; start the version that this member ran, or a newer one",
+			ErrProtocol, p, r.cfg.Self.Version, r.cfg.Self.Oldest, r.cfg.Self.Newest)
+	}
+	return nil
+}
+
 // serialise returns the replicated state after the last delivery.
 //
 //	state := 0 1  uvarint len  group state  settings  forks  election  uvarint len  outcomes  certifier state

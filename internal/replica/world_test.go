@@ -14,6 +14,7 @@ import (
 	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/consistency"
 )
 
 var (
@@ -22,7 +23,14 @@ var (
 )
 
 // settings are what tests set of a member's configuration; zero means ample.
-type settings struct{ applyBytes, historyItems, checkpointBytes int }
+type settings struct {
+	applyBytes, historyItems, checkpointBytes int
+
+	mode   election.Mode // 0 for a group that is founded without one
+	prefer bool          // PreferMostUpdated
+	self   election.Description
+	expel  int // ticks, 0 for never
+}
 
 // world is members whose disks are at once as durable as asked and whose
 // messages arrive at once, in order. Only engines may take their time.
@@ -30,6 +38,8 @@ type world struct {
 	t       testing.TB
 	members []*member
 	ids     uint64 // drawn
+	// cut says which messages are lost; nil is none.
+	cut func(from, to *member, m gcs.Message) bool
 }
 
 // nextID returns a transaction id that nobody had before.
@@ -57,6 +67,15 @@ type member struct {
 	batches  []batch
 
 	pinned uint64 // log index of a snapshot held open, 0 for none
+	paused bool   // neither ticks nor acts; messages wait
+	down   bool   // neither ticks nor acts; messages are lost
+	floor  consistency.Floor
+
+	reads   []ReadAnswer
+	actions []ActionAnswer
+	epochs  []election.Epoch
+	ended   []election.Outcome
+	notices []gcs.Notice
 
 	answers  []Answer
 	outcomes []OutcomeAnswer
@@ -95,17 +114,22 @@ func (w *world) member(n byte, s settings) *member {
 func (m *member) info() gcs.Member {
 	return gcs.Member{
 		UUID: m.identity.Member, RaftID: m.identity.RaftID, Address: fmt.Sprintf("member-%d", m.identity.RaftID),
+		Version: uint32(m.settings.self.Version), Weight: m.settings.self.Weight,
 	}
 }
 
 // newFounder is the one member of a new group, which has not run yet.
 func newFounder(t testing.TB, s settings) *member {
 	m := newWorld(t).member(1, s)
-	founding := Settings{Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
+	founding := Settings{PreferMostUpdated: s.prefer, Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
 	if s.historyItems == 0 {
 		founding.Certifier.HistoryItems = MaxHistoryItems
 	}
-	write, err := gcs.Bootstrap(m.identity, m.info(), FoundingMessage(founding))
+	messages := [][]byte{FoundingMessage(founding)}
+	if s.mode != 0 {
+		messages = append(messages, FoundingMode(s.mode, election.FirstProtocol))
+	}
+	write, err := gcs.Bootstrap(m.identity, m.info(), messages...)
 	m.identity.Session++
 	if err != nil {
 		t.Fatal(err)
@@ -151,10 +175,14 @@ func (m *member) config() Config {
 	cfg := Config{
 		Group: gcs.Config{
 			Identity: m.identity, Log: &m.log, HardState: m.log.hard, Applied: m.position.Index,
-			ElectionTicks: 10, Limits: gcs.DefaultLimits(),
+			ElectionTicks: 10, Limits: gcs.DefaultLimits(), ExpelTicks: -1,
 		},
+		Self:       s.self,
 		ApplyBytes: ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
 		Trace: m,
+	}
+	if s.expel > 0 {
+		cfg.Group.ExpelTicks = s.expel
 	}
 	for _, c := range m.saved {
 		if c.Index <= m.position.Index {
@@ -176,7 +204,7 @@ func (m *member) start() {
 // loses what lies above a log index, and forgets what it told.
 func (m *member) restart(engine uint64) {
 	m.identity.Session++
-	m.inbox, m.tasks, m.answers, m.states = nil, nil, nil, nil
+	m.inbox, m.tasks, m.answers, m.states, m.down = nil, nil, nil, nil, false
 	m.flushed = len(m.saved)
 	m.batches = slices.DeleteFunc(m.batches, func(b batch) bool { return b.to.Index > engine })
 	m.position = applier.Position{}
@@ -192,11 +220,14 @@ func (m *member) state() State { return m.replica.Status().State }
 // tick lets time pass for one member, and for the world.
 func (m *member) tick(n int) {
 	for range n {
+		if m.down || m.paused {
+			return
+		}
 		oldest := m.position.Index
 		if m.pinned != 0 {
 			oldest = m.pinned
 		}
-		m.step(Ticked{OldestSnapshot: oldest})
+		m.step(Ticked{OldestSnapshot: oldest, Fresh: gcs.NeverHeard})
 	}
 }
 
@@ -214,7 +245,7 @@ func (m *member) step(events ...Event) {
 	for again := true; again; {
 		again = false
 		for _, other := range m.world.members {
-			if len(other.inbox) > 0 && other.replica != nil {
+			if len(other.inbox) > 0 && other.replica != nil && !other.paused && !other.down {
 				again = true
 				events, other.inbox = other.inbox, nil
 				other.act(other.replica.Step(events...))
@@ -224,6 +255,12 @@ func (m *member) step(events ...Event) {
 }
 
 func (m *member) act(e *Effects) {
+	m.floor = e.Floor // before anything is sent
+	m.reads = append(m.reads, e.Reads...)
+	m.actions = append(m.actions, e.Actions...)
+	m.epochs = append(m.epochs, e.Epochs...)
+	m.ended = append(m.ended, e.Ended...)
+	m.notices = append(m.notices, e.Notices...)
 	for _, w := range e.Writes {
 		m.log.write(w.LogWrite)
 		m.inbox = append(m.inbox, Written{w.Responses})
@@ -321,7 +358,7 @@ func (m *member) send(out gcs.Outgoing) {
 		m.world.t.Fatal(err)
 	}
 	for _, to := range m.world.members {
-		if to.identity.RaftID == out.To {
+		if to.identity.RaftID == out.To && !to.down && (m.world.cut == nil || !m.world.cut(m, to, msg)) {
 			to.inbox = append(to.inbox, Received{From: m.identity.RaftID, Message: msg})
 		}
 	}
@@ -329,7 +366,18 @@ func (m *member) send(out gcs.Outgoing) {
 
 // transaction is the event of a caller who commits.
 func (m *member) transaction(ticket uint64, snapshot gtid.Set, payload string, items ...certifier.Item) Submitted {
-	msg, err := AppendTransaction(nil, &Header{ID: m.world.nextID(), Snapshot: snapshot},
+	header := Header{ID: m.world.nextID(), Epoch: m.replica.elect.Epoch(), Snapshot: snapshot}
+	return m.submission(ticket, header, payload, items...)
+}
+
+// after is the event of a caller who commits at AFTER.
+func (m *member) after(ticket uint64, payload string) Submitted {
+	header := Header{ID: m.world.nextID(), Epoch: m.replica.elect.Epoch(), After: true}
+	return m.submission(ticket, header, payload)
+}
+
+func (m *member) submission(ticket uint64, h Header, payload string, items ...certifier.Item) Submitted {
+	msg, err := AppendTransaction(nil, &h,
 		touch(&certifier.WriteSet{}, items...), []byte(payload))
 	if err != nil {
 		m.world.t.Fatal(err)
@@ -347,7 +395,17 @@ func (m *member) View(v gcs.View) { m.views = append(m.views, v.String()) }
 
 // Election implements [Trace].
 func (m *member) Election(index uint64, s election.Snapshot) {
-	m.elections[index] = fmt.Sprintf("%+v", s)
+	m.elections[index] = electionText(s)
+}
+
+// electionText is all that there is to a snapshot.
+func electionText(s election.Snapshot) string {
+	action := "none"
+	if s.Action != nil {
+		action = fmt.Sprintf("%+v", *s.Action)
+	}
+	s.Action = nil
+	return fmt.Sprintf("%+v open %s", s, action)
 }
 
 // Executed implements [Trace].
