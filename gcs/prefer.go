@@ -55,7 +55,7 @@ func (g *Group) followPreferred() {
 
 // keepsLead reports whether a member would take the lead at once, and would give
 // it up no sooner than this one: it has what was committed two rounds of reports
-// ago, and hears everybody whom this leader hears.
+// ago, and hears everybody whom this leader hears, and the leader just now.
 func (g *Group) keepsLead(id uint64) bool {
 	has := false
 	g.raft.WithProgress(func(other uint64, typ raft.ProgressType, pr tracker.Progress) {
@@ -63,7 +63,7 @@ func (g *Group) keepsLead(id uint64) bool {
 			has = typ == raft.ProgressTypePeer && pr.Match >= g.commits[0]
 		}
 	})
-	return has && g.fit(id) && g.ticks-g.reports[id].at <= freshTicks && g.hearsMore(id, 0)
+	return has && g.fit(id) && g.ticks-g.reports[id].at <= freshTicks && g.Contact(id) <= freshTicks && g.hearsMore(id, 0)
 }
 
 // Campaign asks for the lead without waiting for the election timeout. The others
