@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -38,6 +39,9 @@ type world struct {
 	t       testing.TB
 	members []*member
 	ids     uint64 // drawn
+	// gated are the log indexes of AFTER transactions, by payload. Wherever one is
+	// visible, no member may show less to whoever begins there.
+	gated map[string]uint64
 	// cut says which messages are lost; nil is none.
 	cut func(from, to *member, m gcs.Message) bool
 }
@@ -97,7 +101,7 @@ type batch struct {
 	payloads []string
 }
 
-func newWorld(t testing.TB) *world { return &world{t: t} }
+func newWorld(t testing.TB) *world { return &world{t: t, gated: map[string]uint64{}} }
 
 func (w *world) member(n byte, s settings) *member {
 	m := &member{
@@ -197,7 +201,7 @@ func (m *member) start() {
 	if err != nil {
 		m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
 	}
-	m.replica = r
+	m.replica, m.floor = r, r.floor()
 }
 
 // restart takes the member back to what its disks hold, of which the engine
@@ -268,6 +272,11 @@ func (m *member) act(e *Effects) {
 	for _, out := range e.Messages {
 		m.send(out)
 	}
+	for _, j := range e.Judged {
+		if strings.HasPrefix(string(j.Payload), "after") && j.Verdict.Outcome == certifier.Certified {
+			m.world.gated[string(j.Payload)] = j.Index
+		}
+	}
 	m.saved = append(m.saved, e.Checkpoints...)
 	m.answers = append(m.answers, e.Answers...)
 	m.outcomes = append(m.outcomes, e.Outcomes...)
@@ -313,6 +322,7 @@ func (m *member) work(n int) {
 			b := batch{to: task.Apply.To}
 			for _, tx := range task.Apply.Transactions {
 				b.payloads = append(b.payloads, string(tx.Payload))
+				m.checkVisible(string(tx.Payload))
 			}
 			m.batches = append(m.batches, b)
 			m.position = b.to
@@ -329,6 +339,26 @@ func (m *member) work(n int) {
 		}
 	}
 	m.tasks = slices.Delete(m.tasks, 0, n)
+}
+
+// checkVisible checks, as a transaction becomes visible at m, that it is so at all
+// others that serve in m's newest view.
+func (m *member) checkVisible(payload string) {
+	index, gated := m.world.gated[payload]
+	if !gated {
+		return
+	}
+	for _, v := range m.replica.Status().View.Members {
+		for _, other := range m.world.members {
+			if other == m || other.identity.RaftID != v.RaftID || v.State != gcs.Online || other.down || other.state() != Online {
+				continue
+			}
+			if other.position.Index < index && other.floor.For(consistency.Eventual) < index {
+				m.world.t.Errorf("member %d shows %q at %d, member %d shows %d and lets begin from %+v",
+					m.identity.RaftID, payload, index, v.RaftID, other.position.Index, other.floor)
+			}
+		}
+	}
 }
 
 // payloads are those that the engine shows, in order.
@@ -463,3 +493,6 @@ func (l *memlog) truncate(index uint64) {
 	l.entries = l.entries[index-l.cut:]
 	l.cut = index
 }
+
+// logless loses what makes up the log, and lets the rest through.
+func logless(_, _ *member, m gcs.Message) bool { return m.Kind == gcs.MessageRaft }
