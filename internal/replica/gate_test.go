@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
@@ -77,6 +78,54 @@ func TestGate(t *testing.T) {
 		t.Errorf("answered %+v and %+v", first.answers, second.answers)
 	}
 	sameHistory(t, w.members...)
+}
+
+// What was ordered before an AFTER transaction is not held back for it, nor for a
+// later one, though all of them are delivered at once.
+func TestGateBetweenBatches(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{})
+	w.tick(4)
+	first, second, third := w.members[0], w.members[1], w.members[2]
+	second.paused = true
+	w.cut = func(from, to *member, m gcs.Message) bool { return to == third && logless(from, to, m) }
+	first.step(first.transaction(1, gtid.Set{}, "before", 1))
+	first.step(first.after(2, "after"))
+	first.step(first.transaction(3, gtid.Set{}, "behind", 3))
+	first.step(first.after(4, "after all"))
+	second.paused = false
+	second.step()
+	wantShown(t, []string{"before"}, second)
+	var gates []uint64
+	for i := range second.replica.gates.Len() {
+		gates = append(gates, second.replica.gates.At(i).index)
+	}
+	if !slices.Equal(gates, []uint64{w.gated["after"], w.gated["after all"]}) {
+		t.Fatalf("gates at %v, the transactions are at %v", gates, w.gated)
+	}
+	clear(w.gated) // what the third says here is not true
+	for i, want := range [][]string{{"before", "after"}, {"before", "after", "behind", "after all"}} {
+		second.step(Received{From: 3, Message: gcs.Message{Kind: gcs.MessageDelivered, Index: gates[i]}})
+		wantShown(t, want, second)
+	}
+}
+
+// A change of the primary is to be waited for until it is shown, by those who
+// want to.
+func TestFloorOfChange(t *testing.T) {
+	w, first, second, _ := elections(t, settings{})
+	second.held = true
+	first.step(first.ask(election.SetPrimary, second, 0))
+	first.step(first.transaction(1, gtid.Set{}, "backlog", 1), DrainedAsked{Action: first.replica.Status().Election.Action.ID})
+	w.wantPrimary(second, 2)
+	began := second.replica.Status().Election.Began
+	if want := (consistency.Floor{Change: began}); second.floor != want || second.replica.Status().Floor != want {
+		t.Errorf("with a backlog the floor is %+v, want %+v", second.floor, want)
+	}
+	second.release()
+	if second.floor != (consistency.Floor{}) || second.position.Index < began {
+		t.Errorf("the engine at %d, the floor is %+v", second.position.Index, second.floor)
+	}
 }
 
 // In a quiet group a gate opens by the members' words, without a tick.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -31,6 +32,7 @@ type settings struct {
 	prefer bool          // PreferMostUpdated
 	self   election.Description
 	expel  int // ticks, 0 for never
+	elect  int // ElectionTicks, 0 for 10
 }
 
 // world is members whose disks are at once as durable as asked and whose
@@ -179,7 +181,7 @@ func (m *member) config() Config {
 	cfg := Config{
 		Group: gcs.Config{
 			Identity: m.identity, Log: &m.log, HardState: m.log.hard, Applied: m.position.Index,
-			ElectionTicks: 10, Limits: gcs.DefaultLimits(), ExpelTicks: -1,
+			ElectionTicks: cmp.Or(s.elect, 10), Limits: gcs.DefaultLimits(), ExpelTicks: -1,
 		},
 		Self:       s.self,
 		ApplyBytes: ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
