@@ -172,6 +172,7 @@ func (n *Node) knowView() error {
 func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	session := n.log.Identity().Session // that of the life before, if there was one
 	go func() {
 		defer close(done)
 		lookRounds := max(1, n.lookTicks()/aliveTicks)
@@ -180,7 +181,7 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 			if len(others) == 0 || round%lookRounds == 0 {
 				n.lookForPlace()
 			}
-			report := &gcs.Report{Recovering: true, Applied: n.engine.Position().Index}
+			report := &gcs.Report{Recovering: true, Session: session, Applied: n.engine.Position().Index}
 			for _, id := range others {
 				n.transport.Send(id, &gcs.Message{Kind: gcs.MessageReport, Report: report})
 			}

@@ -27,3 +27,12 @@ func (g *Group) noteDelivered(from, index uint64) {
 		g.deliveredBy[from] = max(g.deliveredBy[from], index)
 	}
 }
+
+// Absent reports whether a member of the view has no state machine, and will have
+// none before it has delivered what is delivered here: by its last report it
+// clones, and nothing has come of a later session of it in the log so far. So the
+// messages of the next one are ordered behind.
+func (g *Group) Absent(id uint64) bool {
+	r, o := g.reports[id], g.fifo.find(id)
+	return r.Recovering && o != nil && o.session <= r.Session
+}

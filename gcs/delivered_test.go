@@ -133,3 +133,31 @@ func TestFreshnessOfABeginner(t *testing.T) {
 		}
 	}
 }
+
+// A member that clones is absent until its next session has come of the log.
+func TestAbsent(t *testing.T) {
+	w := newWorld(t)
+	w.form(2)
+	g := w.members[0].group
+	id := w.members[1].identity().RaftID
+	say := func(r Report) { g.Receive(id, Message{Kind: MessageReport, Report: &r}) }
+	spoke := g.fifo.find(id).session
+	for _, c := range []struct {
+		report Report
+		want   bool
+	}{
+		{Report{Session: spoke}, false},
+		{Report{Recovering: true, Session: spoke}, true},
+		{Report{Recovering: true, Session: spoke + 1}, true},
+		{Report{Session: spoke + 1}, false},
+	} {
+		if say(c.report); g.Absent(id) != c.want {
+			t.Errorf("after %+v, with session %d in the log: absent %t", c.report, spoke, g.Absent(id))
+		}
+	}
+	say(Report{Recovering: true, Session: spoke})
+	g.fifo.find(id).session = spoke + 1
+	if g.Absent(id) || g.Absent(12345) || g.Absent(g.id.RaftID) {
+		t.Error("absent is one that has spoken since, one that is nobody, or oneself")
+	}
+}

@@ -23,7 +23,7 @@ func messages() []Message {
 		{Kind: MessageRefusal, Refusal: Refusal{Session: 1, Seq: 3, Expected: 2, Leader: 1 << 63}},
 		{Kind: MessageReport, Report: &Report{Delivered: 300, Applied: 200, Snapshot: 100}},
 		{Kind: MessageReport, Report: &Report{
-			Delivered: 1, Exports: 2, Stalled: true, Recovering: true, Unready: true, Epoch: 1 << 40, Fresh: NeverHeard,
+			Delivered: 1, Exports: 2, Stalled: true, Recovering: true, Unready: true, Epoch: 1 << 40, Fresh: NeverHeard, Session: 3,
 			Executed: gtid.Set{}.AddInterval(uuid(1), "", 1, 500).AddInterval(uuid(2), "tag", 7, 7),
 			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},
 		}},

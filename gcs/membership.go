@@ -405,8 +405,8 @@ func (g *Group) endSnapshots() {
 	}
 }
 
-// Report sets what this member tells the others about itself. Delivered, Stalled
-// and Hears are known here, and need not be set.
+// Report sets what this member tells the others about itself. Delivered, Stalled,
+// Session and Hears are known here, and need not be set.
 func (g *Group) Report(r Report) {
 	r.Delivered, r.Stalled, r.Hears = 0, g.report.Stalled, nil
 	r.Fresh = min(r.Fresh, NeverHeard)
@@ -422,7 +422,7 @@ func (g *Group) sendReport() {
 		return
 	}
 	r := g.report
-	r.Delivered, r.Hears = g.delivered, g.detector.hearings()
+	r.Delivered, r.Session, r.Hears = g.delivered, g.id.Session, g.detector.hearings()
 	for _, m := range g.view.Members {
 		if m.RaftID != g.id.RaftID {
 			g.send(m.RaftID, Message{Kind: MessageReport, Report: &r})

@@ -78,6 +78,9 @@ type Report struct {
 	// Recovering: it has no state machine now, for it clones, and so needs
 	// nobody's history. Its log indexes are 0.
 	Recovering bool
+	// Session is the last one of the sender in which it may have had a state
+	// machine. The next that it has is of a higher one.
+	Session uint64
 	// Unready: it is heard, but serves no transactions.
 	Unready bool
 	// Epoch is the newest one it knows. What an epoch is, is for whoever reports
@@ -104,7 +107,7 @@ const MaxReportSet = 1 << 10
 //	raft    := protobuf of raftpb.Message
 //	frame   := the log entry's bytes
 //	refusal := uvarint session, seq, expected, leader
-//	report  := uvarint delivered, applied, snapshot, exports, flags, epoch, fresh
+//	report  := uvarint delivered, applied, snapshot, exports, flags, epoch, fresh, session
 //	           set  uvarint count  (uvarint raft id, ticks)*
 //	set     := what gtid.Set encodes to
 //	leave   := nothing

@@ -122,7 +122,7 @@ func TestReportIsBounded(t *testing.T) {
 // There is one way to write a report.
 func TestReportHasOneForm(t *testing.T) {
 	report := func(flags byte, rest ...byte) []byte {
-		return append([]byte{byte(MessageReport), 1, 2, 3, 4, flags, 5, 6, 0}, rest...)
+		return append([]byte{byte(MessageReport), 1, 2, 3, 4, flags, 5, 6, 7, 0}, rest...)
 	}
 	hears := []byte{10}
 	for n := range byte(10) {
@@ -130,14 +130,14 @@ func TestReportHasOneForm(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"flags of the future":    report(8, 0),
-		"fresher than never":     {byte(MessageReport), 1, 2, 3, 4, 0, 5, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 0},
+		"fresher than never":     {byte(MessageReport), 1, 2, 3, 4, 0, 5, 0x80, 0x80, 0x80, 0x80, 0x10, 7, 0, 0},
 		"members out of order":   report(0, 2, 5, 0, 4, 0),
 		"a member twice":         report(0, 2, 5, 0, 5, 0),
 		"a member without id":    report(0, 1, 0, 0),
 		"more members than nine": report(0, hears...),
 		"more than ever":         report(0, 1, 5, 0x80, 0x80, 0x80, 0x80, 0x10),
 		"a long number":          report(0, 1, 0x85, 0, 0),
-		"a set in disorder":      {byte(MessageReport), 1, 2, 3, 4, 0, 5, 6, 7, 0},
+		"a set in disorder":      {byte(MessageReport), 1, 2, 3, 4, 0, 5, 6, 7, 7, 0},
 	} {
 		if m, err := DecodeMessage(b); !errors.Is(err, ErrMessage) {
 			t.Errorf("%s: decoded as %+v, error %v", name, m.Report, err)

@@ -28,7 +28,7 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 	if r.Unready {
 		flags |= flagUnready
 	}
-	b = appendUvarints(b, r.Delivered, r.Applied, r.Snapshot, r.Exports, flags, r.Epoch, r.Fresh)
+	b = appendUvarints(b, r.Delivered, r.Applied, r.Snapshot, r.Exports, flags, r.Epoch, r.Fresh, r.Session)
 	before := len(b)
 	b, err := r.Executed.AppendBinary(b)
 	if err == nil && len(b)-before > MaxReportSet {
@@ -49,7 +49,7 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 func decodeReport(b []byte) (*Report, error) {
 	r := &Report{}
 	var flags, count uint64
-	rest, err := readUvarints(b, &r.Delivered, &r.Applied, &r.Snapshot, &r.Exports, &flags, &r.Epoch, &r.Fresh)
+	rest, err := readUvarints(b, &r.Delivered, &r.Applied, &r.Snapshot, &r.Exports, &flags, &r.Epoch, &r.Fresh, &r.Session)
 	if err != nil {
 		return nil, err
 	}

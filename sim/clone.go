@@ -141,7 +141,7 @@ func (r *run) reportAlive() {
 			return
 		}
 	}
-	report := &gcs.Report{Recovering: true, Applied: m.engine.Position().Index}
+	report := &gcs.Report{Recovering: true, Session: r.session, Applied: m.engine.Position().Index}
 	for _, to := range m.view.Members {
 		if to.RaftID != r.raftID {
 			w.network.send(r, to.RaftID, gcs.Message{Kind: gcs.MessageReport, Report: report})

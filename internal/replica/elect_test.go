@@ -92,15 +92,7 @@ func (m *member) ask(kind election.ActionKind, target *member, grace uint64) Act
 	return ActionAsked{Ticket: m.world.ids, Action: a}
 }
 
-// result returns how the last action ended, as a member delivered it.
-func (m *member) result() (r election.Result) {
-	if n := len(m.ended); n > 0 {
-		r = m.ended[n-1].Result
-	}
-	return r
-}
-
-// outcomeOf submits, waits and returns what became of it.
+// commit submits, waits and returns what became of it.
 func (m *member) commit(s Submitted) certifier.Outcome {
 	m.world.t.Helper()
 	m.answers = nil
@@ -266,7 +258,7 @@ func TestHeirCampaigns(t *testing.T) {
 
 // A leader that nobody hears may not have heard the primary for its own fault.
 func TestLeaderCutOff(t *testing.T) {
-	w, first, second, third := elections(t, settings{elect: 3 * DefaultFailoverTicks})
+	w, first, _, third := elections(t, settings{elect: 3 * DefaultFailoverTicks})
 	w.until(400, "led by a third one", func() bool {
 		first.replica.group.Prefer(3)
 		return third.replica.Status().Leading
@@ -283,7 +275,6 @@ func TestLeaderCutOff(t *testing.T) {
 		t.Error("it lost the lead")
 	}
 	w.wantPrimary(first, 1)
-	_ = second
 }
 
 // A member that was deposed for its silence is elected again only when there is

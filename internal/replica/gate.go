@@ -11,7 +11,10 @@ import (
 // A gate keeps the engine from what was ordered from an AFTER transaction on,
 // until nobody can begin a transaction elsewhere that misses it: every member
 // that was ONLINE at its place has delivered it, and so lets nobody begin below
-// it, or is out of the view.
+// it, or is out of the view. One that has no state machine, for it clones, serves
+// nobody before it shows everything up to the opening of a session that is yet to
+// come, and must not be waited for: the copy that it needs may stand behind the
+// gate.
 //
 // Gates are no part of the replicated state. A member that starts anew makes
 // them again from what it has to apply again, and serves nobody before it shows
@@ -75,7 +78,7 @@ func (r *Replica) closeGate(index uint64) {
 func (r *Replica) required(index uint64) (missing []uint64) {
 	self := r.cfg.Group.Identity.RaftID
 	for _, m := range r.group.View().Members {
-		if m.State == gcs.Online && m.RaftID != self && r.group.DeliveredBy(m.RaftID) < index {
+		if m.State == gcs.Online && m.RaftID != self && r.misses(m.RaftID, index) {
 			missing = append(missing, m.RaftID)
 		}
 	}
@@ -83,6 +86,12 @@ func (r *Replica) required(index uint64) (missing []uint64) {
 		return nil
 	}
 	return missing
+}
+
+// misses reports whether somebody could begin at a member below an entry that is
+// delivered here, as far as is known.
+func (r *Replica) misses(id, index uint64) bool {
+	return r.group.DeliveredBy(id) < index && !r.group.Absent(id)
 }
 
 // shownBy is the log index up to which some member of the view shows the log, as
@@ -122,7 +131,7 @@ func (r *Replica) opens(g *gate) bool {
 	view := r.group.View()
 	g.waits = slices.DeleteFunc(g.waits, func(id uint64) bool {
 		_, in := view.Member(id)
-		return !in || r.group.DeliveredBy(id) >= g.index
+		return !in || !r.misses(id, g.index)
 	})
 	return len(g.waits) == 0 || r.shownBy() >= g.index
 }

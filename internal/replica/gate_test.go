@@ -227,7 +227,7 @@ func TestGateAndRestart(t *testing.T) {
 
 // A copy of the state is of a place that the engine may be at.
 func TestGateAndExport(t *testing.T) {
-	w, first, second, _ := gated(t, settings{})
+	w, first, _, _ := gated(t, settings{})
 	first.step(ExportAsked{Ticket: 5})
 	w.tick(4)
 	if len(first.exports) > 0 {
@@ -238,7 +238,44 @@ func TestGateAndExport(t *testing.T) {
 	if x := first.exports[0]; x.Checkpoint.Index < w.gated["after"] || x.Checkpoint.Index > first.position.Index {
 		t.Errorf("the export is of %d, the engine at %d", x.Checkpoint.Index, first.position.Index)
 	}
-	_ = second
+}
+
+// A member that clones is not waited for: the copy that it needs stands behind the
+// gate. What it says of itself counts only until its next session has opened.
+func TestGateAndClone(t *testing.T) {
+	w, first, second, third := gated(t, settings{})
+	third.down = true
+	second.step(ExportAsked{Ticket: 5})
+	absent := gcs.Message{Kind: gcs.MessageReport, Report: &gcs.Report{Recovering: true, Session: third.identity.Session}}
+	stale := absent
+	stale.Report = &gcs.Report{Recovering: true, Session: third.identity.Session - 1}
+	second.step(Received{From: 3, Message: stale})
+	if len(second.exports) > 0 {
+		t.Fatal("the gate opened by what the third said before its session")
+	}
+	second.step(Received{From: 3, Message: absent})
+	wantShown(t, []string{"before", "after", "behind"}, second)
+	if len(second.exports) != 1 {
+		t.Fatalf("%d exports", len(second.exports))
+	}
+	w.tick(4) // the first learns from the second that nobody is to be waited for
+	wantShown(t, []string{"before", "after", "behind"}, first)
+	second.answers = nil
+	second.step(second.after(9, "meanwhile"))
+	if len(second.answers) != 1 {
+		t.Error("a later one waits for the member that clones")
+	}
+	// It is back, and is waited for again, whatever report of its absence is late.
+	w.cut = nil
+	third.restart(third.position.Index)
+	w.until(100, "ONLINE", func() bool { return third.state() == Online })
+	w.cut = func(from, to *member, m gcs.Message) bool { return to == third && logless(from, to, m) }
+	second.answers = nil
+	second.step(second.after(10, "back"))
+	second.step(Received{From: 3, Message: absent})
+	if len(second.answers) > 0 {
+		t.Error("a late report of its absence opens a gate")
+	}
 }
 
 // A checkpoint that is taken behind a gate is used only when the engine is there.

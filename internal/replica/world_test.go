@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"go.etcd.io/raft/v3"
@@ -43,7 +42,8 @@ type world struct {
 	ids     uint64 // drawn
 	// gated are the log indexes of AFTER transactions, by payload. Wherever one is
 	// visible, no member may show less to whoever begins there.
-	gated map[string]uint64
+	gated   map[string]uint64
+	atAfter map[string]bool // payloads that were submitted at AFTER
 	// cut says which messages are lost; nil is none.
 	cut func(from, to *member, m gcs.Message) bool
 }
@@ -103,7 +103,9 @@ type batch struct {
 	payloads []string
 }
 
-func newWorld(t testing.TB) *world { return &world{t: t, gated: map[string]uint64{}} }
+func newWorld(t testing.TB) *world {
+	return &world{t: t, gated: map[string]uint64{}, atAfter: map[string]bool{}}
+}
 
 func (w *world) member(n byte, s settings) *member {
 	m := &member{
@@ -275,7 +277,7 @@ func (m *member) act(e *Effects) {
 		m.send(out)
 	}
 	for _, j := range e.Judged {
-		if strings.HasPrefix(string(j.Payload), "after") && j.Verdict.Outcome == certifier.Certified {
+		if m.world.atAfter[string(j.Payload)] && j.Verdict.Outcome == certifier.Certified {
 			m.world.gated[string(j.Payload)] = j.Index
 		}
 	}
@@ -409,6 +411,9 @@ func (m *member) after(ticket uint64, payload string) Submitted {
 }
 
 func (m *member) submission(ticket uint64, h Header, payload string, items ...certifier.Item) Submitted {
+	if h.After {
+		m.world.atAfter[payload] = true
+	}
 	msg, err := AppendTransaction(nil, &h,
 		touch(&certifier.WriteSet{}, items...), []byte(payload))
 	if err != nil {
