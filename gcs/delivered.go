@@ -36,3 +36,15 @@ func (g *Group) Absent(id uint64) bool {
 	r, o := g.reports[id], g.fifo.find(id)
 	return r.Recovering && o != nil && o.session <= r.Session
 }
+
+// Shown is the log index up to which the engine of some other member has applied
+// the log, by what was reported in this run; 0 if nobody has said so. Members
+// count that are not in the view yet: to one that catches up with its log, those
+// in the view may be long gone.
+func (g *Group) Shown() uint64 { return g.shown }
+
+func (g *Group) noteShown(r *Report) {
+	if r != nil {
+		g.shown = max(g.shown, r.Applied)
+	}
+}

@@ -161,3 +161,18 @@ func TestAbsent(t *testing.T) {
 		t.Error("absent is one that has spoken since, one that is nobody, or oneself")
 	}
 }
+
+// Who shows what need not be in the view.
+func TestShown(t *testing.T) {
+	w := newWorld(t)
+	w.form(2)
+	g := w.members[0].group
+	before := g.Shown()
+	for _, applied := range []uint64{1000, 500} {
+		g.Receive(77, Message{Kind: MessageReport, Report: &Report{Applied: applied}})
+	}
+	g.Receive(77, Message{Kind: MessageReport})
+	if before >= 1000 || g.Shown() != 1000 {
+		t.Errorf("shown %d, before %d", g.Shown(), before)
+	}
+}

@@ -122,6 +122,7 @@ type Group struct {
 	peersAt  [2]uint64 // tick and view that they are of
 
 	preferred   preference
+	shown       uint64            // log index up to which some member shows the log, as reported in this run
 	deliveredBy map[uint64]uint64 // by raft id, the log index that a member is known to have delivered
 
 	report  Report // of this member
@@ -266,6 +267,7 @@ func (g *Group) Receive(from uint64, m Message) {
 	case MessageRefusal:
 		g.receiveRefusal(from, m.Refusal)
 	case MessageReport:
+		g.noteShown(m.Report)
 		if _, ok := g.view.Member(from); ok && m.Report != nil {
 			g.receiveReport(from, m.Report)
 		}

@@ -19,7 +19,7 @@ const (
 // room, and reports whether there was anything.
 func (r *Replica) deliverSome() bool {
 	some := false
-	for r.inApplyBytes+r.batchBytes < r.cfg.ApplyBytes {
+	for r.inApplyBytes-r.heldBytes+r.batchBytes < r.cfg.ApplyBytes {
 		d, ok := r.group.NextDelivery()
 		if !ok {
 			break
@@ -217,7 +217,7 @@ func (r *Replica) closeBatch() {
 	if r.batch == nil {
 		return
 	}
-	r.emit(Task{Apply: r.batch})
+	r.emit(Task{Apply: r.batch}, r.batchBytes)
 	r.inApply.Push(applyWork{index: r.batch.To.Index, bytes: r.batchBytes})
 	r.inApplyBytes += r.batchBytes
 	r.batch, r.batchBytes = nil, 0
@@ -231,7 +231,7 @@ func (r *Replica) checkpoint() {
 	r.closeBatch()
 	r.checkpoints = append(r.checkpoints, checkpoint{index: c.Index, bytes: r.sinceStart})
 	r.effects.Checkpoints = append(r.effects.Checkpoints, c)
-	r.emit(Task{Flush: true})
+	r.emit(Task{Flush: true}, 0)
 }
 
 // export pairs the member's state with the engine's: the task stands in the
@@ -242,5 +242,5 @@ func (r *Replica) export(ticket uint64) {
 	if r.last.Index >= r.engine {
 		export.Checkpoint = r.serialise()
 	}
-	r.emit(Task{Export: export})
+	r.emit(Task{Export: export}, 0)
 }

@@ -27,8 +27,9 @@ type gate struct {
 
 // heldTask is a task that waits for a gate.
 type heldTask struct {
-	gate uint64 // log index
-	task Task
+	gate  uint64 // log index
+	task  Task
+	bytes int
 }
 
 // gates holds tasks back. The engine must be at no entry of which another member
@@ -94,20 +95,18 @@ func (r *Replica) misses(id, index uint64) bool {
 	return r.group.DeliveredBy(id) < index && !r.group.Absent(id)
 }
 
-// shownBy is the log index up to which some member of the view shows the log, as
-// far as reports tell.
-func (r *Replica) shownBy() uint64 {
-	shown := r.applied
-	for _, p := range r.group.Status().Peers {
-		shown = max(shown, p.Report.Applied)
-	}
-	return shown
-}
+// shownBy is the log index up to which some member shows the log, as far as is
+// known.
+func (r *Replica) shownBy() uint64 { return max(r.applied, r.group.Shown()) }
 
-// emit hands a task to the engine, behind the last gate.
-func (r *Replica) emit(t Task) {
+// emit hands a task of so many bytes to the engine, behind the last gate. What is
+// held back does not count for ApplyBytes: the view that opens a gate may be
+// ordered behind anything, and must be delivered. It is bounded by what members
+// let their callers commit without an answer.
+func (r *Replica) emit(t Task, bytes int) {
 	if n := r.gates.Len(); n > 0 {
-		r.held.Push(heldTask{gate: r.gates.At(n - 1).index, task: t})
+		r.held.Push(heldTask{gate: r.gates.At(n - 1).index, task: t, bytes: bytes})
+		r.heldBytes += bytes
 		return
 	}
 	r.effects.Tasks = append(r.effects.Tasks, t)
@@ -120,7 +119,9 @@ func (r *Replica) openGates() {
 		opened = r.gates.Pop().index
 	}
 	for r.held.Len() > 0 && r.held.At(0).gate <= opened {
-		r.effects.Tasks = append(r.effects.Tasks, r.held.Pop().task)
+		h := r.held.Pop()
+		r.heldBytes -= h.bytes
+		r.effects.Tasks = append(r.effects.Tasks, h.task)
 	}
 }
 

@@ -41,8 +41,8 @@ const keptCheckpoints = 8
 // Config says what a member starts from.
 type Config struct {
 	Group gcs.Config
-	// ApplyBytes bounds what is delivered and not yet applied. Beyond it
-	// delivery waits, and with it raft.
+	// ApplyBytes bounds what is delivered and given to the engine but not yet
+	// applied. Beyond it delivery waits, and with it raft.
 	ApplyBytes int
 	// CheckpointBytes is how much log lies between two checkpoints. About
 	// three times as much is kept on disk, and about ten times for a member
@@ -91,6 +91,8 @@ type Replica struct {
 	after gates
 	gates queue.Queue[gate]
 	held  queue.Queue[heldTask]
+	// heldBytes is how much of inApplyBytes is held back.
+	heldBytes int
 	// incarnation is the group's as of the last view delivered.
 	incarnation gtid.UUID
 
