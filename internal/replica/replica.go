@@ -1,7 +1,10 @@
 // Package replica is one member of a group as one state machine.
 //
 // It owns what holds the parts together: a message is ordered by gcs, judged
-// by certifier, handed to the engine, and its caller answered. It promises to
+// by certifier, handed to the engine, and its caller answered. It feeds the
+// election with what the log says, keeps out what the election does not admit,
+// and tells the leader's opinions to the log; and it holds back from the engine
+// what others could still miss that was promised to all. It promises to
 // be a function of its configuration and the events it was given, in their
 // order: no goroutine, no clock, no lock, no disk, no randomness. The shell
 // around it, in the root package or in the simulator, supplies those.
