@@ -143,7 +143,7 @@ func (n *Node) askWhetherAccepted(ctx context.Context, claim replica.Claim, r *C
 		id.Member = gtid.UUID{15: 1}
 	}
 	req := &peerpb.JoinRequest{
-		Identity: transport.IdentityOf(id, n.address), Version: Version, Weight: uint32(n.cfg.MemberWeight), DryRun: true,
+		Identity: transport.IdentityOf(id, n.address), Version: uint32(n.cfg.describe().Version), Weight: uint32(n.cfg.MemberWeight), DryRun: true,
 	}
 	if claim.Index > 0 {
 		req.Claim = claiming(claim)

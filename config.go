@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // Version is the version of this library as members tell it to each other.
@@ -36,7 +38,24 @@ const (
 	DefaultAutoRejoinTries      = 3
 	DefaultAutoRejoinInterval   = 10 * time.Second
 	DefaultLogStallTimeout      = 2 * time.Second
+	DefaultFailoverTimeout      = time.Second
 )
+
+// Mode says how many members write.
+type Mode = election.Mode
+
+// The modes.
+const (
+	// SinglePrimary: one member writes, and the group elects another one when that
+	// one goes or falls silent.
+	SinglePrimary = election.SinglePrimary
+	// MultiPrimary: all ONLINE members of the lowest version write.
+	MultiPrimary = election.MultiPrimary
+)
+
+// minFailoverTicks is the shortest silence that tells something: members report
+// every second tick.
+const minFailoverTicks = 4
 
 // ExitStateAction is what a member does that is out of its group against its
 // will and will not come back by itself, in the words of Group Replication.
@@ -104,6 +123,21 @@ type Config struct {
 	// Bootstrap looks at it; later the group's own counts, see
 	// [Node.GroupSettings].
 	Founding GroupSettings
+	// FoundingMode is the mode that a new group begins with. Only Bootstrap looks at
+	// it; later the group switches by [Node.SwitchToSinglePrimary] and
+	// [Node.SwitchToMultiPrimary]. Default MultiPrimary.
+	FoundingMode Mode
+	// Consistency is the level of this member's transactions that choose none.
+	// Default: the group's, see [GroupSettings.Consistency].
+	Consistency Consistency
+	// FailoverTimeout is how long the primary of a single-primary group is silent
+	// when the group elects another one, and how long a primary is heard by nobody
+	// when it stops taking transactions that write. It should be the same on all
+	// members. Default 1 s, at least 4 ticks.
+	FailoverTimeout time.Duration
+	// ClientAddress is the address, host:port, on which clients reach this member.
+	// The group tells it to them; nothing else is done with it.
+	ClientAddress string
 	// CheckpointBytes is how much log lies between two checkpoints. About three
 	// times as much is kept on disk, and up to ten times while a member is
 	// brought up to date from it. Default 64 MiB.
@@ -165,6 +199,10 @@ type Config struct {
 
 	// Logger gets what happens. nil: silence.
 	Logger *slog.Logger
+
+	// version is what the member says of its version, 0 for Version: one process
+	// can be members of two builds.
+	version election.Version
 }
 
 // TLSFiles names the PEM files from which its Load makes a Config.TLS.
@@ -214,6 +252,7 @@ func (c Config) Validate() error {
 	check(err == nil, "Founding: %v", err)
 	check(c.ElectionTicks != 1, "ElectionTicks is 1, as long as a heartbeat; choose at least 2, or 0 for the default")
 	c.checkMembership(check)
+	c.checkPrimaries(check)
 	return errors.Join(errs...)
 }
 
@@ -237,6 +276,7 @@ func (c Config) checkNotNegative(check complain) {
 		{"UnreachableMajorityTimeout", int64(c.UnreachableMajorityTimeout)},
 		{"AutoRejoinInterval", int64(c.AutoRejoinInterval)},
 		{"LogStallTimeout", int64(c.LogStallTimeout)},
+		{"FailoverTimeout", int64(c.FailoverTimeout)},
 		{"CloneRate", c.CloneRate},
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
@@ -262,6 +302,37 @@ func (c Config) checkMembership(check complain) {
 		check(err == nil, "Replaces %q is not a member's UUID", c.Replaces)
 		check(!c.Bootstrap, "Bootstrap makes a new group, in which there is nobody to replace")
 	}
+}
+
+// checkPrimaries looks at what decides who writes, and what readers see.
+func (c Config) checkPrimaries(check complain) {
+	switch c.FoundingMode {
+	case 0, SinglePrimary, MultiPrimary:
+	default:
+		check(false, "FoundingMode %d is not SinglePrimary or MultiPrimary", c.FoundingMode)
+	}
+	check(c.Consistency.Valid(), "Consistency %d is no level", c.Consistency)
+	if d := c.withDefaults(); d.TickInterval > 0 && d.FailoverTimeout > 0 {
+		check(d.ticks(d.FailoverTimeout) >= minFailoverTicks,
+			"FailoverTimeout %v is shorter than %d ticks of %v; members report every second tick", d.FailoverTimeout, minFailoverTicks, d.TickInterval)
+	}
+	if c.ClientAddress != "" {
+		_, _, err := net.SplitHostPort(c.ClientAddress)
+		check(err == nil && len(c.ClientAddress) <= election.MaxClientAddress, "ClientAddress %q is not host:port", c.ClientAddress)
+	}
+}
+
+// describe is what the member says of itself to the elections of its group.
+func (c Config) describe() election.Description {
+	d := election.Description{Version: cmp.Or(c.version, Version), Weight: uint32(c.MemberWeight), ClientAddress: c.ClientAddress}
+	d.Oldest, d.Newest = election.ProtocolOf(d.Version)
+	return d
+}
+
+// foundingMessages is what a founder gives its group to begin with.
+func (c Config) foundingMessages() [][]byte {
+	_, newest := election.ProtocolOf(cmp.Or(c.version, Version))
+	return [][]byte{replica.FoundingMessage(c.Founding.replicated()), replica.FoundingMode(c.FoundingMode, newest)}
 }
 
 // allowed returns the networks of IPAllowlist.
@@ -301,6 +372,8 @@ func (c Config) withDefaults() Config {
 	c.AutoRejoinTries = max(0, cmp.Or(c.AutoRejoinTries, DefaultAutoRejoinTries))
 	c.AutoRejoinInterval = cmp.Or(c.AutoRejoinInterval, DefaultAutoRejoinInterval)
 	c.LogStallTimeout = cmp.Or(c.LogStallTimeout, DefaultLogStallTimeout)
+	c.FailoverTimeout = cmp.Or(c.FailoverTimeout, DefaultFailoverTimeout)
+	c.FoundingMode = cmp.Or(c.FoundingMode, MultiPrimary)
 	c.ExitStateAction = cmp.Or(c.ExitStateAction, ReadOnly)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

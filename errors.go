@@ -63,9 +63,16 @@ var (
 	// group can decide nothing here. Nothing happened. Wait, go to another
 	// member, or see what Status says must be done.
 	ErrNoQuorum = errors.New("concordat: a majority of the group is out of reach")
-	// ErrRefused: the change of the membership that was asked for is refused.
+	// ErrRefused: the change of the membership, or of the primary, the mode or the
+	// protocol, that was asked for is refused.
 	// Nothing happened. The error is a *RefusedError.
-	ErrRefused = errors.New("concordat: change of the membership is refused")
+	ErrRefused = errors.New("concordat: change of the group is refused")
+	// ErrReadOnly: this member has no right to write now. Nothing happened. The
+	// error is a *ReadOnlyError, which names the member that has.
+	ErrReadOnly = errors.New("concordat: member does not write")
+	// ErrWait: the wait for what the transaction's consistency asks for ended
+	// first. Nothing happened. The error is a *WaitError.
+	ErrWait = errors.New("concordat: transaction has not begun")
 	// ErrDiverged: the member holds transactions that the group does not have.
 	// The error is a *DivergedError.
 	ErrDiverged = errors.New("concordat: member has transactions that the group does not have")
@@ -78,11 +85,24 @@ var (
 type OutcomeUnknownError struct {
 	ID    gtid.UUID // the transaction's id
 	Cause error
+	// Index is where the group has decided that it commits, 0 if this member does
+	// not know that yet. It is visible here once Index is.
+	Index uint64
+	// Missing are the members that have not yet told that they know of an After
+	// transaction which holds this one back, at the time of this error.
+	Missing []gtid.UUID
 }
 
-// Error names the transaction and the cause.
+// Error names the transaction, the cause, and what it was waiting for.
 func (e *OutcomeUnknownError) Error() string {
-	return fmt.Sprintf("concordat: outcome of transaction %s is unknown, it may commit yet: %v", e.ID, e.Cause)
+	what := fmt.Sprintf("concordat: outcome of transaction %s is unknown, it may commit yet", e.ID)
+	if e.Index != 0 {
+		what = fmt.Sprintf("concordat: transaction %s is ordered at log index %d and commits, and was not visible here yet", e.ID, e.Index)
+	}
+	if len(e.Missing) > 0 {
+		what += fmt.Sprintf(", as members %v have not told that they know of what comes before it", e.Missing)
+	}
+	return fmt.Sprintf("%s: %v", what, e.Cause)
 }
 
 // Is reports whether target is ErrOutcomeUnknown.
@@ -96,11 +116,12 @@ func (e *OutcomeUnknownError) Unwrap() error {
 	return nil
 }
 
-// RefusedError says why a change of the membership is not made. It matches
+// RefusedError says why a change of the group is not made. It matches
 // [ErrRefused].
 type RefusedError struct {
 	Reason string
-	// Forceable is true where the operator may insist, see [Force].
+	// Forceable is true where the operator may insist, see [Force] and
+	// [InsistOnRecovering].
 	Forceable bool
 }
 

@@ -30,6 +30,7 @@ func TestConfigValidate(t *testing.T) {
 		TransactionSizeLimit: -1, MaxPendingCommits: -1, Founding: concordat.GroupSettings{HistoryItems: -1}, CheckpointBytes: -1,
 		ApplyQueueBytes: -1, TickInterval: -1, ElectionTicks: -1,
 		MemberSuspectTimeout: -1, UnreachableMajorityTimeout: -1, AutoRejoinInterval: -1, LogStallTimeout: -1,
+		FoundingMode: 3, Consistency: 6, FailoverTimeout: -1, ClientAddress: "nowhere",
 		CloneRate: -1, ExitStateAction: "EXPLODE", IPAllowlist: []string{"10.0.0.0/8", "somewhere"}, Replaces: "r",
 	}
 	err := bad.Validate()
@@ -41,6 +42,7 @@ func TestConfigValidate(t *testing.T) {
 		"CacheBytes", "TransactionSizeLimit", "MaxPendingCommits", "HistoryItems", "CheckpointBytes",
 		"ApplyQueueBytes", "TickInterval", "ElectionTicks",
 		"MemberSuspectTimeout", "UnreachableMajorityTimeout", "AutoRejoinInterval", "LogStallTimeout",
+		"FoundingMode 3", "Consistency 6", "FailoverTimeout is negative", `ClientAddress "nowhere"`,
 		"CloneRate", `ExitStateAction "EXPLODE"`, `IPAllowlist: "somewhere"`, `Replaces "r"`, "nobody to replace",
 	}
 	for _, name := range names {
@@ -69,6 +71,15 @@ func TestConfigValidate(t *testing.T) {
 		if err := cfg.Validate(); err != nil {
 			t.Errorf("listening on %s with an address to tell: %v", listen, err)
 		}
+	}
+	hasty := founder(t)
+	hasty.FailoverTimeout = 4*hasty.TickInterval - time.Nanosecond
+	if err := hasty.Validate(); err != nil {
+		t.Errorf("a failover after four ticks: %v", err)
+	}
+	hasty.FailoverTimeout = 3 * hasty.TickInterval
+	if err := hasty.Validate(); !errors.Is(err, concordat.ErrInvalid) || !strings.Contains(err.Error(), "FailoverTimeout 60ms") {
+		t.Errorf("a failover after three ticks: %v", err)
 	}
 	if err := founder(t).Validate(); err != nil {
 		t.Errorf("a good configuration: %v", err)

@@ -259,7 +259,7 @@ func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
 	}
 	// The identity makes the directory a member's. It comes last, so that a
 	// crash before it leaves a directory that can be bootstrapped again.
-	w, err := gcs.Bootstrap(id, n.describe(id), replica.FoundingMessage(n.cfg.Founding.replicated()))
+	w, err := gcs.Bootstrap(id, n.describe(id), n.cfg.foundingMessages()...)
 	if err != nil {
 		return id, err
 	}
@@ -281,7 +281,7 @@ func newRaftID() uint64 {
 func (n *Node) describe(id gcs.Identity) gcs.Member {
 	return gcs.Member{
 		UUID: id.Member, RaftID: id.RaftID, Address: n.address,
-		Version: Version, Weight: uint32(n.cfg.MemberWeight),
+		Version: uint32(n.cfg.describe().Version), Weight: uint32(n.cfg.MemberWeight),
 	}
 }
 
@@ -316,6 +316,8 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 			Logger:        n.logger,
 		},
 		MajorityTicks:   c.ticks(c.UnreachableMajorityTimeout),
+		FailoverTicks:   c.ticks(c.FailoverTimeout),
+		Self:            c.describe(),
 		Seed:            rand.Uint64(),
 		ApplyBytes:      c.ApplyQueueBytes,
 		CheckpointBytes: c.CheckpointBytes,

@@ -394,7 +394,7 @@ func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedErro
 
 // joinRequest asks for a place for what this member holds.
 func (n *Node) joinRequest(claim replica.Claim) *peerpb.JoinRequest {
-	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: Version, Weight: uint32(n.cfg.MemberWeight)}
+	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: uint32(n.cfg.describe().Version), Weight: uint32(n.cfg.MemberWeight)}
 	if claim.Index > 0 {
 		req.Claim = claiming(claim)
 	}

@@ -43,6 +43,12 @@ type GroupSettings struct {
 	// GTIDAssignmentBlockSize is how many consecutive GTIDs are reserved for a
 	// member at a time. With 1, the default, GTIDs follow the order of commits.
 	GTIDAssignmentBlockSize uint64
+	// Consistency is the level of transactions for which neither they nor their
+	// member choose one. Default Eventual.
+	Consistency Consistency
+	// PreferMostUpdated elects, of the members that can be primary, one that has
+	// applied most of the log, before weights count. Default false.
+	PreferMostUpdated bool
 }
 
 func (s GroupSettings) withDefaults() GroupSettings {
@@ -62,7 +68,8 @@ func (s GroupSettings) replicated() replica.Settings {
 			HistoryItems: s.HistoryItems, HistoryBytes: s.HistoryBytes,
 			RangeWrites: s.RangeWrites, BlockSize: s.GTIDAssignmentBlockSize,
 		},
-		Outcomes: s.OutcomeTransactions,
+		Outcomes:    s.OutcomeTransactions,
+		Consistency: s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
 	}
 }
 
@@ -72,6 +79,7 @@ func groupSettings(s replica.Settings) GroupSettings {
 		HistoryItems: s.Certifier.HistoryItems, HistoryBytes: s.Certifier.HistoryBytes,
 		RangeWrites: s.Certifier.RangeWrites, OutcomeTransactions: s.Outcomes,
 		GTIDAssignmentBlockSize: s.Certifier.BlockSize,
+		Consistency:             s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
 	}
 }
 

@@ -61,6 +61,10 @@ type txOptions struct {
 	isolation Isolation
 	id        gtid.UUID
 	wish      gtid.GTID
+	level     Consistency // Default when the transaction chooses none
+	bounded   bool        // by atMost
+	atMost    time.Duration
+	session   gtid.Set
 }
 
 // WithMaxAttempts bounds how often Update runs its function. Without it only
@@ -95,6 +99,12 @@ func optionsOf(opts []TxOption) (o txOptions, err error) {
 	}
 	if o.isolation > Serializable {
 		return o, fmt.Errorf("%w: isolation level %d", ErrInvalid, o.isolation)
+	}
+	if !o.level.Valid() {
+		return o, fmt.Errorf("%w: consistency level %d", ErrInvalid, o.level)
+	}
+	if o.atMost < 0 {
+		return o, fmt.Errorf("%w: data at most %v old cannot be", ErrInvalid, o.atMost)
 	}
 	return o, nil
 }
