@@ -50,7 +50,12 @@ func (n *Node) Plan(op Operation) Plan {
 // ChangeOption changes how an operator's change of the membership is made.
 type ChangeOption func(*changeOptions)
 
-type changeOptions struct{ force bool }
+type changeOptions struct{ force, stay bool }
+
+// WithoutHandover has a primary that goes leave it to the group to elect another one,
+// without letting transactions finish. Without this option it first gives its place
+// to the member that ranks next.
+func WithoutHandover() ChangeOption { return func(o *changeOptions) { o.stay = true } }
 
 // Force insists on what is refused because the group would be weaker for it.
 func Force() ChangeOption { return func(o *changeOptions) { o.force = true } }
@@ -72,7 +77,8 @@ func (n *Node) permit(op Operation, opts []ChangeOption) error {
 // the group becomes smaller, and so does the number of members it needs. The
 // last member cannot leave; Close it instead, the group lives on in its
 // directory. What would leave the group without tolerance is refused unless
-// Force is given. An error that matches ErrLeave says that the node is still
+// Force is given. A primary gives its place to another member first; see
+// [WithoutHandover]. An error that matches ErrLeave says that the node is still
 // open.
 func (n *Node) Leave(ctx context.Context, opts ...ChangeOption) error {
 	l := n.life.Load()
@@ -85,11 +91,45 @@ func (n *Node) Leave(ctx context.Context, opts ...ChangeOption) error {
 	if err := n.permit(Operation{VerbLeave, n.id.Member}, opts); err != nil {
 		return fmt.Errorf("%w: %w", ErrLeave, err)
 	}
+	n.handOver(ctx, opts)
 	if err := n.letGo(ctx, l); err != nil {
 		return err
 	}
 	return errors.Join(n.failed(), n.Close())
 }
+
+// handOver makes another member primary where this one is it and is about to go.
+// That is a kindness to those who write here, and no condition: the group elects
+// another one in any case, once this one has gone.
+func (n *Node) handOver(ctx context.Context, opts []ChangeOption) {
+	var o changeOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.stay {
+		return
+	}
+	ctx, cancel := n.bounded(ctx)
+	defer cancel()
+	for range handOverTries {
+		s := n.sight()
+		p, ok := s.Election.PrimaryMember()
+		if !ok || p.UUID != n.id.Member {
+			return
+		}
+		next, ok := s.Election.Member(s.Election.Why(append(unreachable(&s), p.RaftID), nil).Winner)
+		if !ok || next.UUID == n.id.Member || slices.Contains(unreachable(&s), next.RaftID) {
+			return
+		}
+		_, err := n.SetPrimary(ctx, next.UUID, InsistOnRecovering(), WithReason("the primary goes"))
+		if err == nil || !errors.Is(err, ErrRefused) || !pause(ctx, askAgain) {
+			return
+		}
+	}
+}
+
+// handOverTries are for other actions, and members that go: they may be faster.
+const handOverTries = 5
 
 // letGo asks the group to let this member go, and waits until it has.
 func (n *Node) letGo(ctx context.Context, l *life) error {
@@ -481,7 +521,8 @@ func (n *Node) discard(ctx context.Context, diverged *DivergedError) (next phase
 // lost while others count on it. It returns once the member is ONLINE again; the
 // last ONLINE member cannot be cloned. A ctx without a deadline ends the wait, and
 // not what goes on by itself, when the group has no quorum to take it back.
-func (n *Node) Clone(ctx context.Context, donor string) error {
+// A primary gives its place to another member first; see [WithoutHandover].
+func (n *Node) Clone(ctx context.Context, donor string, opts ...ChangeOption) error {
 	if err := n.serving(); err != nil {
 		return err
 	}
@@ -492,6 +533,7 @@ func (n *Node) Clone(ctx context.Context, donor string) error {
 	if err := n.quorate(ctx); err != nil {
 		return err
 	}
+	n.handOver(ctx, opts)
 	if err := n.letGo(ctx, l); err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ type call struct {
 	done  chan replica.Answer
 	bytes int
 	tx    *Tx
+	// commits is the log index where the group has decided that it commits, 0 as
+	// long as that is not known.
+	commits atomic.Uint64
 }
 
 func (t *callTable) add(tx *Tx, bytes int) (ticket uint64, c *call) {
@@ -33,26 +36,31 @@ func (t *callTable) add(tx *Tx, bytes int) (ticket uint64, c *call) {
 	return t.next, c
 }
 
-// transaction returns what a ticket was given to, nil if it is gone.
-func (t *callTable) transaction(ticket uint64) *Tx {
+// decided notes that a call commits at a log index, unless that is 0, and returns
+// what its ticket was given to, nil if it is gone.
+func (t *callTable) decided(ticket, commits uint64) *Tx {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c := t.calls[ticket]; c != nil {
+		c.commits.Store(commits)
 		return c.tx
 	}
 	return nil
 }
 
-// answer gives an answer to its caller, who may have gone, and frees a place.
-func (t *callTable) answer(a replica.Answer, places *admission) {
+// answer gives an answer to its caller, who may have gone, and frees a place. It
+// returns whose it was.
+func (t *callTable) answer(a replica.Answer, places *admission) *Tx {
 	t.mu.Lock()
 	c := t.calls[a.Ticket]
 	delete(t.calls, a.Ticket)
 	t.mu.Unlock()
-	if c != nil {
-		c.done <- a
-		places.leave(c.bytes)
+	if c == nil {
+		return nil
 	}
+	c.done <- a
+	places.leave(c.bytes)
+	return c.tx
 }
 
 // withdraw frees the place of a call that nobody took over.

@@ -155,7 +155,10 @@ func (tx *Tx) message() ([]byte, error) {
 		return nil, err
 	}
 	size := messageHead + w.bytes + tx.composed.Size() + len(tx.payload)
-	header := replica.Header{ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish}
+	header := replica.Header{
+		ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish,
+		Epoch: tx.node.standing.Load().Election.Epoch, After: tx.level.WaitsAfter(),
+	}
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -184,7 +187,9 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 		n.counters.snapshotsTooOld.Add(1)
 	case certifier.GTIDTaken:
 		return gtid.GTID{}, fmt.Errorf("%w: %v", ErrGTIDTaken, tx.wish)
-	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced:
+	case certifier.Fenced:
+		return gtid.GTID{}, n.fenced()
+	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable:
 	}
 	return gtid.GTID{}, refusal(v.Outcome)
 }

@@ -73,7 +73,9 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 	defer e.mu.Unlock()
 	for i := range judged {
 		j := &judged[i]
+		commits := uint64(0)
 		if j.Verdict.Outcome == certifier.Certified {
+			commits = j.Index
 			losers := e.registry.Delivered(j.Index, j.Origin, j.Verdict.GTID, firstTouches(&j.WriteSet))
 			for _, t := range losers {
 				t.Owner.doomed.Store(t.Doom())
@@ -81,7 +83,7 @@ func (e *early) delivered(judged []replica.Judged, calls *callTable) {
 			e.wake(losers)
 		}
 		if j.Local {
-			if tx := calls.transaction(j.Ticket); tx != nil {
+			if tx := calls.decided(j.Ticket, commits); tx != nil {
 				e.wake(e.registry.End(tx.running))
 			}
 		}

@@ -38,6 +38,17 @@ const (
 	EventForce           EventKind = "FORCE_MEMBERS"  // a step of an imposed membership
 	EventDiscarded       EventKind = "DISCARDED"      // transactions that only this member had were saved and given up
 	EventSettings        EventKind = "GROUP_SETTINGS" // the group's settings changed
+
+	EventPrimaryChanged  EventKind = "PRIMARY_CHANGED"  // an epoch began, with the primary that it is about
+	EventNoPrimary       EventKind = "NO_PRIMARY"       // an epoch began in which nobody can be primary yet
+	EventModeChanged     EventKind = "MODE_CHANGED"     // the group switched to one primary, or to many
+	EventPrimaryAlone    EventKind = "PRIMARY_ALONE"    // too few hear this primary: it begins nothing that writes
+	EventPrimaryBack     EventKind = "PRIMARY_BACK"     // it is heard again
+	EventWritable        EventKind = "WRITABLE"         // this member may write from here on
+	EventProtocolChanged EventKind = "PROTOCOL_CHANGED" // the group speaks a newer protocol
+	EventActionBegun     EventKind = "ACTION_BEGUN"     // a planned change that takes somebody's right to write
+	EventActionDraining  EventKind = "ACTION_DRAINING"  // nothing more begins here for it
+	EventActionEnded     EventKind = "ACTION_ENDED"     // a planned change was made, refused or given up
 )
 
 // Event is something that happened to the group or to this member, as this

@@ -39,10 +39,15 @@ type life struct {
 
 	outcomes waiters[replica.OutcomeAnswer]
 	changes  waiters[replica.SettingsAnswer]
+	actions  waiters[replica.ActionAnswer]
+	reads    reads
 	looks    chan func()   // to be done by the state machine's goroutine
 	done     chan struct{} // closed when the life has ended
 
 	leaderless int // ticks since a leader was known
+	ticked     uint64
+	clock      clock
+	elapsed    uint64 // ticks that have passed by it
 }
 
 // logWork is one thing for the log's writer to do. One field is set.
@@ -129,6 +134,7 @@ func (l *life) guarded(name string, run func()) func() {
 }
 
 func (l *life) loop(ctx context.Context) ending {
+	l.clock.now() // or the first ticks would be counted twice
 	ticker := time.NewTicker(l.node.cfg.TickInterval)
 	defer ticker.Stop()
 	l.perform(l.replica.Step())
@@ -139,10 +145,7 @@ func (l *life) loop(ctx context.Context) ending {
 		case <-ctx.Done():
 			return ending{}
 		case <-ticker.C:
-			l.inbox.put(replica.Ticked{
-				OldestSnapshot: l.node.snapshots.oldest(l.node.engine.Position().Index),
-				Exports:        int(l.node.donations.given()),
-			})
+			l.tick()
 			l.publish()
 			l.missLeader()
 		case <-l.inbox.wake:
@@ -166,12 +169,35 @@ func (l *life) loop(ctx context.Context) ending {
 	}
 }
 
-// perform sets going what the state machine wants done. It waits for nothing.
+// tick tells the state machine that time has passed, and what it has to know then.
+func (l *life) tick() {
+	n := l.node
+	visible := n.engine.Position().Index
+	l.ticked++
+	elapsed := uint64(l.clock.now()/n.cfg.TickInterval) - l.elapsed
+	l.elapsed += elapsed
+	l.inbox.put(replica.Ticked{
+		OldestSnapshot: n.snapshots.oldest(visible),
+		Exports:        int(n.donations.given()),
+		Elapsed:        elapsed,
+		Fresh:          n.inTicks(l.reads.age(visible)),
+	})
+	if l.ticked%refreshTicks == 0 {
+		if ticket, due := l.reads.refresh(); due {
+			l.inbox.put(replica.ReadAsked{Ticket: ticket})
+		}
+	}
+}
+
+// perform sets going what the state machine wants done. It waits for nothing. The
+// order of the first three is law: views say where a message to a new member goes,
+// and a message may tell others that this member shows no less than its floor, so
+// whoever begins here must find that first.
 func (l *life) perform(e *replica.Effects) {
-	// Views come first: they say where a message to a new member goes.
 	for _, v := range e.Views {
 		l.node.viewChanged(v)
 	}
+	l.node.floor.raise(e.Floor)
 	for i := range e.Messages {
 		if m := &e.Messages[i]; !l.node.transport.Send(m.To, &m.Message) {
 			l.inbox.put(replica.Unreachable{RaftID: m.To})
@@ -190,11 +216,26 @@ func (l *life) perform(e *replica.Effects) {
 	}
 	l.engine.put(e.Tasks...)
 	l.judged(e.Judged)
+	l.noticed(e.Notices)
+	elected := len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0
+	if len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || elected || e.State != l.node.standing.Load().State {
+		l.publish()
+	}
+	l.node.noteElections(e)
+	l.answer(e)
+}
+
+// answer tells those who asked, who find published what they are told.
+func (l *life) answer(e *replica.Effects) {
+	l.reads.answer(e.Reads)
 	for _, a := range e.Outcomes {
 		l.outcomes.answer(a.Ticket, a)
 	}
 	for _, a := range e.Answers {
-		l.calls.answer(a, l.node.commits)
+		tx := l.calls.answer(a, l.node.commits)
+		if tx != nil && a.Verdict.Outcome == certifier.Fenced {
+			l.node.early.end(tx.running) // it may never have been broadcast
+		}
 	}
 	for _, j := range e.Joins {
 		l.joins.answer(j.Ticket, j)
@@ -205,12 +246,11 @@ func (l *life) perform(e *replica.Effects) {
 	for _, c := range e.Changes {
 		l.removals.answer(c.Ticket, c.Answer)
 	}
-	l.noticed(e.Notices)
-	if len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || e.State != l.node.known().State {
-		l.publish()
-	}
-	for _, a := range e.Settings { // who asked finds them published
+	for _, a := range e.Settings {
 		l.changes.answer(a.Ticket, a)
+	}
+	for _, a := range e.Actions {
+		l.actions.answer(a.Ticket, a)
 	}
 }
 

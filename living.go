@@ -38,6 +38,7 @@ func (n *Node) living(ctx context.Context) phase {
 		n.fail(err)
 		return nil
 	}
+	n.floor.reset()
 	n.life.Store(l)
 	n.publish(l.replica.Status())
 	n.move(n.entering)

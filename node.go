@@ -33,8 +33,12 @@ type Node struct {
 	early     *early
 	conflicts *conflictLog
 	snapshots snapshots
-	visible   bell // rung after each batch applied
-	changed   bell // rung when standing changes
+	floor     floors
+	drain     drain
+	draining  draining    // what drain is shut for; the publishing goroutine's
+	writer    atomic.Bool // the member has the right to write, and nothing that it has heard is against it
+	visible   bell        // rung after each batch applied
+	changed   bell        // rung when standing changes
 	events    events
 	donations donations     // copies of this member's state
 	recovery  recoveryState // and what it copies or replays itself
@@ -97,8 +101,12 @@ type counters struct {
 
 func (n *Node) known() known { return *n.standing.Load() }
 
+// publish makes known what the state machine knows, and begins what follows from
+// it. One goroutine at a time calls it.
 func (n *Node) publish(s replica.Status) {
-	n.standing.Store(&s)
+	before := n.standing.Swap(&s)
+	self, _ := n.selfIn(&s)
+	n.writer.Store(self.Writes && !s.Alone && s.Outdated == 0)
 	n.quorum.set(s.Quorum || s.QuorumUnknown)
 	switch {
 	case s.State == replica.Online && n.state() == Recovering:
@@ -111,7 +119,12 @@ func (n *Node) publish(s replica.Status) {
 		}
 		n.recovery.follow(s.Applied, target)
 	}
+	n.followAction(&s)
+	n.noteRights(before, &s)
 	n.changed.broadcast()
+	if !s.Quorum && !s.QuorumUnknown {
+		n.visible.broadcast() // some wait for that only while there is a quorum
+	}
 }
 
 // viewChanged tells the transport who the peers are.
@@ -205,13 +218,14 @@ func (n *Node) serving() error {
 	return nil
 }
 
-// reading returns nil if the member shows what it holds. One in ERROR still
-// does, unless its ExitStateAction forbids it.
-func (n *Node) reading() error {
+// reading returns nil if the member shows what it holds. One in ERROR still does, as
+// old as that is, unless its ExitStateAction forbids it or the transaction asks for
+// more.
+func (n *Node) reading(o *txOptions) error {
 	e, failed := n.lost(), n.failed() != nil
 	closedToAll := (failed || e != nil && e.final) && n.cfg.ExitStateAction != ReadOnly
 	inError := failed || e != nil && !e.never
-	if !n.closed.Load() && inError && !closedToAll {
+	if !n.closed.Load() && inError && !closedToAll && o.level == Eventual && !o.bounded {
 		return nil
 	}
 	return n.serving()
@@ -237,7 +251,9 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	}
 	ticket, c := l.calls.add(tx, len(message))
 	err := n.hold(ctx, l, lost, tx, func() bool {
-		tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message})
+		if tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message}); tx.submitted {
+			tx.leaveDrain()
+		}
 		return tx.submitted
 	})
 	if err != nil {
@@ -251,17 +267,22 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	case a := <-c.done:
 		return a, nil
 	case <-ctx.Done():
-		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: context.Cause(ctx)}
+		return replica.Answer{}, n.outcomeUnknown(tx, c, context.Cause(ctx))
 	case <-lost:
-		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: ErrNoQuorum}
+		return replica.Answer{}, n.outcomeUnknown(tx, c, ErrNoQuorum)
 	case <-l.done:
 	}
 	select {
 	case a := <-c.done:
 		return a, nil
 	default:
-		return replica.Answer{}, &OutcomeUnknownError{ID: tx.id, Cause: n.notServing()}
+		return replica.Answer{}, n.outcomeUnknown(tx, c, n.notServing())
 	}
+}
+
+// outcomeUnknown says how far a commit has come that nobody waits for any more.
+func (n *Node) outcomeUnknown(tx *Tx, c *call, cause error) error {
+	return &OutcomeUnknownError{ID: tx.id, Cause: cause, Index: c.commits.Load(), Missing: n.named(n.standing.Load().GateWaits)}
 }
 
 // notServing is serving for a caller who knows already that it is not.

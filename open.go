@@ -63,6 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n.early, n.conflicts = newEarly(), newConflictLog()
 	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
 	n.standing.Store(&known{})
+	n.drain.news = &n.changed
 	lifetime, stop := context.WithCancel(context.Background())
 	n.lifetime, n.stop = lifetime, stop
 	n.entering, n.patience = standing.Opened, defaultPatience

@@ -128,7 +128,9 @@ func refusal(o certifier.Outcome) error {
 		return ErrExhausted
 	case certifier.Unreadable:
 		return fmt.Errorf("%w: the group cannot read the transaction that was handed over; nothing happened, do not run it again as it is", ErrInvalid)
-	case certifier.Certified, certifier.Duplicate, certifier.Fenced:
+	case certifier.Fenced:
+		return fmt.Errorf("%w: its member had lost the right before the transaction was ordered", ErrReadOnly)
+	case certifier.Certified, certifier.Duplicate:
 	}
 	return fmt.Errorf("concordat: transaction refused for a reason that this version does not know (%s); ask a newer member", o)
 }

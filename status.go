@@ -54,6 +54,12 @@ type Member struct {
 	// began to listen, and where it hears nobody now.
 	Heard              time.Duration
 	Delivered, Applied uint64
+	// Primary and Writes are its part in the group by what the member that was
+	// asked has delivered. ClientAddress is where clients reach it, if it has said.
+	Primary, Writes bool
+	ClientAddress   string
+	// Fresh is how old its data may be, NotKnown where nothing is known of that.
+	Fresh time.Duration
 }
 
 // View is the membership of the group as the log has it.
@@ -91,6 +97,29 @@ type Status struct {
 	LogStalled bool      // a write of this member's log takes longer than LogStallTimeout; Outlook counts the others'
 	Frozen     gtid.UUID // the plan of force-members that the member is frozen for, else zero
 	RejoinTry  int       // the try to come back that is under way, else 0
+
+	Mode     Mode
+	Epoch    uint64    // counts the changes of who may write, 0 before the group's first
+	Primary  gtid.UUID // zero in a multi-primary group, and where none can be elected
+	Writable bool      // transactions that write can begin here
+	// Alone: this member is the primary, and too few of the others have told lately
+	// that they hear it. Another one may have been elected.
+	Alone bool
+	// Outdated is a newer epoch than Epoch of which others have told, 0 for none.
+	Outdated uint64
+	Action   *ActionReport // the planned change that is under way, nil for none
+	Protocol uint32        // that the group speaks
+	Gate     *Gate         // of what is held back here, nil for nothing
+	Fresh    time.Duration // how old what is visible here may be; NotKnown where nothing is known of that
+}
+
+// Gate is an After transaction that others may not know of yet. What is ordered
+// from there on is not visible before they do.
+type Gate struct {
+	Index uint64 // up to which transactions that begin here wait
+	// Waits are the members that have not told that they know of the oldest such
+	// transaction.
+	Waits []gtid.UUID
 }
 
 // Counters count since the node was opened.
@@ -130,6 +159,7 @@ func (n *Node) Status() Status {
 		},
 		Quorum: s.Quorum, LogStalled: s.Stalled, RejoinTry: int(n.rejoinTry.Load()),
 	}
+	n.statusOfRights(&s, &status)
 	if leader, ok := s.View.Member(s.Leader); ok {
 		status.Leader = leader.UUID
 	}
@@ -149,6 +179,28 @@ func (n *Node) Status() Status {
 		status.Diagnosis.Text = fmt.Sprintf("This member asks %v to take it into the group, and goes on until somebody does: %v", w.asked, w.err)
 	}
 	return status
+}
+
+// statusOfRights tells who writes, and what is held back.
+func (n *Node) statusOfRights(s *known, status *Status) {
+	e := &s.Election
+	status.Mode, status.Epoch, status.Protocol = e.Mode, e.Epoch, uint32(e.Protocol)
+	if p, ok := e.PrimaryMember(); ok {
+		status.Primary = p.UUID
+	}
+	status.Writable = n.writer.Load() && n.drain.shut.Load() == 0 && n.serving() == nil
+	status.Alone, status.Outdated = s.Alone, s.Outdated
+	if a := e.Action; a != nil {
+		r := reportAction(s, a)
+		status.Action = &r
+	}
+	if s.Floor.Gate != 0 && len(s.GateWaits) > 0 {
+		status.Gate = &Gate{Index: s.Floor.Gate, Waits: n.named(s.GateWaits)}
+	}
+	status.Fresh = NotKnown
+	if l := n.life.Load(); l != nil && !n.closed.Load() {
+		status.Fresh = l.reads.age(n.engine.Position().Index)
+	}
 }
 
 // trouble is why the member is in ERROR, or why the group did not take it.
@@ -234,6 +286,12 @@ func (n *Node) shown(s *known) View {
 	view := viewOf(s.View)
 	for i := range view.Members {
 		m := &view.Members[i]
+		if e, ok := s.Election.Member(m.RaftID); ok {
+			// By its last opening, where the view has what it joined with.
+			m.Version, m.Weight, m.ClientAddress = uint32(e.Version), e.Weight, e.ClientAddress
+			m.Writes, m.Primary = e.Writes, e.RaftID == s.Election.Primary
+		}
+		m.Fresh = NotKnown
 		for _, p := range s.Peers {
 			if p.RaftID != m.RaftID {
 				continue
@@ -242,7 +300,7 @@ func (n *Node) shown(s *known) View {
 			if m.Heard = NotHeard; p.Heard != gcs.NeverHeard {
 				m.Heard = time.Duration(p.Heard) * n.cfg.TickInterval
 			}
-			m.Delivered, m.Applied = p.Report.Delivered, p.Report.Applied
+			m.Delivered, m.Applied, m.Fresh = p.Report.Delivered, p.Report.Applied, n.ageOf(p)
 		}
 	}
 	return view

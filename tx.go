@@ -30,6 +30,8 @@ type Tx struct {
 	done     bool
 
 	isolation Isolation
+	level     Consistency
+	entered   bool // node.drain
 	id        gtid.UUID
 	named     bool // by the caller
 	wish      gtid.GTID
@@ -110,7 +112,10 @@ func optionsOf(opts []TxOption) (o txOptions, err error) {
 }
 
 // Begin begins a transaction that may write. It must be ended by Commit or
-// Rollback: until then the group remembers what it would be certified against.
+// Rollback: until then the group remembers what it would be certified against, and
+// a change of the primary waits for it. On a member that does not write the error is
+// a *ReadOnlyError. What its consistency level asks for is waited for, and an error
+// of that is a *WaitError; see there.
 func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	o, err := optionsOf(opts)
 	if err != nil {
@@ -119,7 +124,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := n.serving(); err != nil {
+	if err := n.beginAt(ctx, &o, true); err != nil {
 		return nil, err
 	}
 	// Held before the snapshot is taken, so never newer than it.
@@ -128,6 +133,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	s, err := n.engine.Begin()
 	if err != nil {
 		n.snapshots.release(held)
+		n.drain.leave()
 		return nil, err
 	}
 	named := !o.id.IsZero()
@@ -136,14 +142,15 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	}
 	tx := &Tx{
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
-		isolation: o.isolation, id: o.id, named: named, wish: o.wish,
+		isolation: o.isolation, level: o.level, entered: true, id: o.id, named: named, wish: o.wish,
 	}
 	n.early.begin(tx)
 	return tx, nil
 }
 
-// BeginReadOnly begins a transaction that only reads, of which the options
-// change nothing. It must be ended by Rollback or Commit.
+// BeginReadOnly begins a transaction that only reads, of which no options count but
+// [WithConsistency], [AtMost] and [AfterGTIDs]. It must be ended by Rollback or
+// Commit.
 func (n *Node) BeginReadOnly(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	o, err := optionsOf(opts)
 	if err != nil {
@@ -152,14 +159,14 @@ func (n *Node) BeginReadOnly(ctx context.Context, opts ...TxOption) (*Tx, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := n.reading(); err != nil {
+	if err := n.beginAt(ctx, &o, false); err != nil {
 		return nil, err
 	}
 	s, err := n.engine.Begin()
 	if err != nil {
 		return nil, err
 	}
-	return &Tx{node: n, snapshot: s, isolation: o.isolation}, nil
+	return &Tx{node: n, snapshot: s, isolation: o.isolation, level: o.level}, nil
 }
 
 // View runs fn in a read-only transaction.
@@ -183,7 +190,8 @@ func (n *Node) Update(ctx context.Context, fn func(*Tx) error, opts ...TxOption)
 	}
 	for attempt := 1; ; attempt++ {
 		id, err := n.attempt(ctx, fn, opts)
-		if err == nil || !Retryable(err) || attempt == o.attempts {
+		again := Retryable(err) || errors.Is(err, ErrReadOnly) && n.writer.Load() // it has got the right back
+		if err == nil || !again || attempt == o.attempts {
 			return id, err
 		}
 		if err := n.waitForWinner(ctx, err, attempt); err != nil {
@@ -233,6 +241,7 @@ func (tx *Tx) Rollback() error {
 		return nil
 	}
 	tx.done = true
+	tx.leaveDrain()
 	if tx.writes != nil {
 		tx.node.snapshots.release(tx.held)
 		if !tx.submitted {
@@ -240,6 +249,14 @@ func (tx *Tx) Rollback() error {
 		}
 	}
 	return tx.snapshot.Close()
+}
+
+// leaveDrain lets a change of the primary go on without the transaction.
+func (tx *Tx) leaveDrain() {
+	if tx.entered {
+		tx.entered = false
+		tx.node.drain.leave()
+	}
 }
 
 // newTransactionID draws an id. It has to be unique, not secret.

@@ -1,0 +1,79 @@
+package concordat
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Once a drain is shut and found empty, nobody is in it before it opens, however
+// many try.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	var news bell
+	d := drain{news: &news}
+	var inside atomic.Int64
+	var stop atomic.Bool
+	var entered atomic.Int64
+	var trying sync.WaitGroup
+	for range 4 {
+		trying.Go(func() {
+			for !stop.Load() {
+				if d.enter() {
+					inside.Add(1)
+					entered.Add(1)
+					inside.Add(-1)
+					d.leave()
+				}
+			}
+		})
+	}
+	for action := uint64(1); action <= 200; action++ {
+		d.close(action)
+		if err := news.until(t.Context(), func() bool { return d.open.Load() == 0 }); err != nil {
+			t.Fatal(err)
+		}
+		before := entered.Load()
+		for range 100 {
+			if inside.Load() != 0 || entered.Load() != before {
+				t.Fatal("somebody is in a drain that was shut and empty")
+			}
+		}
+		d.reopen(action)
+		for entered.Load() == before { // who waits outside comes in again
+			select {
+			case <-t.Context().Done():
+				t.Fatal("nobody enters a drain that is open")
+			default:
+			}
+		}
+	}
+	stop.Store(true)
+	trying.Wait()
+	if n := d.open.Load(); n != 0 {
+		t.Errorf("%d are in the drain in the end", n)
+	}
+}
+
+// What an action does too late does nothing to the drain of a later one.
+func TestDrainOfLaterAction(t *testing.T) {
+	t.Parallel()
+	d := drain{news: new(bell)}
+	d.close(7)
+	d.close(5)
+	d.reopen(5)
+	if d.enter() {
+		t.Error("an earlier action has opened the drain of a later one")
+	}
+	d.reopen(7)
+	if !d.enter() {
+		t.Error("the drain is shut after its action")
+	}
+	d.leave()
+	defer func() {
+		if recover() == nil {
+			t.Error("one more left than entered, and nobody noticed")
+		}
+	}()
+	d.leave()
+}
