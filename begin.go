@@ -144,6 +144,7 @@ func (n *Node) readIndex(ctx context.Context, l *life) (index uint64, err error)
 		err = n.notServing()
 	}
 	l.reads.drop(ticket)
+	l.inbox.put(replica.ReadWithdrawn{Ticket: ticket})
 	return 0, err
 }
 

@@ -108,9 +108,13 @@ func (s *standIn) stillWaits(done <-chan error) {
 // asked returns the tickets of the next reads that were asked for.
 func (s *standIn) asked() (tickets []uint64) {
 	s.t.Helper()
-	<-s.life.inbox.wake
-	for _, e := range s.life.inbox.take(nil) {
-		tickets = append(tickets, e.(replica.ReadAsked).Ticket)
+	for len(tickets) == 0 {
+		<-s.life.inbox.wake
+		for _, e := range s.life.inbox.take(nil) {
+			if asked, ok := e.(replica.ReadAsked); ok {
+				tickets = append(tickets, asked.Ticket)
+			}
+		}
 	}
 	return tickets
 }

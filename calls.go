@@ -48,19 +48,16 @@ func (t *callTable) decided(ticket, commits uint64) *Tx {
 	return nil
 }
 
-// answer gives an answer to its caller, who may have gone, and frees a place. It
-// returns whose it was.
-func (t *callTable) answer(a replica.Answer, places *admission) *Tx {
+// answer gives an answer to its caller, who may have gone, and frees a place.
+func (t *callTable) answer(a replica.Answer, places *admission) {
 	t.mu.Lock()
 	c := t.calls[a.Ticket]
 	delete(t.calls, a.Ticket)
 	t.mu.Unlock()
-	if c == nil {
-		return nil
+	if c != nil {
+		c.done <- a
+		places.leave(c.bytes)
 	}
-	c.done <- a
-	places.leave(c.bytes)
-	return c.tx
 }
 
 // withdraw frees the place of a call that nobody took over.

@@ -217,12 +217,19 @@ func (l *life) perform(e *replica.Effects) {
 	l.engine.put(e.Tasks...)
 	l.judged(e.Judged)
 	l.noticed(e.Notices)
-	elected := len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0
-	if len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || elected || e.State != l.node.standing.Load().State {
+	if l.tells(e) {
 		l.publish()
 	}
 	l.node.noteElections(e)
 	l.answer(e)
+}
+
+// tells reports whether effects change what others wait for. What changes slowly,
+// they find after the next tick.
+func (l *life) tells(e *replica.Effects) bool {
+	known := l.node.standing.Load()
+	return len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0 ||
+		e.State != known.State || e.Alone != known.Alone || e.Outdated != known.Outdated
 }
 
 // answer tells those who asked, who find published what they are told.
@@ -232,10 +239,7 @@ func (l *life) answer(e *replica.Effects) {
 		l.outcomes.answer(a.Ticket, a)
 	}
 	for _, a := range e.Answers {
-		tx := l.calls.answer(a, l.node.commits)
-		if tx != nil && a.Verdict.Outcome == certifier.Fenced {
-			l.node.early.end(tx.running) // it may never have been broadcast
-		}
+		l.calls.answer(a, l.node.commits)
 	}
 	for _, j := range e.Joins {
 		l.joins.answer(j.Ticket, j)

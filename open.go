@@ -318,6 +318,7 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 		},
 		MajorityTicks:   c.ticks(c.UnreachableMajorityTimeout),
 		FailoverTicks:   c.ticks(c.FailoverTimeout),
+		Tick:            c.TickInterval,
 		Self:            c.describe(),
 		Seed:            rand.Uint64(),
 		ApplyBytes:      c.ApplyQueueBytes,
