@@ -333,3 +333,35 @@ func TestFailover(t *testing.T) {
 		t.Errorf("elected for %+v", last)
 	}
 }
+
+// A primary whom nobody hears says so, begins nothing that writes, and serves readers.
+func TestPrimaryAlone(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openGroup(t, 3, single, func(c *concordat.Config) { c.FailoverTimeout = 200 * time.Millisecond })
+	mustPut(t, g.nodes[0], "k", "v")
+	mustAgree(t, g.nodes...)
+	mustClose(t, g.nodes[1])
+	mustClose(t, g.nodes[2])
+	eventually(t, "the primary knows that it is alone", func() bool { return g.nodes[0].Status().Alone })
+	if s := g.nodes[0].Status(); s.Writable || len(happened(g.nodes[0], concordat.EventPrimaryAlone)) != 1 {
+		t.Errorf("status %+v", s)
+	}
+	if _, err := g.nodes[0].Begin(context.WithoutCancel(ctx)); !errors.Is(err, concordat.ErrNoQuorum) {
+		t.Errorf("begin: %v", err)
+	}
+	brief, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if _, err := g.nodes[0].Begin(brief); !errors.Is(err, concordat.ErrWait) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("begin with a deadline: %v", err)
+	}
+	if got := contents(t, g.nodes[0])["k"]; got != "v" {
+		t.Errorf("it reads %q", got)
+	}
+	reopen(t, g.nodes[1], g.cfgs[1])
+	eventually(t, "it is heard again", func() bool { return !g.nodes[0].Status().Alone })
+	if got := happened(g.nodes[0], concordat.EventPrimaryBack); len(got) != 1 {
+		t.Errorf("it came back: %q", got)
+	}
+	mustPut(t, g.nodes[0], "k", "w")
+}
