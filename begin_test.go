@@ -382,19 +382,21 @@ func TestClock(t *testing.T) {
 	t.Parallel()
 	var c clock
 	start := time.Now()
-	at := func(mono, wall time.Duration) time.Duration {
-		return c.at(start.Add(mono), start.Round(0).Add(wall))
+	at := func(mono, wall int) time.Duration {
+		return c.at(start.Add(seconds(mono)), start.Round(0).Add(seconds(wall)))
 	}
-	for _, step := range []struct{ mono, wall, want time.Duration }{
+	for _, step := range []struct{ mono, wall, want int }{
 		{0, 0, 0}, {1, 1, 1}, {2, 0, 2}, // set back by 2
 		{3, 10, 12}, // it slept, by the wall clock, which went from 0
 		{3, 10, 12},
 	} {
-		if got := at(step.mono*time.Second, step.wall*time.Second).Round(time.Second); got != step.want*time.Second {
+		if got := at(step.mono, step.wall).Round(time.Second); got != seconds(step.want) {
 			t.Errorf("at %d and %d: %v, want %d s", step.mono, step.wall, got, step.want)
 		}
 	}
 }
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 // A session waits until its transactions are visible.
 func TestSession(t *testing.T) {

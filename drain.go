@@ -32,13 +32,9 @@ func (d *drain) enter() bool {
 	return true
 }
 
-// leave notes that a transaction was handed over, or ends without.
+// leave notes that a transaction that has entered was handed over, or ends without.
 func (d *drain) leave() {
-	left := d.open.Add(-1)
-	if left < 0 {
-		panic("concordat: more transactions have left the drain than entered it")
-	}
-	if left == 0 && d.shut.Load() != 0 {
+	if d.open.Add(-1) == 0 && d.shut.Load() != 0 {
 		d.news.broadcast()
 	}
 }
@@ -99,7 +95,7 @@ func (n *Node) followAction(s *known) {
 		return
 	}
 	action := *a
-	n.helpers.run(func() { n.drainFor(l, &action) })
+	n.helpers.run(func() { n.drainFor(n.lifetime, l, &action) })
 }
 
 // catchUpEntries is how close to the end of the log the next primary is to be
@@ -109,9 +105,9 @@ const catchUpEntries = 64
 // drainFor lets what runs here finish before the group takes the right to write
 // from this member, as long as the action allows, and then says so behind the
 // last transaction.
-func (n *Node) drainFor(l *life, a *election.Action) {
+func (n *Node) drainFor(ctx context.Context, l *life, a *election.Action) {
 	grace := time.Duration(a.Grace) * time.Millisecond
-	ctx, cancel := context.WithTimeout(n.lifetime, grace)
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	over := func() bool {
 		now := n.standing.Load().Election.Action

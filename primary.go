@@ -89,11 +89,11 @@ func InsistOnRecovering() SwitchOption { return func(o *switchOptions) { o.insis
 // WithReason records why the change is made, on one line of at most 512 bytes.
 func WithReason(reason string) SwitchOption { return func(o *switchOptions) { o.reason = reason } }
 
-// What a planned change is and how it ended.
-type (
-	ActionKind   = election.ActionKind
-	ActionResult = election.Result
-)
+// ActionKind is what a planned change changes.
+type ActionKind = election.ActionKind
+
+// ActionResult is how a planned change ended.
+type ActionResult = election.Result
 
 // ActionReport is a planned change: how far it is, or how it ended.
 type ActionReport struct {
