@@ -40,11 +40,12 @@ func (g *Group) Absent(id uint64) bool {
 // Shown is the log index up to which the engine of some other member has applied
 // the log, by what was reported in this run; 0 if nobody has said so. Members
 // count that are not in the view yet: to one that catches up with its log, those
-// in the view may be long gone.
+// in the view may be long gone. Who has no state machine does not count: the data
+// that it is to replace may be of a history that this log does not go on from.
 func (g *Group) Shown() uint64 { return g.shown }
 
 func (g *Group) noteShown(r *Report) {
-	if r != nil {
+	if r != nil && !r.Recovering {
 		g.shown = max(g.shown, r.Applied)
 	}
 }

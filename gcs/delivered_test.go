@@ -162,7 +162,7 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
-// Who shows what need not be in the view.
+// Who shows what need not be in the view. It must have a state machine.
 func TestShown(t *testing.T) {
 	w := newWorld(t)
 	w.form(2)
@@ -172,6 +172,7 @@ func TestShown(t *testing.T) {
 		g.Receive(77, Message{Kind: MessageReport, Report: &Report{Applied: applied}})
 	}
 	g.Receive(77, Message{Kind: MessageReport})
+	g.Receive(77, Message{Kind: MessageReport, Report: &Report{Recovering: true, Applied: 2000}})
 	if before >= 1000 || g.Shown() != 1000 {
 		t.Errorf("shown %d, before %d", g.Shown(), before)
 	}

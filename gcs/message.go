@@ -65,8 +65,9 @@ type Refusal struct {
 	Leader   uint64 // raft id of the leader the refuser knows of, 0 if none
 }
 
-// Report is what a member tells all others about itself, again and again. It is
-// a hint: losing one changes nothing but time.
+// Report is what a member tells all others about itself, again and again. Losing
+// one changes nothing but time. What stands in it must be so: who waits until all
+// have delivered an entry, or until somebody shows it, believes it.
 type Report struct {
 	Delivered uint64 // log index delivered
 	Applied   uint64 // log index applied by the engine
@@ -76,7 +77,8 @@ type Report struct {
 	// but its votes and acknowledgements wait for that write.
 	Stalled bool
 	// Recovering: it has no state machine now, for it clones, and so needs
-	// nobody's history. Its log indexes are 0.
+	// nobody's history. Its log indexes are 0, but for Applied: that is of the
+	// data that it is to replace, whatever history they are of.
 	Recovering bool
 	// Session is the last one of the sender in which it may have had a state
 	// machine. The next that it has is of a higher one.

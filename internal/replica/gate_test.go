@@ -278,6 +278,19 @@ func TestGateAndClone(t *testing.T) {
 	}
 }
 
+// A member that comes back with data of another history, which it gives up for a
+// copy, shows nothing of this one, however high its numbers are.
+func TestGateAndDataGivenUp(t *testing.T) {
+	w, first, second, _ := gated(t, settings{})
+	for _, m := range []*member{first, second} {
+		m.step(Received{From: 77, Message: gcs.Message{Kind: gcs.MessageReport, Report: &gcs.Report{
+			Recovering: true, Session: 1, Applied: w.gated["after"] + 1000,
+		}}})
+	}
+	w.tick(6)
+	wantShown(t, []string{"before"}, first, second)
+}
+
 // A checkpoint that is taken behind a gate is used only when the engine is there.
 func TestGateAndCheckpoint(t *testing.T) {
 	w, first, second, _ := gated(t, settings{checkpointBytes: 1 << 10})
