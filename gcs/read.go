@@ -167,10 +167,21 @@ func (g *Group) beginRound() {
 // Bridging Theory and Practice, §6.4). raft looks to that itself, but not in a
 // leader that is the only one to vote: what it stored of the commit index may be
 // behind what it had acknowledged. And it may lead no longer, but not have said so.
+//
+// The log is asked, as far as it is written, and not what was delivered: a leader
+// whose engine is slow may deliver its first entry long after the others do, and
+// they need not wait for its engine.
 func (g *Group) knowsCommitted() bool {
 	st := g.raft.BasicStatus()
-	last := len(g.past.terms) - 1
-	return st.RaftState == raft.StateLeader && last >= 0 && g.past.terms[last].Term == st.GetTerm()
+	if st.RaftState != raft.StateLeader {
+		return false
+	}
+	last, err := g.storage.LastIndex()
+	if err != nil {
+		return false
+	}
+	term, err := g.storage.Term(min(last, st.GetCommit()))
+	return err == nil && term == st.GetTerm()
 }
 
 // endRound answers those whose round is over.

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 
@@ -133,4 +134,31 @@ func TestReadOfOne(t *testing.T) {
 	if a := m.reads[1]; a.Ticket != 2 || a.Index < acknowledged {
 		t.Errorf("answered %+v, acknowledged is %d", a, acknowledged)
 	}
+}
+
+// A leader that has much to apply delivers its first entry late. That is nothing
+// to those who show more than it does.
+func TestReadUnderALeaderWithABacklog(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{applyBytes: 4 << 10})
+	w.tick(4)
+	second, third := w.members[1], w.members[2]
+	second.held = true
+	for i := range uint64(20) {
+		third.step(third.transaction(i, gtid.Set{}, strings.Repeat("p", 1<<10), certifier.Item(i)))
+	}
+	w.lead(second)
+	third.step(third.transaction(99, gtid.Set{}, "last", 99))
+	acknowledged := third.last().Index
+	if at := second.replica.Status().Delivered; at >= acknowledged-10 {
+		t.Fatalf("the leader has delivered %d of %d", at, acknowledged)
+	}
+	third.step(ReadAsked{Ticket: 1})
+	w.tick(4)
+	if len(third.reads) != 1 || third.reads[0].Index < acknowledged {
+		t.Errorf("answered %+v, acknowledged is %d", third.reads, acknowledged)
+	}
+	second.release()
+	w.tick(4)
+	sameHistory(t, w.members...)
 }
