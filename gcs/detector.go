@@ -172,10 +172,12 @@ func (d *detector) connected(id uint64, l Link) {
 	d.remember(id, l)
 }
 
-// answered notes that a member has heard this one in this run, so many ticks ago.
-// So the stream to it has been open; if the shell has told nothing, it was from
-// before there was a detector to tell, and it still is. Who starts anew has heard
-// nobody yet, and its report does not undo what the earlier ones said.
+// answered notes that a member has heard this one in this run, so many ticks ago:
+// it has reported that, or has answered this one's heartbeat. A report may be
+// silent about a member that its sender's view does not have yet. So the stream to
+// it has been open; if the shell has told nothing, it was from before there was a
+// detector to tell, and it still is. Who starts anew has heard nobody yet, and its
+// report does not undo what the earlier ones said.
 func (d *detector) answered(id uint64, ago int) {
 	w := d.find(id)
 	if w == nil {

@@ -311,6 +311,9 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 		g.dropped++
 		return
 	}
+	if m.GetType() == raftpb.MsgHeartbeatResp && m.GetTerm() == g.raft.BasicStatus().GetTerm() {
+		g.detector.answered(from, 0)
+	}
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.
 	_ = g.raft.Step(m)

@@ -93,10 +93,10 @@ func (g *Group) Silent(id uint64) int {
 }
 
 // Contact is how many ticks ago a member last heard this one, by what it has
-// reported of that; counted from when this member began to listen if it has
-// reported nothing. So it grows when the way to that member is cut as well as
-// when the way back is. It is 0 for this member itself, and longer than anything
-// for who is not in the view.
+// reported of that or, to a leader, by its answers; counted from when this member
+// began to listen if there were none. So it grows when the way to that member is
+// cut as well as when the way back is. It is 0 for this member itself, and longer
+// than anything for who is not in the view.
 func (g *Group) Contact(id uint64) int {
 	if id == g.id.RaftID {
 		return 0

@@ -409,6 +409,35 @@ func TestOneWayCut(t *testing.T) {
 	}
 }
 
+// A primary that has much to apply may not have come to the view that has the
+// leader. It answers it all the same, and goes on.
+func TestPrimaryThatDoesNotKnowItsLeader(t *testing.T) {
+	w, first, second, _ := elections(t, settings{applyBytes: 4 << 10})
+	first.step(first.ask(election.SetPrimary, second, 0))
+	first.step(DrainedAsked{Action: first.replica.Status().Election.Action.ID})
+	w.wantPrimary(second, 2)
+	second.held = true
+	for i := range uint64(20) {
+		second.step(second.transaction(i, gtid.Set{}, strings.Repeat("p", 1<<10), certifier.Item(i)))
+	}
+	newcomer := w.member(4, settings{applyBytes: 4 << 10, mode: election.SinglePrimary})
+	w.join(newcomer)
+	first.down = true
+	w.until(100, "led by the newcomer", func() bool {
+		newcomer.replica.group.Campaign()
+		newcomer.step()
+		return newcomer.replica.Status().Leading
+	})
+	w.tick(3 * DefaultFailoverTicks)
+	s := newcomer.replica.Status()
+	if _, knows := second.replica.Status().View.Member(4); knows || s.Election.Epoch != 2 || !s.Leading {
+		t.Fatalf("the primary knows its leader: %t; it leads: %t; its last epoch is %+v", knows, s.Leading, s.Election.Past[len(s.Election.Past)-1])
+	}
+	second.release()
+	w.tick(10)
+	w.wantPrimary(second, 2)
+}
+
 // With PreferMostUpdated a vacancy ends with the word of the leader.
 func TestPreferMostUpdated(t *testing.T) {
 	w, first, second, third := elections(t, settings{prefer: true, expel: 20})
