@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -340,6 +341,37 @@ func TestDeposalVoid(t *testing.T) {
 	second.smuggle(localMessage{}, deposal(1, second.replica.Status().Term))
 	w.tick(2)
 	w.wantPrimary(second, 2)
+	sameHistory(t, w.members...)
+}
+
+// What a leader thought of the primary and could tell nobody is void when it is
+// ordered under the next leader, to whom the primary may be well.
+func TestDeposalOfALeaderThatWasDeposed(t *testing.T) {
+	w, first, second, third := elections(t, settings{elect: 2*DefaultFailoverTicks - 5})
+	w.lead(third)
+	w.tick(10)
+	var deposals int
+	w.cut = func(from, to *member, m gcs.Message) bool {
+		if to == third && from == first {
+			return true
+		}
+		if from == third && m.Kind == gcs.MessageRaft {
+			for _, e := range m.Raft.GetEntries() {
+				deposals += bytes.Count(e.GetData(), []byte("has not heard"))
+			}
+		}
+		return from == third
+	}
+	w.until(2*DefaultFailoverTicks, "deposed by its leader", func() bool { return deposals > 0 })
+	w.until(400, "led by another one", func() bool { return first.replica.Status().Leading || second.replica.Status().Leading })
+	w.wantPrimary(first, 1)
+	w.cut = nil
+	at := first.replica.Status().Delivered
+	w.tick(3 * DefaultFailoverTicks)
+	if got := third.replica.local.Len(); got != 0 || first.replica.Status().Delivered == at {
+		t.Fatalf("%d messages of the old leader are on their way still", got)
+	}
+	w.wantPrimary(first, 1)
 	sameHistory(t, w.members...)
 }
 

@@ -483,3 +483,77 @@ func TestGateProperty(t *testing.T) {
 		sameHistory(t, w.members...)
 	})
 }
+
+// TestGateAndViewsProperty does the same while members fall silent, are put out,
+// and others come. Who is in the newest view shows everything in the end.
+func TestGateAndViewsProperty(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		cryptotest.SetGlobalRandom(t, 1)
+		w := newGroup(t, settings{expel: 20})
+		w.tick(4)
+		lost := map[[2]uint64]bool{}
+		w.cut = func(from, to *member, _ gcs.Message) bool {
+			return lost[[2]uint64{from.identity.RaftID, to.identity.RaftID}]
+		}
+		for submitted := range rapid.Uint64Range(1, 60).Draw(rt, "steps") {
+			m := w.members[rapid.IntRange(0, len(w.members)-1).Draw(rt, "member")]
+			switch rapid.SampledFrom([]string{"after", "after", "eventual", "hold", "work", "tick", "tick", "silence", "heal", "restart", "come", "ask"}).Draw(rt, "what") {
+			case "after":
+				m.step(m.after(submitted, fmt.Sprintf("after %d", submitted)))
+			case "eventual":
+				m.step(m.transaction(submitted, gtid.Set{}, "eventual", certifier.Item(submitted)))
+			case "hold":
+				m.held = true
+			case "work":
+				m.work(min(1, len(m.tasks)))
+				m.step()
+			case "tick":
+				w.tick(rapid.IntRange(1, 60).Draw(rt, "ticks"))
+			case "silence":
+				for id := range uint64(len(w.members) + 1) {
+					lost[[2]uint64{m.identity.RaftID, id}], lost[[2]uint64{id, m.identity.RaftID}] = true, true
+				}
+			case "heal":
+				clear(lost)
+			case "restart":
+				m.restart(m.position.Index - min(m.position.Index, rapid.Uint64Range(0, 5).Draw(rt, "lost")))
+			case "come":
+				if n := len(w.members); n < 5 {
+					w.member(byte(n+1), settings{expel: 20}).start()
+				}
+			case "ask":
+				for _, other := range w.members {
+					other.step(JoinAsked{Ticket: submitted, Member: m.info()})
+				}
+			}
+			if t.Failed() {
+				rt.Fatal("a promise was broken")
+			}
+		}
+		clear(lost)
+		for _, m := range w.members {
+			m.release()
+		}
+		w.tick(300)
+		newest := w.members[0].replica.Status().View
+		for _, m := range w.members {
+			if v := m.replica.Status().View; v.ID > newest.ID {
+				newest = v
+			}
+		}
+		var in []*member
+		for _, m := range w.members {
+			if _, is := newest.Member(m.identity.RaftID); !is {
+				continue
+			}
+			in = append(in, m)
+			if m.state() != Online || m.replica.gates.Len() > 0 || m.replica.held.Len() > 0 || m.floor != (consistency.Floor{}) {
+				rt.Fatalf("member %d is %v with %d gates, floor %+v", m.identity.RaftID, m.state(), m.replica.gates.Len(), m.floor)
+			}
+		}
+		sameHistory(t, in...)
+		if t.Failed() {
+			rt.Fatal("a promise was broken")
+		}
+	})
+}
