@@ -320,6 +320,14 @@ func TestReasons(t *testing.T) {
 	}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	s = three(SinglePrimary)
+	v = view(s, []uint64{1}, online(4, "1.0.0", 10))
+	v.Forced = true
+	s.View(v, true)
+	want := "the membership was forced; who is most up to date is elected next"
+	if past := s.Snapshot().Past; past[len(past)-1].Reason != want {
+		t.Errorf("without a primary, the most up to date preferred: %q, want %q", past[len(past)-1].Reason, want)
+	}
 }
 
 // TestAdmits has a member that loses its right and gets it back.

@@ -305,11 +305,7 @@ func (s *State) succeed(e *Effect, index uint64, cause Cause, reason string, b B
 		s.begin(e, index, cause, a.Target, phrases(reason, fmt.Sprintf("%s was to become primary anyway", target.UUID)))
 	} else {
 		choice := s.successor(b, prefer)
-		words := choice.summary()
-		if choice.Lines == nil {
-			words = "who is most up to date is elected next"
-		}
-		s.begin(e, index, cause, choice.Winner, phrases(reason, words))
+		s.begin(e, index, cause, choice.Winner, phrases(reason, choice.summary()))
 	}
 	switch {
 	case a == nil:

@@ -60,9 +60,13 @@ func triumph(in []candidate) string {
 	return "it has the lowest UUID among equals"
 }
 
-// summary says in one sentence who was elected.
+// summary says in one sentence who was elected. A choice that is left to whoever
+// knows how far the members are has no lines.
 func (c Choice) summary() string {
-	if c.Winner == 0 {
+	switch {
+	case c.Lines == nil:
+		return "who is most up to date is elected next"
+	case c.Winner == 0:
 		return "no member can be primary"
 	}
 	return fmt.Sprintf("%s is elected: %s", c.Lines[0].Member.UUID, c.Lines[0].Text)
