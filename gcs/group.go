@@ -90,7 +90,7 @@ type Group struct {
 
 	sender sender
 	leader uint64 // raft id, 0 when none is known
-	led    int    // tick at which that one was last heard
+	led    int    // tick at which that one last spoke as a leader
 	role   raft.StateType
 
 	asking  asking       // this member's reads
@@ -256,9 +256,6 @@ func (g *Group) Receive(from uint64, m Message) {
 		return
 	}
 	g.detector.hear(from)
-	if from == g.leader {
-		g.led = g.ticks
-	}
 	switch m.Kind {
 	case MessageRaft:
 		g.receiveRaft(from, m.Raft)
@@ -317,6 +314,13 @@ func (g *Group) receiveRaft(from uint64, m *raftpb.Message) {
 	// What raft objects to, a response to nothing or from nobody, is a
 	// message that came too late.
 	_ = g.raft.Step(m)
+	switch m.GetType() {
+	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
+		if from == g.leader {
+			g.led = g.ticks
+		}
+	default:
+	}
 }
 
 // believed is m as far as this member takes its sender's word. What is committed
@@ -520,7 +524,7 @@ func (g *Group) noteLeader(st raft.SoftState) {
 	}
 }
 
-// forgetLeader has raft forget a leader that is not heard any more. One with a
+// forgetLeader has raft forget a leader that does not speak as one any more. One with a
 // vote stands for election then; who has none would hold the one that led last
 // for the leader for ever, and nobody would look whether it still has a place.
 func (g *Group) forgetLeader() {

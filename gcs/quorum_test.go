@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -103,4 +104,49 @@ func TestRemovalNeedsQuorum(t *testing.T) {
 	if has(leader.View(), 3) {
 		t.Error("with a majority it is not removed")
 	}
+}
+
+// A member whose disk is slow follows a leader in a view that it does not know yet.
+// Of the view that it knows most are gone, and yet it misses no majority.
+func TestFollowerOfALeaderMissesNoMajority(t *testing.T) {
+	w := expelling(t, 3)
+	w.expel = -1
+	slow := w.member(3)
+	slow.stalled = true
+	for _, n := range []uint64{4, 5} {
+		m := w.add(n)
+		w.copyFrom(m, w.leader())
+		w.start(m)
+		w.join(m, w.leader())
+		w.takes("member is ONLINE", func() bool {
+			v, ok := w.leader().group.View().Member(n)
+			return ok && v.State == Online
+		})
+	}
+	for _, n := range []uint64{1, 2} {
+		m := w.member(n)
+		if err := m.group.Leave(); err != nil {
+			t.Fatal(err)
+		}
+		w.takes("member has left", func() bool { return m.group.Removed() })
+		w.crash(m)
+	}
+	slow.noticed = nil
+	w.run(10 * suspectTicks)
+	if got := slow.group.View(); len(got.Members) != 3 {
+		t.Fatalf("the slow member knows %s already", got)
+	}
+	if st, got := slow.group.Status(), slow.kinds(); st.Quorum || st.NoQuorumTicks != 0 || strings.Contains(got, "quorum") {
+		t.Errorf("a member that is led has noticed %s, and its status is %+v", got, st)
+	}
+	for _, n := range []uint64{4, 5} {
+		w.deaf[[2]uint64{n, 3}] = true
+	}
+	w.run(3 * suspectTicks)
+	if st := slow.group.Status(); st.NoQuorumTicks < suspectTicks {
+		t.Errorf("a member that hears nobody has the status %+v", st)
+	}
+	clear(w.deaf)
+	w.resume(slow)
+	w.takes("it knows the view", func() bool { return slow.group.Status().Quorum })
 }

@@ -65,7 +65,9 @@ func (g *Group) countQuorum() {
 }
 
 // watchQuorum counts the time for which this member does not hear a majority.
-// One that is in no view, or out of it, has none to lose.
+// One that is in no view, or out of it, has none to lose. And one that a leader
+// speaks to hears by it that there is a majority, although the view that is known
+// here may be long past, and most of its members gone.
 func (g *Group) watchQuorum() {
 	_, member := g.view.Member(g.id.RaftID)
 	had := g.quorum
@@ -74,6 +76,7 @@ func (g *Group) watchQuorum() {
 	case !member || g.removed:
 		g.noQuorum = 0
 	case g.unknown:
+	case !g.quorum && g.follows():
 	case !g.quorum:
 		if g.noQuorum++; g.noQuorum == 1 {
 			g.notice(QuorumLost, 0, "fewer than %d of the %d ONLINE members are heard: nothing commits here", g.view.Quorum(), g.view.online())
@@ -87,6 +90,12 @@ func (g *Group) watchQuorum() {
 	if g.quorum && !had {
 		g.quorumAt = g.ticks
 	}
+}
+
+// follows reports whether a leader other than this member speaks to it. One that
+// has lost its own majority falls silent within two election timeouts.
+func (g *Group) follows() bool {
+	return g.leader != 0 && g.leader != g.id.RaftID && g.ticks-g.led <= freshTicks
 }
 
 // count is how many ONLINE members of the view have a property. What is asked
