@@ -77,6 +77,10 @@ func (n *Node) beginAt(ctx context.Context, o *txOptions, write bool) error {
 		if err := n.enterWriters(ctx, o); err != nil {
 			return err
 		}
+		if err := n.inEpoch(o.epoch); err != nil {
+			n.drain.leave()
+			return err
+		}
 	}
 	want := n.floor.floor().For(o.level)
 	if want == 0 {
@@ -328,6 +332,22 @@ func (n *Node) rightToWrite(s *known) right {
 	r := noRight(n.notPrimary(s), "")
 	r.never = true
 	return r
+}
+
+// inEpoch returns an error if the right to write, which the member has, is not one of
+// the given epoch.
+func (n *Node) inEpoch(epoch uint64) error {
+	if epoch == 0 {
+		return nil
+	}
+	s := n.standing.Load()
+	if now := s.Election.Epoch; epoch > now {
+		return readOnly(s, n.id.Member, fmt.Sprintf("the transaction is meant for epoch %d, and this member has come to epoch %d", epoch, now))
+	}
+	if self, _ := n.selfIn(s); self.Since > epoch {
+		return readOnly(s, gtid.UUID{}, fmt.Sprintf("the transaction is meant for epoch %d, and this member has the right to write since epoch %d", epoch, self.Since))
+	}
+	return nil
 }
 
 // notPrimary is the error of a member without the right to write.

@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -157,7 +158,7 @@ func (tx *Tx) message() ([]byte, error) {
 	size := messageHead + w.bytes + tx.composed.Size() + len(tx.payload)
 	header := replica.Header{
 		ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish,
-		Epoch: tx.node.standing.Load().Election.Epoch, After: tx.level.WaitsAfter(),
+		Epoch: cmp.Or(tx.epoch, tx.node.standing.Load().Election.Epoch), After: tx.level.WaitsAfter(),
 	}
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
 	if err != nil {

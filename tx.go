@@ -31,7 +31,8 @@ type Tx struct {
 
 	isolation Isolation
 	level     Consistency
-	entered   bool // node.drain
+	epoch     uint64 // by InEpoch, else 0
+	entered   bool   // node.drain
 	id        gtid.UUID
 	named     bool // by the caller
 	wish      gtid.GTID
@@ -67,6 +68,7 @@ type txOptions struct {
 	bounded   bool        // by atMost
 	atMost    time.Duration
 	session   gtid.Set
+	epoch     uint64 // 0 for any
 }
 
 // WithMaxAttempts bounds how often Update runs its function. Without it only
@@ -90,6 +92,13 @@ func WithID(id gtid.UUID) TxOption { return func(o *txOptions) { o.id = id } }
 // nothing. A GTID that has a tag, and no UUID and number, asks for the group's
 // next one under that tag.
 func WithGTID(g gtid.GTID) TxOption { return func(o *txOptions) { o.wish = g } }
+
+// InEpoch has a transaction commit only by a right to write that this member has had
+// since that epoch, or longer, without a break; else the error is a *ReadOnlyError.
+// So whoever asked for it, and learns of a later epoch in which the member had no
+// right, knows that it cannot happen any more, however long the request was on its
+// way. With 0 any right will do.
+func InEpoch(epoch uint64) TxOption { return func(o *txOptions) { o.epoch = epoch } }
 
 func optionsOf(opts []TxOption) (o txOptions, err error) {
 	for _, opt := range opts {
@@ -142,7 +151,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	}
 	tx := &Tx{
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
-		isolation: o.isolation, level: o.level, entered: true, id: o.id, named: named, wish: o.wish,
+		isolation: o.isolation, level: o.level, entered: true, id: o.id, named: named, wish: o.wish, epoch: o.epoch,
 	}
 	n.early.begin(tx)
 	return tx, nil
@@ -190,7 +199,8 @@ func (n *Node) Update(ctx context.Context, fn func(*Tx) error, opts ...TxOption)
 	}
 	for attempt := 1; ; attempt++ {
 		id, err := n.attempt(ctx, fn, opts)
-		again := Retryable(err) || errors.Is(err, ErrReadOnly) && n.writer.Load() // it has got the right back
+		// Without an epoch of its own it may use a right that the member has got back.
+		again := Retryable(err) || errors.Is(err, ErrReadOnly) && o.epoch == 0 && n.writer.Load()
 		if err == nil || !again || attempt == o.attempts {
 			return id, err
 		}
