@@ -48,6 +48,8 @@ var kinds = []struct {
 	status codes.Code
 }{
 	{concordat.ErrOutcomeUnknown, kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, codes.Unknown},
+	{concordat.ErrWait, kvpb.ErrorInfo_CODE_WAIT, codes.Unavailable}, // before what may have ended the wait
+	{concordat.ErrReadOnly, kvpb.ErrorInfo_CODE_READ_ONLY, codes.FailedPrecondition},
 	{concordat.ErrConflict, kvpb.ErrorInfo_CODE_CONFLICT, codes.Aborted},
 	{concordat.ErrSnapshotTooOld, kvpb.ErrorInfo_CODE_SNAPSHOT_TOO_OLD, codes.Aborted},
 	{concordat.ErrGTIDTaken, kvpb.ErrorInfo_CODE_GTID_TAKEN, codes.AlreadyExists},
@@ -101,6 +103,13 @@ func info(code kvpb.ErrorInfo_Code, err error) *kvpb.ErrorInfo {
 	}
 	if u, ok := errors.AsType[*concordat.OutcomeUnknownError](err); ok {
 		i.TransactionId, i.Text = u.ID.String(), u.Cause.Error()
+		i.Index, i.Missing = u.Index, uuidTexts(u.Missing)
+	}
+	if e, ok := errors.AsType[*concordat.ReadOnlyError](err); ok {
+		readOnly(i, e)
+	}
+	if e, ok := errors.AsType[*concordat.WaitError](err); ok {
+		i.Wait = wait(e)
 	}
 	return i
 }
@@ -157,7 +166,17 @@ func fromInfo(i *kvpb.ErrorInfo) error {
 		}
 	case kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN:
 		id, _ := gtid.ParseUUID(i.GetTransactionId()) // zero: the server does not know it
-		return &concordat.OutcomeUnknownError{ID: id, Cause: errors.New(i.GetText())}
+		return &concordat.OutcomeUnknownError{
+			ID: id, Cause: errors.New(i.GetText()), Index: i.GetIndex(), Missing: parseUUIDs(i.GetMissing()),
+		}
+	case kvpb.ErrorInfo_CODE_READ_ONLY:
+		if i.GetEpoch() != 0 {
+			return readOnlyError(i)
+		}
+	case kvpb.ErrorInfo_CODE_WAIT:
+		if i.GetWait() != nil {
+			return waitError(i.GetWait())
+		}
 	default:
 	}
 	if kind := ErrorOf(i.GetCode()); kind != nil {

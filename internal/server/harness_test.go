@@ -116,3 +116,8 @@ func expectOp(key, value string) *kvpb.Op {
 func absentOp(key string) *kvpb.Op {
 	return &kvpb.Op{Op: &kvpb.Op_Expect{Expect: &kvpb.Expectation{Table: accountsProto, Key: []byte(key), Absent: true}}}
 }
+
+// contextFor is a context of a call that is to be short.
+func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(testContext(t), d)
+}

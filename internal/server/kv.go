@@ -37,7 +37,8 @@ type kv struct {
 // Get implements kvpb.KVServer.
 func (k *kv) Get(ctx context.Context, r *kvpb.GetRequest) (*kvpb.GetResponse, error) {
 	response := &kvpb.GetResponse{}
-	err := k.view(ctx, func(tx *concordat.Tx) (err error) {
+	err := k.view(ctx, r.GetFreshness(), func(tx *concordat.Tx) (err error) {
+		response.Session = seen(tx, r.GetFreshness())
 		response.Value, response.Found, err = get(tx, r)
 		return err
 	})
@@ -82,10 +83,21 @@ func (k *kv) Add(ctx context.Context, r *kvpb.AddRequest) (*kvpb.AddResponse, er
 
 // Scan implements kvpb.KVServer.
 func (k *kv) Scan(r *kvpb.ScanRequest, stream grpc.ServerStreamingServer[kvpb.ScanResponse]) error {
-	return toStatus(k.view(stream.Context(), func(tx *concordat.Tx) error { return scan(tx, r, stream) }))
+	return toStatus(k.view(stream.Context(), r.GetFreshness(), func(tx *concordat.Tx) error {
+		session := seen(tx, r.GetFreshness())
+		return scan(tx, r, func(pairs []*kvpb.Pair, _ bool) error {
+			if len(pairs) == 0 && session == "" {
+				return nil
+			}
+			response := &kvpb.ScanResponse{Pairs: pairs, Session: session}
+			session = ""
+			return stream.Send(response)
+		})
+	}))
 }
 
-func scan(tx *concordat.Tx, r *kvpb.ScanRequest, stream grpc.ServerStreamingServer[kvpb.ScanResponse]) error {
+// scan sends what a scan finds run by run, of which the last one may be empty.
+func scan(tx *concordat.Tx, r *kvpb.ScanRequest, send func(pairs []*kvpb.Pair, last bool) error) error {
 	t := table(r.GetTable())
 	if err := check(t); err != nil {
 		return err
@@ -108,16 +120,16 @@ func scan(tx *concordat.Tx, r *kvpb.ScanRequest, stream grpc.ServerStreamingServ
 		if size < scanBytes && len(run) < scanPairs {
 			continue
 		}
-		// Send waits while the client is slow, and ends with the stream.
-		if err := stream.Send(&kvpb.ScanResponse{Pairs: run}); err != nil {
+		// It waits while the client is slow, and ends with the stream.
+		if err := send(run, false); err != nil {
 			return err
 		}
 		run, size = nil, 0
 	}
-	if err := tx.Err(); err != nil || len(run) == 0 {
+	if err := tx.Err(); err != nil {
 		return err
 	}
-	return stream.Send(&kvpb.ScanResponse{Pairs: run})
+	return send(run, true)
 }
 
 // Txn implements kvpb.KVServer.
@@ -128,6 +140,7 @@ func (k *kv) Txn(ctx context.Context, r *kvpb.TxnRequest) (*kvpb.TxnResponse, er
 	}
 	response := &kvpb.TxnResponse{}
 	run := func(tx *concordat.Tx) (err error) {
+		response.Session = seen(tx, r.GetFreshness())
 		response.Results, err = runOps(tx, r.GetOps())
 		return err
 	}
@@ -136,7 +149,7 @@ func (k *kv) Txn(ctx context.Context, r *kvpb.TxnRequest) (*kvpb.TxnResponse, er
 		response.Gtid, err = k.update(ctx, r, run, concordat.WithMaxAttempts(txnAttempts))
 	} else if _, err = optionsOf(r); err == nil {
 		// Read-only, so that a member that has failed still answers.
-		err = k.view(ctx, run)
+		err = k.view(ctx, r.GetFreshness(), run)
 	}
 	if err != nil {
 		return nil, toStatus(err)
@@ -179,6 +192,9 @@ func runOp(tx *concordat.Tx, op *kvpb.Op) (*kvpb.OpResult, error) {
 		if err := noTerms(t); err != nil {
 			return nil, err
 		}
+	}
+	if op.GetGet().GetFreshness() != nil {
+		return nil, fmt.Errorf("%w: freshness belongs to the transaction, not to one of its operations", concordat.ErrInvalid)
 	}
 	result := &kvpb.OpResult{}
 	var err error
@@ -230,12 +246,16 @@ func get(tx *concordat.Tx, r *kvpb.GetRequest) ([]byte, bool, error) {
 	return tx.Get(t, r.GetKey())
 }
 
-func (k *kv) view(ctx context.Context, fn func(*concordat.Tx) error) error {
+func (k *kv) view(ctx context.Context, f *kvpb.Freshness, fn func(*concordat.Tx) error) error {
+	options, err := freshness(f)
+	if err != nil {
+		return err
+	}
 	n, err := k.server.current()
 	if err != nil {
 		return err
 	}
-	return n.View(ctx, fn)
+	return n.View(ctx, fn, options...)
 }
 
 // update runs a transaction on the terms of its request, and returns its GTID

@@ -18,11 +18,16 @@ func (k *kv) Outcome(ctx context.Context, r *kvpb.OutcomeRequest) (*kvpb.Outcome
 	if err != nil {
 		return nil, toStatus(err)
 	}
+	before := n.Status().Incarnation
 	o, err := n.Outcome(ctx, id)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return outcome(&o), nil
+	out := outcome(&o)
+	if now := n.Status().Incarnation; now == before {
+		out.Incarnation = uuidText(now)
+	}
+	return out, nil
 }
 
 func outcome(o *concordat.Outcome) *kvpb.OutcomeResponse {

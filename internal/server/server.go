@@ -45,6 +45,8 @@ type Config struct {
 	Logger *slog.Logger
 	// MaxMessageBytes is the largest request. Default 32 MiB.
 	MaxMessageBytes int
+
+	idle time.Duration // after which Transact gives up its client; 0 for idleTimeout
 }
 
 // Server serves one node. It can be reached before there is a node, so that an
@@ -56,6 +58,8 @@ type Server struct {
 	grpc       *grpc.Server
 	health     *health.Server
 	node       atomic.Pointer[concordat.Node]
+	board      board
+	idle       time.Duration
 	leaveAsked atomic.Bool
 
 	lifetime context.Context
@@ -75,12 +79,16 @@ func Start(cfg Config) *Server {
 	if cfg.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(cfg.TLS)))
 	}
-	s := &Server{logger: cfg.Logger, grpc: grpc.NewServer(options...), health: health.NewServer()}
+	s := &Server{
+		logger: cfg.Logger, grpc: grpc.NewServer(options...), health: health.NewServer(),
+		idle: cmp.Or(cfg.idle, idleTimeout),
+	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.lifetime, s.stop = context.WithCancel(context.Background())
 	s.serving(false)
+	s.writable(false)
 	kvpb.RegisterKVServer(s.grpc, &kv{server: s})
 	adminpb.RegisterAdminServer(s.grpc, &admin{server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
@@ -120,26 +128,42 @@ func (s *Server) SetNode(n *concordat.Node) {
 	s.workers.Go(func() { s.watch(n) })
 }
 
-// watch tells the health service whether the member serves transactions. One
+// watch follows the node, for the health service and for those who watch. One
 // that is OFFLINE, or in ERROR, may come back.
 func (s *Server) watch(n *concordat.Node) {
 	var last concordat.State
+	var wrote bool
 	for {
-		state, err := n.WaitState(s.lifetime, func(now concordat.State) bool { return now != last })
+		var writes bool
+		state, err := n.WaitState(s.lifetime, func(now concordat.State) bool {
+			seen := sight(n)
+			s.board.show(seen)
+			writes = seen.GetWritable()
+			return now != last || writes != wrote
+		})
 		if err != nil {
 			return
 		}
 		s.serving(state == concordat.Online)
-		last = state
+		s.writable(writes)
+		last, wrote = state, writes
 	}
 }
 
-func (s *Server) serving(yes bool) {
+func (s *Server) serving(yes bool) { s.tell(yes, "", kvpb.KV_ServiceDesc.ServiceName) }
+
+// Writable is the name under which the health service tells whether transactions
+// that write can begin on the member.
+const Writable = "concordat.Writable"
+
+func (s *Server) writable(yes bool) { s.tell(yes, Writable) }
+
+func (s *Server) tell(yes bool, services ...string) {
 	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
 	if yes {
 		status = grpc_health_v1.HealthCheckResponse_SERVING
 	}
-	for _, service := range []string{"", kvpb.KV_ServiceDesc.ServiceName} {
+	for _, service := range services {
 		s.health.SetServingStatus(service, status)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
@@ -16,6 +18,7 @@ type terms interface {
 	GetIsolation() kvpb.Isolation
 	GetTransactionId() string
 	GetGtid() string
+	GetFreshness() *kvpb.Freshness
 }
 
 // termsOf returns the terms that an operation which writes could have, were it
@@ -35,14 +38,20 @@ func termsOf(op *kvpb.Op) terms {
 // noTerms refuses those of an operation. Were they ignored, a client would
 // believe that its transaction had an id.
 func noTerms(t terms) error {
-	if t.GetIsolation() != 0 || t.GetTransactionId() != "" || t.GetGtid() != "" {
-		return fmt.Errorf("%w: isolation, transaction_id and gtid belong to the transaction, not to one of its operations", concordat.ErrInvalid)
+	if t.GetIsolation() != 0 || t.GetTransactionId() != "" || t.GetGtid() != "" || t.GetFreshness() != nil {
+		return fmt.Errorf("%w: isolation, transaction_id, gtid and freshness belong to the transaction, not to one of its operations", concordat.ErrInvalid)
 	}
 	return nil
 }
 
 func optionsOf(t terms) ([]concordat.TxOption, error) {
-	var options []concordat.TxOption
+	options, err := freshness(t.GetFreshness())
+	if err != nil {
+		return nil, err
+	}
+	if epoch := t.GetFreshness().GetEpoch(); epoch != 0 {
+		options = append(options, concordat.InEpoch(epoch))
+	}
 	switch i := t.GetIsolation(); i {
 	case kvpb.Isolation_ISOLATION_UNSPECIFIED, kvpb.Isolation_ISOLATION_SNAPSHOT:
 	case kvpb.Isolation_ISOLATION_SERIALIZABLE:
@@ -65,6 +74,39 @@ func optionsOf(t terms) ([]concordat.TxOption, error) {
 		options = append(options, concordat.WithGTID(wish))
 	}
 	return options, nil
+}
+
+// freshness reads when a transaction may begin.
+func freshness(f *kvpb.Freshness) (options []concordat.TxOption, err error) {
+	if c := f.GetConsistency(); c != kvpb.Consistency_CONSISTENCY_UNSPECIFIED {
+		level := concordat.Consistency(c)
+		if c < 0 || c > math.MaxUint8 || !level.Valid() {
+			return nil, fmt.Errorf("%w: consistency %d; this member knows those up to BEFORE_AND_AFTER", concordat.ErrInvalid, c)
+		}
+		options = append(options, concordat.WithConsistency(level))
+	}
+	if f != nil && f.AtMostNanos != nil {
+		if f.GetAtMostNanos() < 0 {
+			return nil, fmt.Errorf("%w: data at most %v old cannot be", concordat.ErrInvalid, time.Duration(f.GetAtMostNanos()))
+		}
+		options = append(options, concordat.AtMost(time.Duration(f.GetAtMostNanos())))
+	}
+	if text := f.GetSession(); text != "" {
+		session, err := gtid.ParseSet(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: session: %w", concordat.ErrInvalid, err)
+		}
+		options = append(options, concordat.AfterGTIDs(session))
+	}
+	return options, nil
+}
+
+// seen is what a transaction has seen, for whom the answer is to tell that.
+func seen(tx *concordat.Tx, f *kvpb.Freshness) string {
+	if !f.GetTrack() {
+		return ""
+	}
+	return tx.Snapshot().String()
 }
 
 // transactionID reads an id. The zero one would name nothing.

@@ -78,6 +78,125 @@ func (Isolation) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{0}
 }
 
+// Consistency is what a transaction asks of the data that it begins with, and of
+// its commit.
+type Consistency int32
+
+const (
+	// The member's own default, or its group's.
+	Consistency_CONSISTENCY_UNSPECIFIED Consistency = 0
+	// It begins with what the member shows.
+	Consistency_CONSISTENCY_EVENTUAL Consistency = 1
+	// It begins when the member shows everything that was ordered before the
+	// newest change of the primary that it knows of.
+	Consistency_CONSISTENCY_BEFORE_ON_PRIMARY_FAILOVER Consistency = 2
+	// It begins when the member shows everything that was acknowledged, anywhere
+	// in the group, before it asked to begin.
+	Consistency_CONSISTENCY_BEFORE Consistency = 3
+	// It is answered when every ONLINE member is bound to show it to whoever
+	// begins there.
+	Consistency_CONSISTENCY_AFTER Consistency = 4
+	// Both.
+	Consistency_CONSISTENCY_BEFORE_AND_AFTER Consistency = 5
+)
+
+// Enum value maps for Consistency.
+var (
+	Consistency_name = map[int32]string{
+		0: "CONSISTENCY_UNSPECIFIED",
+		1: "CONSISTENCY_EVENTUAL",
+		2: "CONSISTENCY_BEFORE_ON_PRIMARY_FAILOVER",
+		3: "CONSISTENCY_BEFORE",
+		4: "CONSISTENCY_AFTER",
+		5: "CONSISTENCY_BEFORE_AND_AFTER",
+	}
+	Consistency_value = map[string]int32{
+		"CONSISTENCY_UNSPECIFIED":                0,
+		"CONSISTENCY_EVENTUAL":                   1,
+		"CONSISTENCY_BEFORE_ON_PRIMARY_FAILOVER": 2,
+		"CONSISTENCY_BEFORE":                     3,
+		"CONSISTENCY_AFTER":                      4,
+		"CONSISTENCY_BEFORE_AND_AFTER":           5,
+	}
+)
+
+func (x Consistency) Enum() *Consistency {
+	p := new(Consistency)
+	*p = x
+	return p
+}
+
+func (x Consistency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Consistency) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[1].Descriptor()
+}
+
+func (Consistency) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[1]
+}
+
+func (x Consistency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Consistency.Descriptor instead.
+func (Consistency) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+}
+
+// Mode is how many members write.
+type Mode int32
+
+const (
+	Mode_MODE_UNSPECIFIED    Mode = 0
+	Mode_MODE_SINGLE_PRIMARY Mode = 1
+	Mode_MODE_MULTI_PRIMARY  Mode = 2
+)
+
+// Enum value maps for Mode.
+var (
+	Mode_name = map[int32]string{
+		0: "MODE_UNSPECIFIED",
+		1: "MODE_SINGLE_PRIMARY",
+		2: "MODE_MULTI_PRIMARY",
+	}
+	Mode_value = map[string]int32{
+		"MODE_UNSPECIFIED":    0,
+		"MODE_SINGLE_PRIMARY": 1,
+		"MODE_MULTI_PRIMARY":  2,
+	}
+)
+
+func (x Mode) Enum() *Mode {
+	p := new(Mode)
+	*p = x
+	return p
+}
+
+func (x Mode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Mode) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[2].Descriptor()
+}
+
+func (Mode) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[2]
+}
+
+func (x Mode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Mode.Descriptor instead.
+func (Mode) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+}
+
 // Kind is how a transaction touched a key.
 type Kind int32
 
@@ -122,11 +241,11 @@ func (x Kind) String() string {
 }
 
 func (Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_kv_v1_kv_proto_enumTypes[1].Descriptor()
+	return file_concordat_kv_v1_kv_proto_enumTypes[3].Descriptor()
 }
 
 func (Kind) Type() protoreflect.EnumType {
-	return &file_concordat_kv_v1_kv_proto_enumTypes[1]
+	return &file_concordat_kv_v1_kv_proto_enumTypes[3]
 }
 
 func (x Kind) Number() protoreflect.EnumNumber {
@@ -135,7 +254,7 @@ func (x Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Kind.Descriptor instead.
 func (Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{3}
 }
 
 // Where is how far a transaction got before it lost.
@@ -179,11 +298,11 @@ func (x Where) String() string {
 }
 
 func (Where) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_kv_v1_kv_proto_enumTypes[2].Descriptor()
+	return file_concordat_kv_v1_kv_proto_enumTypes[4].Descriptor()
 }
 
 func (Where) Type() protoreflect.EnumType {
-	return &file_concordat_kv_v1_kv_proto_enumTypes[2]
+	return &file_concordat_kv_v1_kv_proto_enumTypes[4]
 }
 
 func (x Where) Number() protoreflect.EnumNumber {
@@ -192,7 +311,7 @@ func (x Where) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Where.Descriptor instead.
 func (Where) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{4}
 }
 
 type OutcomeResponse_State int32
@@ -235,11 +354,11 @@ func (x OutcomeResponse_State) String() string {
 }
 
 func (OutcomeResponse_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_kv_v1_kv_proto_enumTypes[3].Descriptor()
+	return file_concordat_kv_v1_kv_proto_enumTypes[5].Descriptor()
 }
 
 func (OutcomeResponse_State) Type() protoreflect.EnumType {
-	return &file_concordat_kv_v1_kv_proto_enumTypes[3]
+	return &file_concordat_kv_v1_kv_proto_enumTypes[5]
 }
 
 func (x OutcomeResponse_State) Number() protoreflect.EnumNumber {
@@ -248,7 +367,7 @@ func (x OutcomeResponse_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OutcomeResponse_State.Descriptor instead.
 func (OutcomeResponse_State) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{19, 0}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type ErrorInfo_Code int32
@@ -260,7 +379,9 @@ const (
 	// table and key are set; winner and conflict, too, if it was another
 	// transaction.
 	ErrorInfo_CODE_CONFLICT ErrorInfo_Code = 1
-	// This member takes no writes. Go to primary_address, if it is set.
+	// This member takes no writes, or not of the epoch that the request names.
+	// Nothing happened. Go to primary_address, if it is set; epoch tells which
+	// of two answers counts.
 	ErrorInfo_CODE_READ_ONLY ErrorInfo_Code = 2
 	// A majority of the members is out of reach of this one. Nothing was
 	// committed. Try another member.
@@ -294,6 +415,9 @@ const (
 	// No number is free for an automatic GTID. Nothing happened: wish for a GTID
 	// or another tag, or begin a new group.
 	ErrorInfo_CODE_EXHAUSTED ErrorInfo_Code = 14
+	// The wait for what the transaction's freshness asks for ended first.
+	// Nothing happened. wait says how far it had come.
+	ErrorInfo_CODE_WAIT ErrorInfo_Code = 15
 )
 
 // Enum value maps for ErrorInfo_Code.
@@ -314,6 +438,7 @@ var (
 		12: "CODE_GTID_TAKEN",
 		13: "CODE_SETTINGS",
 		14: "CODE_EXHAUSTED",
+		15: "CODE_WAIT",
 	}
 	ErrorInfo_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":      0,
@@ -331,6 +456,7 @@ var (
 		"CODE_GTID_TAKEN":       12,
 		"CODE_SETTINGS":         13,
 		"CODE_EXHAUSTED":        14,
+		"CODE_WAIT":             15,
 	}
 )
 
@@ -345,11 +471,11 @@ func (x ErrorInfo_Code) String() string {
 }
 
 func (ErrorInfo_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_kv_v1_kv_proto_enumTypes[4].Descriptor()
+	return file_concordat_kv_v1_kv_proto_enumTypes[6].Descriptor()
 }
 
 func (ErrorInfo_Code) Type() protoreflect.EnumType {
-	return &file_concordat_kv_v1_kv_proto_enumTypes[4]
+	return &file_concordat_kv_v1_kv_proto_enumTypes[6]
 }
 
 func (x ErrorInfo_Code) Number() protoreflect.EnumNumber {
@@ -358,7 +484,74 @@ func (x ErrorInfo_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorInfo_Code.Descriptor instead.
 func (ErrorInfo_Code) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 0}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{27, 0}
+}
+
+type Wait_Step int32
+
+const (
+	Wait_STEP_UNSPECIFIED Wait_Step = 0
+	// The transactions of its session.
+	Wait_STEP_SESSION Wait_Step = 1
+	// The log index up to which everything was acknowledged.
+	Wait_STEP_READ_INDEX Wait_Step = 2
+	// That index to be visible.
+	Wait_STEP_APPLIED Wait_Step = 3
+	// That it is settled whether the member writes.
+	Wait_STEP_PRIMARY Wait_Step = 4
+	// A transaction of the consistency AFTER, which others may show by now.
+	Wait_STEP_GATE Wait_Step = 5
+	// What was ordered before the newest change of the primary.
+	Wait_STEP_CHANGE Wait_Step = 6
+)
+
+// Enum value maps for Wait_Step.
+var (
+	Wait_Step_name = map[int32]string{
+		0: "STEP_UNSPECIFIED",
+		1: "STEP_SESSION",
+		2: "STEP_READ_INDEX",
+		3: "STEP_APPLIED",
+		4: "STEP_PRIMARY",
+		5: "STEP_GATE",
+		6: "STEP_CHANGE",
+	}
+	Wait_Step_value = map[string]int32{
+		"STEP_UNSPECIFIED": 0,
+		"STEP_SESSION":     1,
+		"STEP_READ_INDEX":  2,
+		"STEP_APPLIED":     3,
+		"STEP_PRIMARY":     4,
+		"STEP_GATE":        5,
+		"STEP_CHANGE":      6,
+	}
+)
+
+func (x Wait_Step) Enum() *Wait_Step {
+	p := new(Wait_Step)
+	*p = x
+	return p
+}
+
+func (x Wait_Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Wait_Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_kv_v1_kv_proto_enumTypes[7].Descriptor()
+}
+
+func (Wait_Step) Type() protoreflect.EnumType {
+	return &file_concordat_kv_v1_kv_proto_enumTypes[7]
+}
+
+func (x Wait_Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Wait_Step.Descriptor instead.
+func (Wait_Step) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{28, 0}
 }
 
 // Table names a table.
@@ -414,17 +607,104 @@ func (x *Table) GetName() string {
 	return ""
 }
 
+// Freshness is when a transaction may begin. What it waits for longer than the
+// call has time ends in CODE_WAIT, and nothing has happened.
+type Freshness struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Consistency Consistency            `protobuf:"varint,1,opt,name=consistency,proto3,enum=concordat.kv.v1.Consistency" json:"consistency,omitempty"`
+	// The data are to be known to be no older than this.
+	AtMostNanos *int64 `protobuf:"varint,2,opt,name=at_most_nanos,json=atMostNanos,proto3,oneof" json:"at_most_nanos,omitempty"`
+	// GTIDs, as a set in text form, of transactions that the data must hold.
+	Session string `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
+	// Of one that writes: the epoch in which its client knows that the member
+	// writes. It commits only by a right to write which the member has had since
+	// then without a break, or is refused with CODE_READ_ONLY: once the member has
+	// lost that right, the transaction cannot happen any more, however long it was
+	// on its way. 0: whenever the member writes.
+	Epoch uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The answer is to tell what the transaction saw, as a session for others.
+	Track         bool `protobuf:"varint,5,opt,name=track,proto3" json:"track,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Freshness) Reset() {
+	*x = Freshness{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Freshness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Freshness) ProtoMessage() {}
+
+func (x *Freshness) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
+func (*Freshness) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Freshness) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+func (x *Freshness) GetAtMostNanos() int64 {
+	if x != nil && x.AtMostNanos != nil {
+		return *x.AtMostNanos
+	}
+	return 0
+}
+
+func (x *Freshness) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Freshness) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Freshness) GetTrack() bool {
+	if x != nil {
+		return x.Track
+	}
+	return false
+}
+
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Table         *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
 	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Freshness     *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[1]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +716,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[1]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +729,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *GetRequest) GetTable() *Table {
@@ -466,18 +746,27 @@ func (x *GetRequest) GetKey() []byte {
 	return nil
 }
 
+func (x *GetRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty when found is false.
-	Value         []byte `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	Found         bool   `protobuf:"varint,2,opt,name=found,proto3" json:"found,omitempty"`
+	Value []byte `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	Found bool   `protobuf:"varint,2,opt,name=found,proto3" json:"found,omitempty"`
+	// GTIDs of what was visible, if the request asks for that.
+	Session       string `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[2]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +778,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[2]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +791,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetResponse) GetValue() []byte {
@@ -519,6 +808,13 @@ func (x *GetResponse) GetFound() bool {
 	return false
 }
 
+func (x *GetResponse) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
 type PutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Table *Table                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
@@ -528,15 +824,16 @@ type PutRequest struct {
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
 	// The transaction's id, and its wish for a GTID; see TxnRequest.
-	TransactionId string `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	Gtid          string `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	TransactionId string     `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string     `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Freshness     *Freshness `protobuf:"bytes,7,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[3]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +845,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[3]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +858,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{3}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PutRequest) GetTable() *Table {
@@ -606,6 +903,13 @@ func (x *PutRequest) GetGtid() string {
 	return ""
 }
 
+func (x *PutRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 type PutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -616,7 +920,7 @@ type PutResponse struct {
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[4]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +932,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[4]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +945,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{4}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PutResponse) GetGtid() string {
@@ -659,15 +963,16 @@ type DeleteRequest struct {
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,3,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
 	// The transaction's id, and its wish for a GTID; see TxnRequest.
-	TransactionId string `protobuf:"bytes,4,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	Gtid          string `protobuf:"bytes,5,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	TransactionId string     `protobuf:"bytes,4,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string     `protobuf:"bytes,5,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Freshness     *Freshness `protobuf:"bytes,6,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[5]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +984,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[5]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +997,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{5}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeleteRequest) GetTable() *Table {
@@ -730,6 +1035,13 @@ func (x *DeleteRequest) GetGtid() string {
 	return ""
 }
 
+func (x *DeleteRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 type DeleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -740,7 +1052,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[6]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +1064,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[6]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +1077,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{6}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteResponse) GetGtid() string {
@@ -787,15 +1099,16 @@ type AddRequest struct {
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
 	// The transaction's id, and its wish for a GTID; see TxnRequest.
-	TransactionId string `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
-	Gtid          string `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	TransactionId string     `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string     `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Freshness     *Freshness `protobuf:"bytes,7,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1120,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1133,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddRequest) GetTable() *Table {
@@ -865,6 +1178,13 @@ func (x *AddRequest) GetGtid() string {
 	return ""
 }
 
+func (x *AddRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 type AddResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form. What the counter stands at is not
@@ -876,7 +1196,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1208,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1221,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{8}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AddResponse) GetGtid() string {
@@ -920,14 +1240,15 @@ type ScanRequest struct {
 	// Largest key first.
 	Reverse bool `protobuf:"varint,4,opt,name=reverse,proto3" json:"reverse,omitempty"`
 	// The most pairs to return, 0 for all.
-	Limit         uint64 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit         uint64     `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	Freshness     *Freshness `protobuf:"bytes,6,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1260,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1273,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{9}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ScanRequest) GetTable() *Table {
@@ -990,17 +1311,26 @@ func (x *ScanRequest) GetLimit() uint64 {
 	return 0
 }
 
+func (x *ScanRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 // ScanResponse is a run of pairs that follow each other.
 type ScanResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pairs         []*Pair                `protobuf:"bytes,1,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pairs []*Pair                `protobuf:"bytes,1,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	// GTIDs of what was visible, in the first run, if the request asks for that.
+	Session       string `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1342,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1355,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ScanResponse) GetPairs() []*Pair {
@@ -1033,6 +1363,13 @@ func (x *ScanResponse) GetPairs() []*Pair {
 		return x.Pairs
 	}
 	return nil
+}
+
+func (x *ScanResponse) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
 }
 
 type Pair struct {
@@ -1045,7 +1382,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1394,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1407,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pair) GetKey() []byte {
@@ -1105,14 +1442,15 @@ type TxnRequest struct {
 	// group's next one under a tag. CODE_GTID_TAKEN when another transaction has
 	// it. One with a wish is broadcast even if it writes nothing. Empty: the
 	// group's next GTID.
-	Gtid          string `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Gtid          string     `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Freshness     *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TxnRequest) Reset() {
 	*x = TxnRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1462,7 @@ func (x *TxnRequest) String() string {
 func (*TxnRequest) ProtoMessage() {}
 
 func (x *TxnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1475,7 @@ func (x *TxnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnRequest.ProtoReflect.Descriptor instead.
 func (*TxnRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TxnRequest) GetOps() []*Op {
@@ -1168,6 +1506,13 @@ func (x *TxnRequest) GetGtid() string {
 	return ""
 }
 
+func (x *TxnRequest) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
 // Expectation is what a transaction must find under a key; where it does not,
 // nothing happens and the call fails with CODE_CONFLICT. So a client reads,
 // computes, and writes on the condition that what it read still holds.
@@ -1190,7 +1535,7 @@ type Expectation struct {
 
 func (x *Expectation) Reset() {
 	*x = Expectation{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1547,7 @@ func (x *Expectation) String() string {
 func (*Expectation) ProtoMessage() {}
 
 func (x *Expectation) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1560,7 @@ func (x *Expectation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expectation.ProtoReflect.Descriptor instead.
 func (*Expectation) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Expectation) GetTable() *Table {
@@ -1262,7 +1607,7 @@ type Reference struct {
 
 func (x *Reference) Reset() {
 	*x = Reference{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1619,7 @@ func (x *Reference) String() string {
 func (*Reference) ProtoMessage() {}
 
 func (x *Reference) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1632,7 @@ func (x *Reference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reference.ProtoReflect.Descriptor instead.
 func (*Reference) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reference) GetTable() *Table {
@@ -1311,7 +1656,7 @@ func (x *Reference) GetRequired() bool {
 	return false
 }
 
-// Op is one operation of a transaction. Isolation, id and GTID are the
+// Op is one operation of a transaction. Isolation, id, GTID and freshness are the
 // transaction's: an operation that sets one of them is CODE_INVALID.
 type Op struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1330,7 +1675,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1687,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1700,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Op) GetOp() isOp_Op {
@@ -1466,14 +1811,16 @@ type TxnResponse struct {
 	// One result per operation, in order. Of a transaction that had committed
 	// before under its id, they are what the repetition found, or there are none
 	// because it could not run any more.
-	Results       []*OpResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*OpResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	// GTIDs of what was visible when it began, if the request asks for that.
+	Session       string `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TxnResponse) Reset() {
 	*x = TxnResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1832,7 @@ func (x *TxnResponse) String() string {
 func (*TxnResponse) ProtoMessage() {}
 
 func (x *TxnResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[16]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1845,7 @@ func (x *TxnResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
 func (*TxnResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TxnResponse) GetGtid() string {
@@ -1515,6 +1862,13 @@ func (x *TxnResponse) GetResults() []*OpResult {
 	return nil
 }
 
+func (x *TxnResponse) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
 // OpResult is what a get read, and whether there is the key of a reference; it
 // is empty for other operations.
 type OpResult struct {
@@ -1527,7 +1881,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1893,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[17]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1906,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OpResult) GetValue() []byte {
@@ -1579,7 +1933,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1945,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[18]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1958,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OutcomeRequest) GetTransactionId() string {
@@ -1627,15 +1981,18 @@ type OutcomeResponse struct {
 	Index uint64 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"`
 	// The log indexes between which the member remembers ids: an unknown one was
 	// not decided after from and up to until.
-	From          uint64 `protobuf:"varint,6,opt,name=from,proto3" json:"from,omitempty"`
-	Until         uint64 `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	From  uint64 `protobuf:"varint,6,opt,name=from,proto3" json:"from,omitempty"`
+	Until uint64 `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	// Incarnation of the group whose log that is, a UUID as text; empty if it has
+	// changed meanwhile.
+	Incarnation   string `protobuf:"bytes,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OutcomeResponse) Reset() {
 	*x = OutcomeResponse{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +2004,7 @@ func (x *OutcomeResponse) String() string {
 func (*OutcomeResponse) ProtoMessage() {}
 
 func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[19]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +2017,7 @@ func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
 func (*OutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OutcomeResponse) GetState() OutcomeResponse_State {
@@ -1712,6 +2069,563 @@ func (x *OutcomeResponse) GetUntil() uint64 {
 	return 0
 }
 
+func (x *OutcomeResponse) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+// TransactRequest is one step of an interactive transaction.
+type TransactRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*TransactRequest_Begin_
+	//	*TransactRequest_Operations_
+	//	*TransactRequest_Scan
+	//	*TransactRequest_Commit_
+	//	*TransactRequest_Rollback_
+	Request       isTransactRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest) Reset() {
+	*x = TransactRequest{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest) ProtoMessage() {}
+
+func (x *TransactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest.ProtoReflect.Descriptor instead.
+func (*TransactRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TransactRequest) GetRequest() isTransactRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetBegin() *TransactRequest_Begin {
+	if x != nil {
+		if x, ok := x.Request.(*TransactRequest_Begin_); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetOperations() *TransactRequest_Operations {
+	if x != nil {
+		if x, ok := x.Request.(*TransactRequest_Operations_); ok {
+			return x.Operations
+		}
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetScan() *ScanRequest {
+	if x != nil {
+		if x, ok := x.Request.(*TransactRequest_Scan); ok {
+			return x.Scan
+		}
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetCommit() *TransactRequest_Commit {
+	if x != nil {
+		if x, ok := x.Request.(*TransactRequest_Commit_); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
+func (x *TransactRequest) GetRollback() *TransactRequest_Rollback {
+	if x != nil {
+		if x, ok := x.Request.(*TransactRequest_Rollback_); ok {
+			return x.Rollback
+		}
+	}
+	return nil
+}
+
+type isTransactRequest_Request interface {
+	isTransactRequest_Request()
+}
+
+type TransactRequest_Begin_ struct {
+	Begin *TransactRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type TransactRequest_Operations_ struct {
+	Operations *TransactRequest_Operations `protobuf:"bytes,2,opt,name=operations,proto3,oneof"`
+}
+
+type TransactRequest_Scan struct {
+	// Its freshness must not be set.
+	Scan *ScanRequest `protobuf:"bytes,3,opt,name=scan,proto3,oneof"`
+}
+
+type TransactRequest_Commit_ struct {
+	Commit *TransactRequest_Commit `protobuf:"bytes,4,opt,name=commit,proto3,oneof"`
+}
+
+type TransactRequest_Rollback_ struct {
+	Rollback *TransactRequest_Rollback `protobuf:"bytes,5,opt,name=rollback,proto3,oneof"`
+}
+
+func (*TransactRequest_Begin_) isTransactRequest_Request() {}
+
+func (*TransactRequest_Operations_) isTransactRequest_Request() {}
+
+func (*TransactRequest_Scan) isTransactRequest_Request() {}
+
+func (*TransactRequest_Commit_) isTransactRequest_Request() {}
+
+func (*TransactRequest_Rollback_) isTransactRequest_Request() {}
+
+// TransactResponse is the answer to a step.
+type TransactResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Response:
+	//
+	//	*TransactResponse_Begun_
+	//	*TransactResponse_Results_
+	//	*TransactResponse_Run_
+	//	*TransactResponse_Committed_
+	//	*TransactResponse_RolledBack_
+	Response      isTransactResponse_Response `protobuf_oneof:"response"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse) Reset() {
+	*x = TransactResponse{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse) ProtoMessage() {}
+
+func (x *TransactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse.ProtoReflect.Descriptor instead.
+func (*TransactResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TransactResponse) GetResponse() isTransactResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *TransactResponse) GetBegun() *TransactResponse_Begun {
+	if x != nil {
+		if x, ok := x.Response.(*TransactResponse_Begun_); ok {
+			return x.Begun
+		}
+	}
+	return nil
+}
+
+func (x *TransactResponse) GetResults() *TransactResponse_Results {
+	if x != nil {
+		if x, ok := x.Response.(*TransactResponse_Results_); ok {
+			return x.Results
+		}
+	}
+	return nil
+}
+
+func (x *TransactResponse) GetRun() *TransactResponse_Run {
+	if x != nil {
+		if x, ok := x.Response.(*TransactResponse_Run_); ok {
+			return x.Run
+		}
+	}
+	return nil
+}
+
+func (x *TransactResponse) GetCommitted() *TransactResponse_Committed {
+	if x != nil {
+		if x, ok := x.Response.(*TransactResponse_Committed_); ok {
+			return x.Committed
+		}
+	}
+	return nil
+}
+
+func (x *TransactResponse) GetRolledBack() *TransactResponse_RolledBack {
+	if x != nil {
+		if x, ok := x.Response.(*TransactResponse_RolledBack_); ok {
+			return x.RolledBack
+		}
+	}
+	return nil
+}
+
+type isTransactResponse_Response interface {
+	isTransactResponse_Response()
+}
+
+type TransactResponse_Begun_ struct {
+	Begun *TransactResponse_Begun `protobuf:"bytes,1,opt,name=begun,proto3,oneof"`
+}
+
+type TransactResponse_Results_ struct {
+	Results *TransactResponse_Results `protobuf:"bytes,2,opt,name=results,proto3,oneof"`
+}
+
+type TransactResponse_Run_ struct {
+	Run *TransactResponse_Run `protobuf:"bytes,3,opt,name=run,proto3,oneof"`
+}
+
+type TransactResponse_Committed_ struct {
+	Committed *TransactResponse_Committed `protobuf:"bytes,4,opt,name=committed,proto3,oneof"`
+}
+
+type TransactResponse_RolledBack_ struct {
+	RolledBack *TransactResponse_RolledBack `protobuf:"bytes,5,opt,name=rolled_back,json=rolledBack,proto3,oneof"`
+}
+
+func (*TransactResponse_Begun_) isTransactResponse_Response() {}
+
+func (*TransactResponse_Results_) isTransactResponse_Response() {}
+
+func (*TransactResponse_Run_) isTransactResponse_Response() {}
+
+func (*TransactResponse_Committed_) isTransactResponse_Response() {}
+
+func (*TransactResponse_RolledBack_) isTransactResponse_Response() {}
+
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{23}
+}
+
+// WatchResponse is the group as a member knows it, at one log index. Of two, that
+// of the higher epoch counts, and of the same epoch that of the higher index.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUIDs as text: the group, its incarnation, and the member that tells.
+	Group       string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Incarnation string `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Self        string `protobuf:"bytes,3,opt,name=self,proto3" json:"self,omitempty"`
+	// Epochs count the changes of who writes. epoch_index is the log index where
+	// this one began, index the one at which all of this is so.
+	Epoch      uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	EpochIndex uint64 `protobuf:"varint,5,opt,name=epoch_index,json=epochIndex,proto3" json:"epoch_index,omitempty"`
+	Index      uint64 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
+	// Number of the view.
+	View uint64 `protobuf:"varint,7,opt,name=view,proto3" json:"view,omitempty"`
+	Mode Mode   `protobuf:"varint,8,opt,name=mode,proto3,enum=concordat.kv.v1.Mode" json:"mode,omitempty"`
+	// The member that writes, a UUID as text; empty in multi-primary mode, and
+	// where nobody can.
+	Primary string  `protobuf:"bytes,9,opt,name=primary,proto3" json:"primary,omitempty"`
+	Nodes   []*Node `protobuf:"bytes,10,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Of the member that tells: it hears a majority; it is the primary and too few
+	// of the others have told lately that they hear it; transactions that write
+	// can begin there.
+	Quorum   bool `protobuf:"varint,11,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Alone    bool `protobuf:"varint,12,opt,name=alone,proto3" json:"alone,omitempty"`
+	Writable bool `protobuf:"varint,13,opt,name=writable,proto3" json:"writable,omitempty"`
+	// A planned change of who writes is under way.
+	ActionOpen    bool `protobuf:"varint,14,opt,name=action_open,json=actionOpen,proto3" json:"action_open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WatchResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *WatchResponse) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *WatchResponse) GetSelf() string {
+	if x != nil {
+		return x.Self
+	}
+	return ""
+}
+
+func (x *WatchResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetEpochIndex() uint64 {
+	if x != nil {
+		return x.EpochIndex
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *WatchResponse) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *WatchResponse) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
+}
+
+func (x *WatchResponse) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetQuorum() bool {
+	if x != nil {
+		return x.Quorum
+	}
+	return false
+}
+
+func (x *WatchResponse) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *WatchResponse) GetWritable() bool {
+	if x != nil {
+		return x.Writable
+	}
+	return false
+}
+
+func (x *WatchResponse) GetActionOpen() bool {
+	if x != nil {
+		return x.ActionOpen
+	}
+	return false
+}
+
+// Node is a member of the view.
+type Node struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID as text.
+	Uuid string `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// host:port where clients reach it, if it has said.
+	ClientAddress string `protobuf:"bytes,2,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	// In the words of Group Replication: ONLINE, RECOVERING and so on.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// It has the right to write.
+	Writes bool `protobuf:"varint,4,opt,name=writes,proto3" json:"writes,omitempty"`
+	// Log index up to which it said that its data are visible.
+	Applied uint64 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`
+	// How old its data may be; not set where nothing is known of that.
+	FreshNanos    *int64 `protobuf:"varint,6,opt,name=fresh_nanos,json=freshNanos,proto3,oneof" json:"fresh_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Node) Reset() {
+	*x = Node{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Node) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Node) ProtoMessage() {}
+
+func (x *Node) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Node.ProtoReflect.Descriptor instead.
+func (*Node) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Node) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Node) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
+func (x *Node) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Node) GetWrites() bool {
+	if x != nil {
+		return x.Writes
+	}
+	return false
+}
+
+func (x *Node) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Node) GetFreshNanos() int64 {
+	if x != nil && x.FreshNanos != nil {
+		return *x.FreshNanos
+	}
+	return 0
+}
+
 // Conflict is what a transaction lost to. ErrorInfo names table, key and winner.
 type Conflict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1734,7 +2648,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +2660,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[20]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +2673,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{20}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Conflict) GetRange() bool {
@@ -1836,14 +2750,25 @@ type ErrorInfo struct {
 	// The error as a sentence.
 	Text string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
 	// What the transaction lost to.
-	Conflict      *Conflict `protobuf:"bytes,8,opt,name=conflict,proto3" json:"conflict,omitempty"`
+	Conflict *Conflict `protobuf:"bytes,8,opt,name=conflict,proto3" json:"conflict,omitempty"`
+	// With CODE_READ_ONLY: the primary as UUID text and its address for members,
+	// as far as they are known, and the epoch that the member has come to.
+	Primary              string `protobuf:"bytes,9,opt,name=primary,proto3" json:"primary,omitempty"`
+	PrimaryMemberAddress string `protobuf:"bytes,10,opt,name=primary_member_address,json=primaryMemberAddress,proto3" json:"primary_member_address,omitempty"`
+	Epoch                uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Wait                 *Wait  `protobuf:"bytes,12,opt,name=wait,proto3" json:"wait,omitempty"`
+	// With CODE_OUTCOME_UNKNOWN: the log index where it was decided that the
+	// transaction commits, 0 if that is not known, and the members, as UUID text,
+	// that have not told that they know of what holds it back.
+	Index         uint64   `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
+	Missing       []string `protobuf:"bytes,14,rep,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2780,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[21]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2793,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21}
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ErrorInfo) GetCode() ErrorInfo_Code {
@@ -1927,6 +2852,639 @@ func (x *ErrorInfo) GetConflict() *Conflict {
 	return nil
 }
 
+func (x *ErrorInfo) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
+}
+
+func (x *ErrorInfo) GetPrimaryMemberAddress() string {
+	if x != nil {
+		return x.PrimaryMemberAddress
+	}
+	return ""
+}
+
+func (x *ErrorInfo) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ErrorInfo) GetWait() *Wait {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *ErrorInfo) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ErrorInfo) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// Wait is what a transaction waited for when its wait to begin ended.
+type Wait struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Step        Wait_Step              `protobuf:"varint,1,opt,name=step,proto3,enum=concordat.kv.v1.Wait_Step" json:"step,omitempty"`
+	Consistency Consistency            `protobuf:"varint,2,opt,name=consistency,proto3,enum=concordat.kv.v1.Consistency" json:"consistency,omitempty"`
+	// The log index that had to be visible, 0 where it is not known or not what
+	// the step waits for; and the one that was.
+	Want uint64 `protobuf:"varint,3,opt,name=want,proto3" json:"want,omitempty"`
+	At   uint64 `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"`
+	// What STEP_SESSION still missed, a GTID set as text.
+	Session string `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
+	// Members, as UUID text, for which STEP_GATE waited.
+	Missing []string `protobuf:"bytes,6,rep,name=missing,proto3" json:"missing,omitempty"`
+	// With at_most_nanos: how old the data may be, not set where nothing is known
+	// of that; and the members, as UUID text, whose data are young enough.
+	StaleNanos *int64   `protobuf:"varint,7,opt,name=stale_nanos,json=staleNanos,proto3,oneof" json:"stale_nanos,omitempty"`
+	Fresher    []string `protobuf:"bytes,8,rep,name=fresher,proto3" json:"fresher,omitempty"`
+	// The data were to be of a bounded age.
+	Bounded bool `protobuf:"varint,9,opt,name=bounded,proto3" json:"bounded,omitempty"`
+	// More on STEP_PRIMARY.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What ended the wait; not set: its time was over.
+	Cause         ErrorInfo_Code `protobuf:"varint,11,opt,name=cause,proto3,enum=concordat.kv.v1.ErrorInfo_Code" json:"cause,omitempty"`
+	CauseText     string         `protobuf:"bytes,12,opt,name=cause_text,json=causeText,proto3" json:"cause_text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wait) Reset() {
+	*x = Wait{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wait) ProtoMessage() {}
+
+func (x *Wait) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wait.ProtoReflect.Descriptor instead.
+func (*Wait) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Wait) GetStep() Wait_Step {
+	if x != nil {
+		return x.Step
+	}
+	return Wait_STEP_UNSPECIFIED
+}
+
+func (x *Wait) GetConsistency() Consistency {
+	if x != nil {
+		return x.Consistency
+	}
+	return Consistency_CONSISTENCY_UNSPECIFIED
+}
+
+func (x *Wait) GetWant() uint64 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *Wait) GetAt() uint64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Wait) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Wait) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *Wait) GetStaleNanos() int64 {
+	if x != nil && x.StaleNanos != nil {
+		return *x.StaleNanos
+	}
+	return 0
+}
+
+func (x *Wait) GetFresher() []string {
+	if x != nil {
+		return x.Fresher
+	}
+	return nil
+}
+
+func (x *Wait) GetBounded() bool {
+	if x != nil {
+		return x.Bounded
+	}
+	return false
+}
+
+func (x *Wait) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Wait) GetCause() ErrorInfo_Code {
+	if x != nil {
+		return x.Cause
+	}
+	return ErrorInfo_CODE_UNSPECIFIED
+}
+
+func (x *Wait) GetCauseText() string {
+	if x != nil {
+		return x.CauseText
+	}
+	return ""
+}
+
+type TransactRequest_Begin struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Freshness *Freshness             `protobuf:"bytes,1,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Isolation Isolation              `protobuf:"varint,2,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
+	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	TransactionId string `protobuf:"bytes,3,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	Gtid          string `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	// It writes nothing. Isolation, id and wish are then none of its.
+	ReadOnly bool `protobuf:"varint,5,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// How long it may wait to begin; 0 for as long as the stream lives.
+	TimeoutNanos  int64 `protobuf:"varint,6,opt,name=timeout_nanos,json=timeoutNanos,proto3" json:"timeout_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest_Begin) Reset() {
+	*x = TransactRequest_Begin{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest_Begin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest_Begin) ProtoMessage() {}
+
+func (x *TransactRequest_Begin) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest_Begin.ProtoReflect.Descriptor instead.
+func (*TransactRequest_Begin) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 0}
+}
+
+func (x *TransactRequest_Begin) GetFreshness() *Freshness {
+	if x != nil {
+		return x.Freshness
+	}
+	return nil
+}
+
+func (x *TransactRequest_Begin) GetIsolation() Isolation {
+	if x != nil {
+		return x.Isolation
+	}
+	return Isolation_ISOLATION_UNSPECIFIED
+}
+
+func (x *TransactRequest_Begin) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *TransactRequest_Begin) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+func (x *TransactRequest_Begin) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *TransactRequest_Begin) GetTimeoutNanos() int64 {
+	if x != nil {
+		return x.TimeoutNanos
+	}
+	return 0
+}
+
+// Operations are run in their order.
+type TransactRequest_Operations struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ops           []*Op                  `protobuf:"bytes,1,rep,name=ops,proto3" json:"ops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest_Operations) Reset() {
+	*x = TransactRequest_Operations{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest_Operations) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest_Operations) ProtoMessage() {}
+
+func (x *TransactRequest_Operations) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest_Operations.ProtoReflect.Descriptor instead.
+func (*TransactRequest_Operations) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 1}
+}
+
+func (x *TransactRequest_Operations) GetOps() []*Op {
+	if x != nil {
+		return x.Ops
+	}
+	return nil
+}
+
+type TransactRequest_Commit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long it may wait for its fate; 0 for as long as the stream lives.
+	TimeoutNanos  int64 `protobuf:"varint,1,opt,name=timeout_nanos,json=timeoutNanos,proto3" json:"timeout_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest_Commit) Reset() {
+	*x = TransactRequest_Commit{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest_Commit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest_Commit) ProtoMessage() {}
+
+func (x *TransactRequest_Commit) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest_Commit.ProtoReflect.Descriptor instead.
+func (*TransactRequest_Commit) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 2}
+}
+
+func (x *TransactRequest_Commit) GetTimeoutNanos() int64 {
+	if x != nil {
+		return x.TimeoutNanos
+	}
+	return 0
+}
+
+type TransactRequest_Rollback struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactRequest_Rollback) Reset() {
+	*x = TransactRequest_Rollback{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactRequest_Rollback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactRequest_Rollback) ProtoMessage() {}
+
+func (x *TransactRequest_Rollback) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactRequest_Rollback.ProtoReflect.Descriptor instead.
+func (*TransactRequest_Rollback) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{21, 3}
+}
+
+type TransactResponse_Begun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The transaction's id, a UUID as text; empty for one that only reads.
+	TransactionId string `protobuf:"bytes,1,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	// GTIDs of what is visible to it, if the request asks for that.
+	Session       string `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse_Begun) Reset() {
+	*x = TransactResponse_Begun{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse_Begun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse_Begun) ProtoMessage() {}
+
+func (x *TransactResponse_Begun) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse_Begun.ProtoReflect.Descriptor instead.
+func (*TransactResponse_Begun) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22, 0}
+}
+
+func (x *TransactResponse_Begun) GetTransactionId() string {
+	if x != nil {
+		return x.TransactionId
+	}
+	return ""
+}
+
+func (x *TransactResponse_Begun) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+// Results are one per operation, in order, as in TxnResponse.
+type TransactResponse_Results struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*OpResult            `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse_Results) Reset() {
+	*x = TransactResponse_Results{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse_Results) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse_Results) ProtoMessage() {}
+
+func (x *TransactResponse_Results) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse_Results.ProtoReflect.Descriptor instead.
+func (*TransactResponse_Results) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22, 1}
+}
+
+func (x *TransactResponse_Results) GetResults() []*OpResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// Run is a part of what a scan finds.
+type TransactResponse_Run struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pairs []*Pair                `protobuf:"bytes,1,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	// It is the scan's last one.
+	Last          bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse_Run) Reset() {
+	*x = TransactResponse_Run{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse_Run) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse_Run) ProtoMessage() {}
+
+func (x *TransactResponse_Run) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse_Run.ProtoReflect.Descriptor instead.
+func (*TransactResponse_Run) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22, 2}
+}
+
+func (x *TransactResponse_Run) GetPairs() []*Pair {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *TransactResponse_Run) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// Committed is the last answer of its stream.
+type TransactResponse_Committed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GTID of the transaction in text form; empty when it wrote nothing.
+	Gtid          string `protobuf:"bytes,1,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse_Committed) Reset() {
+	*x = TransactResponse_Committed{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse_Committed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse_Committed) ProtoMessage() {}
+
+func (x *TransactResponse_Committed) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse_Committed.ProtoReflect.Descriptor instead.
+func (*TransactResponse_Committed) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22, 3}
+}
+
+func (x *TransactResponse_Committed) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+// RolledBack is the last answer of its stream.
+type TransactResponse_RolledBack struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactResponse_RolledBack) Reset() {
+	*x = TransactResponse_RolledBack{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactResponse_RolledBack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactResponse_RolledBack) ProtoMessage() {}
+
+func (x *TransactResponse_RolledBack) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactResponse_RolledBack.ProtoReflect.Descriptor instead.
+func (*TransactResponse_RolledBack) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{22, 4}
+}
+
 var File_concordat_kv_v1_kv_proto protoreflect.FileDescriptor
 
 const file_concordat_kv_v1_kv_proto_rawDesc = "" +
@@ -1934,14 +3492,23 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x18concordat/kv/v1/kv.proto\x12\x0fconcordat.kv.v1\"3\n" +
 	"\x05Table\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\tR\x06schema\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"L\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xcc\x01\n" +
+	"\tFreshness\x12>\n" +
+	"\vconsistency\x18\x01 \x01(\x0e2\x1c.concordat.kv.v1.ConsistencyR\vconsistency\x12'\n" +
+	"\rat_most_nanos\x18\x02 \x01(\x03H\x00R\vatMostNanos\x88\x01\x01\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05track\x18\x05 \x01(\bR\x05trackB\x10\n" +
+	"\x0e_at_most_nanos\"\x86\x01\n" +
 	"\n" +
 	"GetRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"9\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x128\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"S\n" +
 	"\vGetResponse\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
-	"\x05found\x18\x02 \x01(\bR\x05found\"\xd7\x01\n" +
+	"\x05found\x18\x02 \x01(\bR\x05found\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\"\x91\x02\n" +
 	"\n" +
 	"PutRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
@@ -1949,17 +3516,19 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x128\n" +
 	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
-	"\x04gtid\x18\x06 \x01(\tR\x04gtid\"!\n" +
+	"\x04gtid\x18\x06 \x01(\tR\x04gtid\x128\n" +
+	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"!\n" +
 	"\vPutResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xc4\x01\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xfe\x01\n" +
 	"\rDeleteRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x128\n" +
 	"\tisolation\x18\x03 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x04 \x01(\tR\rtransactionId\x12\x12\n" +
-	"\x04gtid\x18\x05 \x01(\tR\x04gtid\"$\n" +
+	"\x04gtid\x18\x05 \x01(\tR\x04gtid\x128\n" +
+	"\tfreshness\x18\x06 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"$\n" +
 	"\x0eDeleteResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xd7\x01\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\x91\x02\n" +
 	"\n" +
 	"AddRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
@@ -1967,26 +3536,30 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05delta\x18\x03 \x01(\x12R\x05delta\x128\n" +
 	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
-	"\x04gtid\x18\x06 \x01(\tR\x04gtid\"!\n" +
+	"\x04gtid\x18\x06 \x01(\tR\x04gtid\x128\n" +
+	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"!\n" +
 	"\vAddResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\x8f\x01\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xc9\x01\n" +
 	"\vScanRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\fR\x02to\x12\x18\n" +
 	"\areverse\x18\x04 \x01(\bR\areverse\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x04R\x05limit\";\n" +
+	"\x05limit\x18\x05 \x01(\x04R\x05limit\x128\n" +
+	"\tfreshness\x18\x06 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"U\n" +
 	"\fScanResponse\x12+\n" +
-	"\x05pairs\x18\x01 \x03(\v2\x15.concordat.kv.v1.PairR\x05pairs\".\n" +
+	"\x05pairs\x18\x01 \x03(\v2\x15.concordat.kv.v1.PairR\x05pairs\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xa8\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xe2\x01\n" +
 	"\n" +
 	"TxnRequest\x12%\n" +
 	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\x128\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x03 \x01(\tR\rtransactionId\x12\x12\n" +
-	"\x04gtid\x18\x04 \x01(\tR\x04gtid\"{\n" +
+	"\x04gtid\x18\x04 \x01(\tR\x04gtid\x128\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"{\n" +
 	"\vExpectation\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
@@ -2003,15 +3576,16 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x06expect\x18\x04 \x01(\v2\x1c.concordat.kv.v1.ExpectationH\x00R\x06expect\x12/\n" +
 	"\x03add\x18\x05 \x01(\v2\x1b.concordat.kv.v1.AddRequestH\x00R\x03add\x12:\n" +
 	"\treference\x18\x06 \x01(\v2\x1a.concordat.kv.v1.ReferenceH\x00R\treferenceB\x04\n" +
-	"\x02op\"V\n" +
+	"\x02op\"p\n" +
 	"\vTxnResponse\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x123\n" +
-	"\aresults\x18\x02 \x03(\v2\x19.concordat.kv.v1.OpResultR\aresults\"6\n" +
+	"\aresults\x18\x02 \x03(\v2\x19.concordat.kv.v1.OpResultR\aresults\x12\x18\n" +
+	"\asession\x18\x03 \x01(\tR\asession\"6\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
 	"\x05found\x18\x02 \x01(\bR\x05found\"7\n" +
 	"\x0eOutcomeRequest\x12%\n" +
-	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\"\xcf\x02\n" +
+	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\"\xf1\x02\n" +
 	"\x0fOutcomeResponse\x12<\n" +
 	"\x05state\x18\x01 \x01(\x0e2&.concordat.kv.v1.OutcomeResponse.StateR\x05state\x12\x12\n" +
 	"\x04gtid\x18\x02 \x01(\tR\x04gtid\x127\n" +
@@ -2019,12 +3593,85 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x06winner\x18\x04 \x01(\tR\x06winner\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04from\x18\x06 \x01(\x04R\x04from\x12\x14\n" +
-	"\x05until\x18\a \x01(\x04R\x05until\"Y\n" +
+	"\x05until\x18\a \x01(\x04R\x05until\x12 \n" +
+	"\vincarnation\x18\b \x01(\tR\vincarnation\"Y\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_UNKNOWN\x10\x01\x12\x13\n" +
 	"\x0fSTATE_COMMITTED\x10\x02\x12\x11\n" +
-	"\rSTATE_REFUSED\x10\x03\"\xa5\x02\n" +
+	"\rSTATE_REFUSED\x10\x03\"\xd6\x05\n" +
+	"\x0fTransactRequest\x12>\n" +
+	"\x05begin\x18\x01 \x01(\v2&.concordat.kv.v1.TransactRequest.BeginH\x00R\x05begin\x12M\n" +
+	"\n" +
+	"operations\x18\x02 \x01(\v2+.concordat.kv.v1.TransactRequest.OperationsH\x00R\n" +
+	"operations\x122\n" +
+	"\x04scan\x18\x03 \x01(\v2\x1c.concordat.kv.v1.ScanRequestH\x00R\x04scan\x12A\n" +
+	"\x06commit\x18\x04 \x01(\v2'.concordat.kv.v1.TransactRequest.CommitH\x00R\x06commit\x12G\n" +
+	"\brollback\x18\x05 \x01(\v2).concordat.kv.v1.TransactRequest.RollbackH\x00R\brollback\x1a\xf8\x01\n" +
+	"\x05Begin\x128\n" +
+	"\tfreshness\x18\x01 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x128\n" +
+	"\tisolation\x18\x02 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
+	"\x0etransaction_id\x18\x03 \x01(\tR\rtransactionId\x12\x12\n" +
+	"\x04gtid\x18\x04 \x01(\tR\x04gtid\x12\x1b\n" +
+	"\tread_only\x18\x05 \x01(\bR\breadOnly\x12#\n" +
+	"\rtimeout_nanos\x18\x06 \x01(\x03R\ftimeoutNanos\x1a3\n" +
+	"\n" +
+	"Operations\x12%\n" +
+	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\x1a-\n" +
+	"\x06Commit\x12#\n" +
+	"\rtimeout_nanos\x18\x01 \x01(\x03R\ftimeoutNanos\x1a\n" +
+	"\n" +
+	"\bRollbackB\t\n" +
+	"\arequest\"\x80\x05\n" +
+	"\x10TransactResponse\x12?\n" +
+	"\x05begun\x18\x01 \x01(\v2'.concordat.kv.v1.TransactResponse.BegunH\x00R\x05begun\x12E\n" +
+	"\aresults\x18\x02 \x01(\v2).concordat.kv.v1.TransactResponse.ResultsH\x00R\aresults\x129\n" +
+	"\x03run\x18\x03 \x01(\v2%.concordat.kv.v1.TransactResponse.RunH\x00R\x03run\x12K\n" +
+	"\tcommitted\x18\x04 \x01(\v2+.concordat.kv.v1.TransactResponse.CommittedH\x00R\tcommitted\x12O\n" +
+	"\vrolled_back\x18\x05 \x01(\v2,.concordat.kv.v1.TransactResponse.RolledBackH\x00R\n" +
+	"rolledBack\x1aH\n" +
+	"\x05Begun\x12%\n" +
+	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x1a>\n" +
+	"\aResults\x123\n" +
+	"\aresults\x18\x01 \x03(\v2\x19.concordat.kv.v1.OpResultR\aresults\x1aF\n" +
+	"\x03Run\x12+\n" +
+	"\x05pairs\x18\x01 \x03(\v2\x15.concordat.kv.v1.PairR\x05pairs\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x1a\x1f\n" +
+	"\tCommitted\x12\x12\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x1a\f\n" +
+	"\n" +
+	"RolledBackB\n" +
+	"\n" +
+	"\bresponse\"\x0e\n" +
+	"\fWatchRequest\"\x99\x03\n" +
+	"\rWatchResponse\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x12\n" +
+	"\x04self\x18\x03 \x01(\tR\x04self\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1f\n" +
+	"\vepoch_index\x18\x05 \x01(\x04R\n" +
+	"epochIndex\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04view\x18\a \x01(\x04R\x04view\x12)\n" +
+	"\x04mode\x18\b \x01(\x0e2\x15.concordat.kv.v1.ModeR\x04mode\x12\x18\n" +
+	"\aprimary\x18\t \x01(\tR\aprimary\x12+\n" +
+	"\x05nodes\x18\n" +
+	" \x03(\v2\x15.concordat.kv.v1.NodeR\x05nodes\x12\x16\n" +
+	"\x06quorum\x18\v \x01(\bR\x06quorum\x12\x14\n" +
+	"\x05alone\x18\f \x01(\bR\x05alone\x12\x1a\n" +
+	"\bwritable\x18\r \x01(\bR\bwritable\x12\x1f\n" +
+	"\vaction_open\x18\x0e \x01(\bR\n" +
+	"actionOpen\"\xbf\x01\n" +
+	"\x04Node\x12\x12\n" +
+	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12%\n" +
+	"\x0eclient_address\x18\x02 \x01(\tR\rclientAddress\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06writes\x18\x04 \x01(\bR\x06writes\x12\x18\n" +
+	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12$\n" +
+	"\vfresh_nanos\x18\x06 \x01(\x03H\x00R\n" +
+	"freshNanos\x88\x01\x01B\x0e\n" +
+	"\f_fresh_nanos\"\xa5\x02\n" +
 	"\bConflict\x12\x14\n" +
 	"\x05range\x18\x01 \x01(\bR\x05range\x12\x17\n" +
 	"\x04from\x18\x02 \x01(\fH\x00R\x04from\x88\x01\x01\x12\x13\n" +
@@ -2035,7 +3682,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12,\n" +
 	"\x05where\x18\b \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05whereB\a\n" +
 	"\x05_fromB\x05\n" +
-	"\x03_to\"\xf8\x04\n" +
+	"\x03_to\"\xc8\x06\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x15\n" +
@@ -2044,7 +3691,14 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12'\n" +
 	"\x0fprimary_address\x18\x06 \x01(\tR\x0eprimaryAddress\x12\x12\n" +
 	"\x04text\x18\a \x01(\tR\x04text\x125\n" +
-	"\bconflict\x18\b \x01(\v2\x19.concordat.kv.v1.ConflictR\bconflict\"\xb5\x02\n" +
+	"\bconflict\x18\b \x01(\v2\x19.concordat.kv.v1.ConflictR\bconflict\x12\x18\n" +
+	"\aprimary\x18\t \x01(\tR\aprimary\x124\n" +
+	"\x16primary_member_address\x18\n" +
+	" \x01(\tR\x14primaryMemberAddress\x12\x14\n" +
+	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12)\n" +
+	"\x04wait\x18\f \x01(\v2\x15.concordat.kv.v1.WaitR\x04wait\x12\x14\n" +
+	"\x05index\x18\r \x01(\x04R\x05index\x12\x18\n" +
+	"\amissing\x18\x0e \x03(\tR\amissing\"\xc4\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -2062,12 +3716,49 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"CODE_LEAVE\x10\v\x12\x13\n" +
 	"\x0fCODE_GTID_TAKEN\x10\f\x12\x11\n" +
 	"\rCODE_SETTINGS\x10\r\x12\x12\n" +
-	"\x0eCODE_EXHAUSTED\x10\x0eB\x06\n" +
-	"\x04_key*Z\n" +
+	"\x0eCODE_EXHAUSTED\x10\x0e\x12\r\n" +
+	"\tCODE_WAIT\x10\x0fB\x06\n" +
+	"\x04_key\"\xb0\x04\n" +
+	"\x04Wait\x12.\n" +
+	"\x04step\x18\x01 \x01(\x0e2\x1a.concordat.kv.v1.Wait.StepR\x04step\x12>\n" +
+	"\vconsistency\x18\x02 \x01(\x0e2\x1c.concordat.kv.v1.ConsistencyR\vconsistency\x12\x12\n" +
+	"\x04want\x18\x03 \x01(\x04R\x04want\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\x04R\x02at\x12\x18\n" +
+	"\asession\x18\x05 \x01(\tR\asession\x12\x18\n" +
+	"\amissing\x18\x06 \x03(\tR\amissing\x12$\n" +
+	"\vstale_nanos\x18\a \x01(\x03H\x00R\n" +
+	"staleNanos\x88\x01\x01\x12\x18\n" +
+	"\afresher\x18\b \x03(\tR\afresher\x12\x18\n" +
+	"\abounded\x18\t \x01(\bR\abounded\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x125\n" +
+	"\x05cause\x18\v \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x05cause\x12\x1d\n" +
+	"\n" +
+	"cause_text\x18\f \x01(\tR\tcauseText\"\x87\x01\n" +
+	"\x04Step\x12\x14\n" +
+	"\x10STEP_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTEP_SESSION\x10\x01\x12\x13\n" +
+	"\x0fSTEP_READ_INDEX\x10\x02\x12\x10\n" +
+	"\fSTEP_APPLIED\x10\x03\x12\x10\n" +
+	"\fSTEP_PRIMARY\x10\x04\x12\r\n" +
+	"\tSTEP_GATE\x10\x05\x12\x0f\n" +
+	"\vSTEP_CHANGE\x10\x06B\x0e\n" +
+	"\f_stale_nanos*Z\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ISOLATION_SNAPSHOT\x10\x01\x12\x1a\n" +
-	"\x16ISOLATION_SERIALIZABLE\x10\x02*_\n" +
+	"\x16ISOLATION_SERIALIZABLE\x10\x02*\xc1\x01\n" +
+	"\vConsistency\x12\x1b\n" +
+	"\x17CONSISTENCY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14CONSISTENCY_EVENTUAL\x10\x01\x12*\n" +
+	"&CONSISTENCY_BEFORE_ON_PRIMARY_FAILOVER\x10\x02\x12\x16\n" +
+	"\x12CONSISTENCY_BEFORE\x10\x03\x12\x15\n" +
+	"\x11CONSISTENCY_AFTER\x10\x04\x12 \n" +
+	"\x1cCONSISTENCY_BEFORE_AND_AFTER\x10\x05*M\n" +
+	"\x04Mode\x12\x14\n" +
+	"\x10MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13MODE_SINGLE_PRIMARY\x10\x01\x12\x16\n" +
+	"\x12MODE_MULTI_PRIMARY\x10\x02*_\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2081,7 +3772,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\rWHERE_REFUSED\x10\x01\x12\x10\n" +
 	"\fWHERE_DOOMED\x10\x02\x12\x0e\n" +
 	"\n" +
-	"WHERE_HELD\x10\x032\xec\x03\n" +
+	"WHERE_HELD\x10\x032\x8b\x05\n" +
 	"\x02KV\x12@\n" +
 	"\x03Get\x12\x1b.concordat.kv.v1.GetRequest\x1a\x1c.concordat.kv.v1.GetResponse\x12@\n" +
 	"\x03Put\x12\x1b.concordat.kv.v1.PutRequest\x1a\x1c.concordat.kv.v1.PutResponse\x12I\n" +
@@ -2089,7 +3780,9 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x03Add\x12\x1b.concordat.kv.v1.AddRequest\x1a\x1c.concordat.kv.v1.AddResponse\x12E\n" +
 	"\x04Scan\x12\x1c.concordat.kv.v1.ScanRequest\x1a\x1d.concordat.kv.v1.ScanResponse0\x01\x12@\n" +
 	"\x03Txn\x12\x1b.concordat.kv.v1.TxnRequest\x1a\x1c.concordat.kv.v1.TxnResponse\x12L\n" +
-	"\aOutcome\x12\x1f.concordat.kv.v1.OutcomeRequest\x1a .concordat.kv.v1.OutcomeResponseB=Z;github.com/concordatdb/concordat/proto/concordat/kv/v1;kvpbb\x06proto3"
+	"\aOutcome\x12\x1f.concordat.kv.v1.OutcomeRequest\x1a .concordat.kv.v1.OutcomeResponse\x12S\n" +
+	"\bTransact\x12 .concordat.kv.v1.TransactRequest\x1a!.concordat.kv.v1.TransactResponse(\x010\x01\x12H\n" +
+	"\x05Watch\x12\x1d.concordat.kv.v1.WatchRequest\x1a\x1e.concordat.kv.v1.WatchResponse0\x01B=Z;github.com/concordatdb/concordat/proto/concordat/kv/v1;kvpbb\x06proto3"
 
 var (
 	file_concordat_kv_v1_kv_proto_rawDescOnce sync.Once
@@ -2103,85 +3796,136 @@ func file_concordat_kv_v1_kv_proto_rawDescGZIP() []byte {
 	return file_concordat_kv_v1_kv_proto_rawDescData
 }
 
-var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_concordat_kv_v1_kv_proto_goTypes = []any{
-	(Isolation)(0),             // 0: concordat.kv.v1.Isolation
-	(Kind)(0),                  // 1: concordat.kv.v1.Kind
-	(Where)(0),                 // 2: concordat.kv.v1.Where
-	(OutcomeResponse_State)(0), // 3: concordat.kv.v1.OutcomeResponse.State
-	(ErrorInfo_Code)(0),        // 4: concordat.kv.v1.ErrorInfo.Code
-	(*Table)(nil),              // 5: concordat.kv.v1.Table
-	(*GetRequest)(nil),         // 6: concordat.kv.v1.GetRequest
-	(*GetResponse)(nil),        // 7: concordat.kv.v1.GetResponse
-	(*PutRequest)(nil),         // 8: concordat.kv.v1.PutRequest
-	(*PutResponse)(nil),        // 9: concordat.kv.v1.PutResponse
-	(*DeleteRequest)(nil),      // 10: concordat.kv.v1.DeleteRequest
-	(*DeleteResponse)(nil),     // 11: concordat.kv.v1.DeleteResponse
-	(*AddRequest)(nil),         // 12: concordat.kv.v1.AddRequest
-	(*AddResponse)(nil),        // 13: concordat.kv.v1.AddResponse
-	(*ScanRequest)(nil),        // 14: concordat.kv.v1.ScanRequest
-	(*ScanResponse)(nil),       // 15: concordat.kv.v1.ScanResponse
-	(*Pair)(nil),               // 16: concordat.kv.v1.Pair
-	(*TxnRequest)(nil),         // 17: concordat.kv.v1.TxnRequest
-	(*Expectation)(nil),        // 18: concordat.kv.v1.Expectation
-	(*Reference)(nil),          // 19: concordat.kv.v1.Reference
-	(*Op)(nil),                 // 20: concordat.kv.v1.Op
-	(*TxnResponse)(nil),        // 21: concordat.kv.v1.TxnResponse
-	(*OpResult)(nil),           // 22: concordat.kv.v1.OpResult
-	(*OutcomeRequest)(nil),     // 23: concordat.kv.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),    // 24: concordat.kv.v1.OutcomeResponse
-	(*Conflict)(nil),           // 25: concordat.kv.v1.Conflict
-	(*ErrorInfo)(nil),          // 26: concordat.kv.v1.ErrorInfo
+	(Isolation)(0),                      // 0: concordat.kv.v1.Isolation
+	(Consistency)(0),                    // 1: concordat.kv.v1.Consistency
+	(Mode)(0),                           // 2: concordat.kv.v1.Mode
+	(Kind)(0),                           // 3: concordat.kv.v1.Kind
+	(Where)(0),                          // 4: concordat.kv.v1.Where
+	(OutcomeResponse_State)(0),          // 5: concordat.kv.v1.OutcomeResponse.State
+	(ErrorInfo_Code)(0),                 // 6: concordat.kv.v1.ErrorInfo.Code
+	(Wait_Step)(0),                      // 7: concordat.kv.v1.Wait.Step
+	(*Table)(nil),                       // 8: concordat.kv.v1.Table
+	(*Freshness)(nil),                   // 9: concordat.kv.v1.Freshness
+	(*GetRequest)(nil),                  // 10: concordat.kv.v1.GetRequest
+	(*GetResponse)(nil),                 // 11: concordat.kv.v1.GetResponse
+	(*PutRequest)(nil),                  // 12: concordat.kv.v1.PutRequest
+	(*PutResponse)(nil),                 // 13: concordat.kv.v1.PutResponse
+	(*DeleteRequest)(nil),               // 14: concordat.kv.v1.DeleteRequest
+	(*DeleteResponse)(nil),              // 15: concordat.kv.v1.DeleteResponse
+	(*AddRequest)(nil),                  // 16: concordat.kv.v1.AddRequest
+	(*AddResponse)(nil),                 // 17: concordat.kv.v1.AddResponse
+	(*ScanRequest)(nil),                 // 18: concordat.kv.v1.ScanRequest
+	(*ScanResponse)(nil),                // 19: concordat.kv.v1.ScanResponse
+	(*Pair)(nil),                        // 20: concordat.kv.v1.Pair
+	(*TxnRequest)(nil),                  // 21: concordat.kv.v1.TxnRequest
+	(*Expectation)(nil),                 // 22: concordat.kv.v1.Expectation
+	(*Reference)(nil),                   // 23: concordat.kv.v1.Reference
+	(*Op)(nil),                          // 24: concordat.kv.v1.Op
+	(*TxnResponse)(nil),                 // 25: concordat.kv.v1.TxnResponse
+	(*OpResult)(nil),                    // 26: concordat.kv.v1.OpResult
+	(*OutcomeRequest)(nil),              // 27: concordat.kv.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),             // 28: concordat.kv.v1.OutcomeResponse
+	(*TransactRequest)(nil),             // 29: concordat.kv.v1.TransactRequest
+	(*TransactResponse)(nil),            // 30: concordat.kv.v1.TransactResponse
+	(*WatchRequest)(nil),                // 31: concordat.kv.v1.WatchRequest
+	(*WatchResponse)(nil),               // 32: concordat.kv.v1.WatchResponse
+	(*Node)(nil),                        // 33: concordat.kv.v1.Node
+	(*Conflict)(nil),                    // 34: concordat.kv.v1.Conflict
+	(*ErrorInfo)(nil),                   // 35: concordat.kv.v1.ErrorInfo
+	(*Wait)(nil),                        // 36: concordat.kv.v1.Wait
+	(*TransactRequest_Begin)(nil),       // 37: concordat.kv.v1.TransactRequest.Begin
+	(*TransactRequest_Operations)(nil),  // 38: concordat.kv.v1.TransactRequest.Operations
+	(*TransactRequest_Commit)(nil),      // 39: concordat.kv.v1.TransactRequest.Commit
+	(*TransactRequest_Rollback)(nil),    // 40: concordat.kv.v1.TransactRequest.Rollback
+	(*TransactResponse_Begun)(nil),      // 41: concordat.kv.v1.TransactResponse.Begun
+	(*TransactResponse_Results)(nil),    // 42: concordat.kv.v1.TransactResponse.Results
+	(*TransactResponse_Run)(nil),        // 43: concordat.kv.v1.TransactResponse.Run
+	(*TransactResponse_Committed)(nil),  // 44: concordat.kv.v1.TransactResponse.Committed
+	(*TransactResponse_RolledBack)(nil), // 45: concordat.kv.v1.TransactResponse.RolledBack
 }
 var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
-	5,  // 0: concordat.kv.v1.GetRequest.table:type_name -> concordat.kv.v1.Table
-	5,  // 1: concordat.kv.v1.PutRequest.table:type_name -> concordat.kv.v1.Table
-	0,  // 2: concordat.kv.v1.PutRequest.isolation:type_name -> concordat.kv.v1.Isolation
-	5,  // 3: concordat.kv.v1.DeleteRequest.table:type_name -> concordat.kv.v1.Table
-	0,  // 4: concordat.kv.v1.DeleteRequest.isolation:type_name -> concordat.kv.v1.Isolation
-	5,  // 5: concordat.kv.v1.AddRequest.table:type_name -> concordat.kv.v1.Table
-	0,  // 6: concordat.kv.v1.AddRequest.isolation:type_name -> concordat.kv.v1.Isolation
-	5,  // 7: concordat.kv.v1.ScanRequest.table:type_name -> concordat.kv.v1.Table
-	16, // 8: concordat.kv.v1.ScanResponse.pairs:type_name -> concordat.kv.v1.Pair
-	20, // 9: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
-	0,  // 10: concordat.kv.v1.TxnRequest.isolation:type_name -> concordat.kv.v1.Isolation
-	5,  // 11: concordat.kv.v1.Expectation.table:type_name -> concordat.kv.v1.Table
-	5,  // 12: concordat.kv.v1.Reference.table:type_name -> concordat.kv.v1.Table
-	6,  // 13: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
-	8,  // 14: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
-	10, // 15: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
-	18, // 16: concordat.kv.v1.Op.expect:type_name -> concordat.kv.v1.Expectation
-	12, // 17: concordat.kv.v1.Op.add:type_name -> concordat.kv.v1.AddRequest
-	19, // 18: concordat.kv.v1.Op.reference:type_name -> concordat.kv.v1.Reference
-	22, // 19: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
-	3,  // 20: concordat.kv.v1.OutcomeResponse.state:type_name -> concordat.kv.v1.OutcomeResponse.State
-	4,  // 21: concordat.kv.v1.OutcomeResponse.reason:type_name -> concordat.kv.v1.ErrorInfo.Code
-	1,  // 22: concordat.kv.v1.Conflict.incoming:type_name -> concordat.kv.v1.Kind
-	1,  // 23: concordat.kv.v1.Conflict.earlier:type_name -> concordat.kv.v1.Kind
-	2,  // 24: concordat.kv.v1.Conflict.where:type_name -> concordat.kv.v1.Where
-	4,  // 25: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
-	5,  // 26: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
-	25, // 27: concordat.kv.v1.ErrorInfo.conflict:type_name -> concordat.kv.v1.Conflict
-	6,  // 28: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
-	8,  // 29: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
-	10, // 30: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
-	12, // 31: concordat.kv.v1.KV.Add:input_type -> concordat.kv.v1.AddRequest
-	14, // 32: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
-	17, // 33: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
-	23, // 34: concordat.kv.v1.KV.Outcome:input_type -> concordat.kv.v1.OutcomeRequest
-	7,  // 35: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
-	9,  // 36: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
-	11, // 37: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
-	13, // 38: concordat.kv.v1.KV.Add:output_type -> concordat.kv.v1.AddResponse
-	15, // 39: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
-	21, // 40: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
-	24, // 41: concordat.kv.v1.KV.Outcome:output_type -> concordat.kv.v1.OutcomeResponse
-	35, // [35:42] is the sub-list for method output_type
-	28, // [28:35] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	1,  // 0: concordat.kv.v1.Freshness.consistency:type_name -> concordat.kv.v1.Consistency
+	8,  // 1: concordat.kv.v1.GetRequest.table:type_name -> concordat.kv.v1.Table
+	9,  // 2: concordat.kv.v1.GetRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	8,  // 3: concordat.kv.v1.PutRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 4: concordat.kv.v1.PutRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	9,  // 5: concordat.kv.v1.PutRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	8,  // 6: concordat.kv.v1.DeleteRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 7: concordat.kv.v1.DeleteRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	9,  // 8: concordat.kv.v1.DeleteRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	8,  // 9: concordat.kv.v1.AddRequest.table:type_name -> concordat.kv.v1.Table
+	0,  // 10: concordat.kv.v1.AddRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	9,  // 11: concordat.kv.v1.AddRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	8,  // 12: concordat.kv.v1.ScanRequest.table:type_name -> concordat.kv.v1.Table
+	9,  // 13: concordat.kv.v1.ScanRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	20, // 14: concordat.kv.v1.ScanResponse.pairs:type_name -> concordat.kv.v1.Pair
+	24, // 15: concordat.kv.v1.TxnRequest.ops:type_name -> concordat.kv.v1.Op
+	0,  // 16: concordat.kv.v1.TxnRequest.isolation:type_name -> concordat.kv.v1.Isolation
+	9,  // 17: concordat.kv.v1.TxnRequest.freshness:type_name -> concordat.kv.v1.Freshness
+	8,  // 18: concordat.kv.v1.Expectation.table:type_name -> concordat.kv.v1.Table
+	8,  // 19: concordat.kv.v1.Reference.table:type_name -> concordat.kv.v1.Table
+	10, // 20: concordat.kv.v1.Op.get:type_name -> concordat.kv.v1.GetRequest
+	12, // 21: concordat.kv.v1.Op.put:type_name -> concordat.kv.v1.PutRequest
+	14, // 22: concordat.kv.v1.Op.delete:type_name -> concordat.kv.v1.DeleteRequest
+	22, // 23: concordat.kv.v1.Op.expect:type_name -> concordat.kv.v1.Expectation
+	16, // 24: concordat.kv.v1.Op.add:type_name -> concordat.kv.v1.AddRequest
+	23, // 25: concordat.kv.v1.Op.reference:type_name -> concordat.kv.v1.Reference
+	26, // 26: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
+	5,  // 27: concordat.kv.v1.OutcomeResponse.state:type_name -> concordat.kv.v1.OutcomeResponse.State
+	6,  // 28: concordat.kv.v1.OutcomeResponse.reason:type_name -> concordat.kv.v1.ErrorInfo.Code
+	37, // 29: concordat.kv.v1.TransactRequest.begin:type_name -> concordat.kv.v1.TransactRequest.Begin
+	38, // 30: concordat.kv.v1.TransactRequest.operations:type_name -> concordat.kv.v1.TransactRequest.Operations
+	18, // 31: concordat.kv.v1.TransactRequest.scan:type_name -> concordat.kv.v1.ScanRequest
+	39, // 32: concordat.kv.v1.TransactRequest.commit:type_name -> concordat.kv.v1.TransactRequest.Commit
+	40, // 33: concordat.kv.v1.TransactRequest.rollback:type_name -> concordat.kv.v1.TransactRequest.Rollback
+	41, // 34: concordat.kv.v1.TransactResponse.begun:type_name -> concordat.kv.v1.TransactResponse.Begun
+	42, // 35: concordat.kv.v1.TransactResponse.results:type_name -> concordat.kv.v1.TransactResponse.Results
+	43, // 36: concordat.kv.v1.TransactResponse.run:type_name -> concordat.kv.v1.TransactResponse.Run
+	44, // 37: concordat.kv.v1.TransactResponse.committed:type_name -> concordat.kv.v1.TransactResponse.Committed
+	45, // 38: concordat.kv.v1.TransactResponse.rolled_back:type_name -> concordat.kv.v1.TransactResponse.RolledBack
+	2,  // 39: concordat.kv.v1.WatchResponse.mode:type_name -> concordat.kv.v1.Mode
+	33, // 40: concordat.kv.v1.WatchResponse.nodes:type_name -> concordat.kv.v1.Node
+	3,  // 41: concordat.kv.v1.Conflict.incoming:type_name -> concordat.kv.v1.Kind
+	3,  // 42: concordat.kv.v1.Conflict.earlier:type_name -> concordat.kv.v1.Kind
+	4,  // 43: concordat.kv.v1.Conflict.where:type_name -> concordat.kv.v1.Where
+	6,  // 44: concordat.kv.v1.ErrorInfo.code:type_name -> concordat.kv.v1.ErrorInfo.Code
+	8,  // 45: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
+	34, // 46: concordat.kv.v1.ErrorInfo.conflict:type_name -> concordat.kv.v1.Conflict
+	36, // 47: concordat.kv.v1.ErrorInfo.wait:type_name -> concordat.kv.v1.Wait
+	7,  // 48: concordat.kv.v1.Wait.step:type_name -> concordat.kv.v1.Wait.Step
+	1,  // 49: concordat.kv.v1.Wait.consistency:type_name -> concordat.kv.v1.Consistency
+	6,  // 50: concordat.kv.v1.Wait.cause:type_name -> concordat.kv.v1.ErrorInfo.Code
+	9,  // 51: concordat.kv.v1.TransactRequest.Begin.freshness:type_name -> concordat.kv.v1.Freshness
+	0,  // 52: concordat.kv.v1.TransactRequest.Begin.isolation:type_name -> concordat.kv.v1.Isolation
+	24, // 53: concordat.kv.v1.TransactRequest.Operations.ops:type_name -> concordat.kv.v1.Op
+	26, // 54: concordat.kv.v1.TransactResponse.Results.results:type_name -> concordat.kv.v1.OpResult
+	20, // 55: concordat.kv.v1.TransactResponse.Run.pairs:type_name -> concordat.kv.v1.Pair
+	10, // 56: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
+	12, // 57: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
+	14, // 58: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
+	16, // 59: concordat.kv.v1.KV.Add:input_type -> concordat.kv.v1.AddRequest
+	18, // 60: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
+	21, // 61: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
+	27, // 62: concordat.kv.v1.KV.Outcome:input_type -> concordat.kv.v1.OutcomeRequest
+	29, // 63: concordat.kv.v1.KV.Transact:input_type -> concordat.kv.v1.TransactRequest
+	31, // 64: concordat.kv.v1.KV.Watch:input_type -> concordat.kv.v1.WatchRequest
+	11, // 65: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
+	13, // 66: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
+	15, // 67: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
+	17, // 68: concordat.kv.v1.KV.Add:output_type -> concordat.kv.v1.AddResponse
+	19, // 69: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
+	25, // 70: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
+	28, // 71: concordat.kv.v1.KV.Outcome:output_type -> concordat.kv.v1.OutcomeResponse
+	30, // 72: concordat.kv.v1.KV.Transact:output_type -> concordat.kv.v1.TransactResponse
+	32, // 73: concordat.kv.v1.KV.Watch:output_type -> concordat.kv.v1.WatchResponse
+	65, // [65:74] is the sub-list for method output_type
+	56, // [56:65] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_concordat_kv_v1_kv_proto_init() }
@@ -2189,7 +3933,8 @@ func file_concordat_kv_v1_kv_proto_init() {
 	if File_concordat_kv_v1_kv_proto != nil {
 		return
 	}
-	file_concordat_kv_v1_kv_proto_msgTypes[15].OneofWrappers = []any{
+	file_concordat_kv_v1_kv_proto_msgTypes[1].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[16].OneofWrappers = []any{
 		(*Op_Get)(nil),
 		(*Op_Put)(nil),
 		(*Op_Delete)(nil),
@@ -2197,15 +3942,31 @@ func file_concordat_kv_v1_kv_proto_init() {
 		(*Op_Add)(nil),
 		(*Op_Reference)(nil),
 	}
-	file_concordat_kv_v1_kv_proto_msgTypes[20].OneofWrappers = []any{}
-	file_concordat_kv_v1_kv_proto_msgTypes[21].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[21].OneofWrappers = []any{
+		(*TransactRequest_Begin_)(nil),
+		(*TransactRequest_Operations_)(nil),
+		(*TransactRequest_Scan)(nil),
+		(*TransactRequest_Commit_)(nil),
+		(*TransactRequest_Rollback_)(nil),
+	}
+	file_concordat_kv_v1_kv_proto_msgTypes[22].OneofWrappers = []any{
+		(*TransactResponse_Begun_)(nil),
+		(*TransactResponse_Results_)(nil),
+		(*TransactResponse_Run_)(nil),
+		(*TransactResponse_Committed_)(nil),
+		(*TransactResponse_RolledBack_)(nil),
+	}
+	file_concordat_kv_v1_kv_proto_msgTypes[25].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[26].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[27].OneofWrappers = []any{}
+	file_concordat_kv_v1_kv_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_kv_v1_kv_proto_rawDesc), len(file_concordat_kv_v1_kv_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   22,
+			NumEnums:      8,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

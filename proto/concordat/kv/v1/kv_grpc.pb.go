@@ -21,13 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KV_Get_FullMethodName     = "/concordat.kv.v1.KV/Get"
-	KV_Put_FullMethodName     = "/concordat.kv.v1.KV/Put"
-	KV_Delete_FullMethodName  = "/concordat.kv.v1.KV/Delete"
-	KV_Add_FullMethodName     = "/concordat.kv.v1.KV/Add"
-	KV_Scan_FullMethodName    = "/concordat.kv.v1.KV/Scan"
-	KV_Txn_FullMethodName     = "/concordat.kv.v1.KV/Txn"
-	KV_Outcome_FullMethodName = "/concordat.kv.v1.KV/Outcome"
+	KV_Get_FullMethodName      = "/concordat.kv.v1.KV/Get"
+	KV_Put_FullMethodName      = "/concordat.kv.v1.KV/Put"
+	KV_Delete_FullMethodName   = "/concordat.kv.v1.KV/Delete"
+	KV_Add_FullMethodName      = "/concordat.kv.v1.KV/Add"
+	KV_Scan_FullMethodName     = "/concordat.kv.v1.KV/Scan"
+	KV_Txn_FullMethodName      = "/concordat.kv.v1.KV/Txn"
+	KV_Outcome_FullMethodName  = "/concordat.kv.v1.KV/Outcome"
+	KV_Transact_FullMethodName = "/concordat.kv.v1.KV/Transact"
+	KV_Watch_FullMethodName    = "/concordat.kv.v1.KV/Watch"
 )
 
 // KVClient is the client API for KV service.
@@ -57,6 +59,19 @@ type KVClient interface {
 	// asked. A client that lost its connection under a write learns here whether
 	// it happened.
 	Outcome(ctx context.Context, in *OutcomeRequest, opts ...grpc.CallOption) (*OutcomeResponse, error)
+	// Transact runs one transaction operation by operation: the client sees what
+	// one has brought before it says the next. The first request is the begin;
+	// each has one answer, a scan several. The transaction has ended with the
+	// stream, which an error ends too: it is rolled back then, unless it has
+	// committed. A member ends a transaction that no request has come for in 60
+	// seconds, and one that writes when the member has lost the right to:
+	// CODE_READ_ONLY.
+	Transact(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransactRequest, TransactResponse], error)
+	// Watch tells who writes and who serves, in the eyes of the member: what is so
+	// now at once, then each change as it becomes known, and the same again after
+	// a second in which nothing has changed. A client that hears nothing for
+	// longer should take the member for gone.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
 type kVClient struct {
@@ -146,6 +161,38 @@ func (c *kVClient) Outcome(ctx context.Context, in *OutcomeRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *kVClient) Transact(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransactRequest, TransactResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[1], KV_Transact_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TransactRequest, TransactResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_TransactClient = grpc.BidiStreamingClient[TransactRequest, TransactResponse]
+
+func (c *kVClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &KV_ServiceDesc.Streams[2], KV_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
 // KVServer is the server API for KV service.
 // All implementations must embed UnimplementedKVServer
 // for forward compatibility.
@@ -173,6 +220,19 @@ type KVServer interface {
 	// asked. A client that lost its connection under a write learns here whether
 	// it happened.
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
+	// Transact runs one transaction operation by operation: the client sees what
+	// one has brought before it says the next. The first request is the begin;
+	// each has one answer, a scan several. The transaction has ended with the
+	// stream, which an error ends too: it is rolled back then, unless it has
+	// committed. A member ends a transaction that no request has come for in 60
+	// seconds, and one that writes when the member has lost the right to:
+	// CODE_READ_ONLY.
+	Transact(grpc.BidiStreamingServer[TransactRequest, TransactResponse]) error
+	// Watch tells who writes and who serves, in the eyes of the member: what is so
+	// now at once, then each change as it becomes known, and the same again after
+	// a second in which nothing has changed. A client that hears nothing for
+	// longer should take the member for gone.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedKVServer()
 }
 
@@ -203,6 +263,12 @@ func (UnimplementedKVServer) Txn(context.Context, *TxnRequest) (*TxnResponse, er
 }
 func (UnimplementedKVServer) Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Outcome not implemented")
+}
+func (UnimplementedKVServer) Transact(grpc.BidiStreamingServer[TransactRequest, TransactResponse]) error {
+	return status.Error(codes.Unimplemented, "method Transact not implemented")
+}
+func (UnimplementedKVServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedKVServer) mustEmbedUnimplementedKVServer() {}
 func (UnimplementedKVServer) testEmbeddedByValue()            {}
@@ -344,6 +410,24 @@ func _KV_Outcome_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KV_Transact_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(KVServer).Transact(&grpc.GenericServerStream[TransactRequest, TransactResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_TransactServer = grpc.BidiStreamingServer[TransactRequest, TransactResponse]
+
+func _KV_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(KVServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type KV_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
 // KV_ServiceDesc is the grpc.ServiceDesc for KV service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -380,6 +464,17 @@ var KV_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Scan",
 			Handler:       _KV_Scan_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Transact",
+			Handler:       _KV_Transact_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _KV_Watch_Handler,
 			ServerStreams: true,
 		},
 	},
