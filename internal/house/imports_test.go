@@ -71,6 +71,7 @@ var house = []room{
 		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "internal/consistency", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
+	{dir: "client", ours: []string{"gtid", "proto"}, others: []string{protobuf, grpc}},
 	{dir: "internal/server", ours: []string{".", "applier", "election", "gtid", "proto", "internal/consistency", "internal/outlook"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
@@ -78,12 +79,12 @@ var house = []room{
 		others: []string{raft, protobuf, btree},
 	},
 	{
-		dir: "bench", ours: []string{".", "internal/server", "proto", "gtid", "certifier", "applier"},
+		dir: "bench", ours: []string{".", "client", "internal/server", "proto", "gtid", "certifier", "applier"},
 		others: []string{anything},
 	},
 	{
 		dir:    "cmd",
-		ours:   []string{".", "internal/server", "sim", "bench", "proto", "gtid", "applier"},
+		ours:   []string{".", "client", "internal/server", "sim", "bench", "proto", "gtid", "applier"},
 		others: []string{anything},
 	},
 	{dir: "internal/house"},
