@@ -137,7 +137,9 @@ func (l *life) loop(ctx context.Context) ending {
 	l.clock.now() // or the first ticks would be counted twice
 	ticker := time.NewTicker(l.node.cfg.TickInterval)
 	defer ticker.Stop()
-	l.perform(l.replica.Step())
+	if end, over := l.follow(l.replica.Step()); over {
+		return end
+	}
 	l.publish()
 	var events []replica.Event
 	for {
@@ -155,18 +157,25 @@ func (l *life) loop(ctx context.Context) ending {
 		if events = l.inbox.take(events); len(events) == 0 {
 			continue
 		}
-		effects := l.replica.Step(events...)
-		l.perform(effects)
-		switch {
-		case effects.Failure != nil:
-			l.node.fail(effects.Failure)
-			return ending{}
-		case effects.Exit != replica.ExitNone:
-			return ending{exit: effects.Exit} // nothing that waits here will ever be decided for this member
-		case effects.CloneFrom != 0:
-			return ending{cloneFrom: effects.CloneFrom}
+		if end, over := l.follow(l.replica.Step(events...)); over {
+			return end
 		}
 	}
+}
+
+// follow does what follows from a step, and reports whether the life ends with it.
+// Of one that has failed nothing follows: what it has judged since may be wrong,
+// as where the group has gone over to a protocol that this build does not speak.
+func (l *life) follow(effects *replica.Effects) (end ending, over bool) {
+	if effects.Failure != nil {
+		l.node.fail(effects.Failure)
+		return ending{}, true
+	}
+	l.perform(effects)
+	if effects.Exit != replica.ExitNone { // nothing that waits here will ever be decided for this member
+		return ending{exit: effects.Exit}, true
+	}
+	return ending{cloneFrom: effects.CloneFrom}, effects.CloneFrom != 0
 }
 
 // tick tells the state machine that time has passed, and what it has to know then.
