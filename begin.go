@@ -1,7 +1,9 @@
 package concordat
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -62,8 +64,11 @@ func (n *Node) beginAt(ctx context.Context, o *txOptions, write bool) error {
 		if err := n.serving(); err != nil {
 			return err
 		}
-		if r := n.rightToWrite(s); r.never {
-			return r.err
+		if !n.writer.Load() {
+			_, patient := ctx.Deadline()
+			if r := n.rightToWrite(s); r.settled(patient) {
+				return r.err
+			}
 		}
 	} else if err := n.reading(o); err != nil {
 		return err
@@ -97,8 +102,7 @@ func (n *Node) beginAt(ctx context.Context, o *txOptions, write bool) error {
 func (n *Node) waitFresh(ctx context.Context, o *txOptions) error {
 	l := n.life.Load()
 	if !o.session.IsEmpty() {
-		err := n.untilShown(ctx, l, func() bool { return o.session.SubsetOf(n.engine.Position().Executed) })
-		if err != nil {
+		if err := n.waitSession(ctx, l, o); err != nil {
 			e := n.waitError(o, WaitSession, 0, err)
 			e.Session = o.session.Subtract(n.engine.Position().Executed)
 			return e
@@ -129,6 +133,42 @@ func (n *Node) waitFresh(ctx context.Context, o *txOptions) error {
 		return n.dated(l, o, n.waitError(o, WaitApplied, index, err))
 	}
 	return nil
+}
+
+// errNoSuchSession is why a session is not waited for any longer.
+var errNoSuchSession = fmt.Errorf("%w: the group had acknowledged nothing by these GTIDs when it was asked; they are of another group, or were lost when its membership was forced",
+	ErrInvalid)
+
+// waitSession waits until the transactions of a session are visible here. A caller
+// that does not say how long it waits does not wait for ever for those of another
+// group: what a commit has returned is acknowledged, so a read index covers it.
+func (n *Node) waitSession(ctx context.Context, l *life, o *txOptions) error {
+	has := func() bool { return o.session.SubsetOf(n.engine.Position().Executed) }
+	if _, patient := ctx.Deadline(); patient || l == nil || has() {
+		return n.untilShown(ctx, l, has)
+	}
+	var index uint64
+	var unanswered error
+	asking, answered := context.WithCancel(ctx)
+	defer answered()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if index, unanswered = n.readIndex(asking, l); unanswered == nil {
+			answered()
+		}
+	}()
+	err := n.untilShown(asking, l, has)
+	answered()
+	<-done
+	if err == nil || unanswered != nil {
+		return err
+	}
+	err = n.untilShown(ctx, l, func() bool { return has() || n.engine.Position().Index >= index })
+	if err == nil && !has() {
+		err = errNoSuchSession
+	}
+	return err
 }
 
 // readIndex returns a log index at or below which is everything that was
@@ -203,8 +243,14 @@ func (n *Node) waitFloor(ctx context.Context, o *txOptions, want uint64, write b
 	return e
 }
 
-// waitError says how far a wait has come.
+// waitError says how far a wait has come. Where time ran out for want of a majority
+// it matches ErrNoQuorum too: another member may do better.
 func (n *Node) waitError(o *txOptions, step WaitStep, want uint64, cause error) *WaitError {
+	s := n.standing.Load()
+	cut := !s.Quorum && !s.QuorumUnknown || step == WaitPrimary && s.Alone
+	if cut && !errors.Is(cause, ErrNoQuorum) && n.serving() == nil {
+		cause = fmt.Errorf("%w: %w", ErrNoQuorum, cause)
+	}
 	return &WaitError{Level: o.level, Step: step, Want: want, At: n.engine.Position().Index, Cause: cause}
 }
 
@@ -264,27 +310,24 @@ func (n *Node) waitRight(ctx context.Context, o *txOptions) error {
 	_, patient := ctx.Deadline()
 	lost := n.quorum.lost(ctx)
 	var r right
-	var ended error
+	var ended, cut error
 	err := n.changed.until(ctx, func() bool {
 		if ended = n.serving(); ended != nil {
 			return true
 		}
-		switch r = n.rightToWrite(n.standing.Load()); {
-		case r.err == nil:
-			return true
-		case r.never || !r.held && !patient:
+		if r = n.rightToWrite(n.standing.Load()); r.err == nil || r.settled(patient) {
 			ended = r.err
 			return true
 		}
 		select {
 		case <-lost:
-			ended = ErrNoQuorum
+			cut = ErrNoQuorum
 			return true
 		default:
 			return false
 		}
 	})
-	if err != nil {
+	if err = cmp.Or(err, cut); err != nil {
 		e := n.waitError(o, WaitPrimary, 0, err)
 		e.Reason = r.reason
 		return e
@@ -302,6 +345,10 @@ type right struct {
 
 func noRight(err error, reason string) right { return right{err: err, reason: reason} }
 
+// settled reports whether a caller is told at once that nothing begins here. One
+// that says how long it waits is told later, where that may change.
+func (r right) settled(patient bool) bool { return r.err != nil && (r.never || !r.held && !patient) }
+
 // rightToWrite says whether the member may write, by what it knows. The right is
 // judged again where the transaction is ordered; this is for the caller, who is
 // better sent elsewhere at once.
@@ -310,16 +357,17 @@ func (n *Node) rightToWrite(s *known) right {
 	e := &s.Election
 	switch shut := n.drain.shut.Load() != 0; {
 	case self.Writes && s.Outdated != 0:
-		reason := fmt.Sprintf("epoch %d has begun elsewhere, and this member has delivered up to epoch %d", s.Outdated, e.Epoch)
+		reason := fmt.Sprintf("epoch %d has begun elsewhere, and this member has delivered up to epoch %d; ask another one who writes", s.Outdated, e.Epoch)
 		r := noRight(readOnly(s, gtid.UUID{}, reason), reason)
 		// Who is heard hears what has begun by and by.
 		r.never, r.held = s.Alone, !s.Alone
 		return r
 	case self.Writes && s.Alone:
-		reason := "too few of the others have told lately that they hear this primary; another one may have been elected"
+		reason := "too few of the others have told lately that they hear this primary; another one may have been elected, whom they can name"
 		return noRight(fmt.Errorf("%w; nothing happened: %s", ErrNoQuorum, reason), reason)
 	case self.Writes && shut:
-		r := noRight(ErrReadOnly, "the group gives the right to write to another member, and nothing new begins here before that is settled")
+		reason := "the group gives the right to write to another member, and nothing new begins here before that is settled"
+		r := noRight(readOnly(s, n.id.Member, reason), reason)
 		r.held = true
 		return r
 	case self.Writes:
@@ -354,10 +402,10 @@ func (n *Node) inEpoch(epoch uint64) error {
 func (n *Node) notPrimary(s *known) error {
 	e := &s.Election
 	self, _ := n.selfIn(s)
-	reason := "the group has given it no right to write"
+	reason := "the group has given it no right to write yet; wait, or write at another member"
 	switch {
 	case e.Mode == SinglePrimary && e.Primary == 0:
-		reason = "the group has no primary"
+		reason = "the group has no primary; wait until one is elected"
 	case e.Mode == SinglePrimary:
 		reason = "it is not the primary"
 	case self.Version > e.Lowest():
@@ -381,10 +429,7 @@ func readOnly(s *known, self gtid.UUID, reason string) *ReadOnlyError {
 func (n *Node) fenced() error {
 	s := n.standing.Load()
 	if self, _ := n.selfIn(s); self.Writes {
-		return &ReadOnlyError{
-			Epoch: s.Election.Epoch, Primary: n.id.Member, Address: n.address, ClientAddress: n.cfg.ClientAddress,
-			Reason: "it had lost the right to write before the transaction was ordered, and has it again; run it again",
-		}
+		return readOnly(s, gtid.UUID{}, "it had lost the right to write before the transaction was ordered, and has it again; run it again")
 	}
 	return readOnly(s, n.id.Member, "it had lost the right to write before the transaction was ordered")
 }
@@ -398,20 +443,28 @@ func (n *Node) selfIn(s *known) (election.Member, bool) {
 	return s.Election.Members[i], true
 }
 
-// WaitWritable waits until this member may write, and shows everything that was
-// ordered before it got the right.
+// WaitWritable waits until transactions that write can begin here, and this member
+// shows everything that was ordered before it got the right to write. It waits for
+// as long as ctx lets it, unless the member is out of its group for good.
 func (n *Node) WaitWritable(ctx context.Context) error {
 	o := &txOptions{level: BeforeOnPrimaryFailover}
-	err := n.changed.until(ctx, func() bool { return n.writer.Load() && n.serving() == nil || n.closed.Load() || n.failed() != nil })
+	var missing, ended error
+	err := n.changed.until(ctx, func() bool {
+		e := n.lost()
+		if missing = n.serving(); missing == nil {
+			missing = n.rightToWrite(n.standing.Load()).err
+		} else if n.closed.Load() || n.failed() != nil || e != nil && e.final {
+			ended = missing
+		}
+		return missing == nil || ended != nil
+	})
 	switch {
 	case err != nil:
 		e := n.waitError(o, WaitPrimary, 0, err)
-		if r := n.rightToWrite(n.standing.Load()); r.err != nil {
-			e.Reason = r.err.Error()
-		}
+		e.Reason = missing.Error()
 		return e
-	case n.serving() != nil:
-		return n.serving()
+	case ended != nil:
+		return ended
 	}
 	return n.waitFloor(ctx, o, n.floor.floor().For(o.level), true)
 }

@@ -398,29 +398,6 @@ func TestClock(t *testing.T) {
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
-// A session waits until its transactions are visible.
-func TestSession(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newStandIn(t)
-		one, two := gtid.GTID{UUID: uuidOf(9), Number: 1}, gtid.GTID{UUID: uuidOf(9), Number: 2}
-		s.show(10, one)
-		mustBegin(t, s.begin(t.Context(), false, AfterGTIDs(gtid.Set{}.Add(one))))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := s.begin(ctx, false, AfterGTIDs(gtid.Set{}.Add(one).Add(two)))
-		s.stillWaits(done)
-		cancel()
-		e := mustWait(t, <-done, WaitSession, context.Canceled, two.String())
-		if !e.Session.Equal(gtid.Set{}.Add(two)) {
-			t.Errorf("missing are %v", e.Session)
-		}
-		done = s.begin(t.Context(), false, AfterGTIDs(gtid.Set{}.Add(two)))
-		s.stillWaits(done)
-		s.show(11, one, two)
-		mustBegin(t, done)
-	})
-}
-
 // A member that is out of its group serves what it has, as old as that is, and
 // nothing that is more than that.
 func TestBeginInError(t *testing.T) {

@@ -52,5 +52,7 @@ func AtMost(d time.Duration) TxOption { return func(o *txOptions) { o.bounded, o
 
 // AfterGTIDs has the transaction begin only when the member shows those with these
 // GTIDs, as Commit returned them on whatever members: a session that carries them
-// along reads its own writes anywhere. It goes with every level.
+// along reads its own writes anywhere. It goes with every level. A caller whose
+// context has no deadline does not wait for those that the group has not committed
+// by then, as those of another group; its error matches [ErrInvalid], too.
 func AfterGTIDs(s gtid.Set) TxOption { return func(o *txOptions) { o.session = s } }

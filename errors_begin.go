@@ -131,8 +131,30 @@ func (e *WaitError) Error() string {
 	if len(e.Fresher) > 0 {
 		fmt.Fprintf(&b, "; members %v have younger ones", e.Fresher)
 	}
+	if help := e.Step.remedy(); help != "" {
+		fmt.Fprintf(&b, "; %s", help)
+	}
 	fmt.Fprintf(&b, ": %v", e.Cause)
 	return b.String()
+}
+
+// remedy says what to do when the wait was too long.
+func (s WaitStep) remedy() string {
+	switch s {
+	case WaitSession:
+		return "wait longer, or go to a member that has them"
+	case WaitReadIndex:
+		return "wait longer, or go to a member that hears a majority"
+	case WaitApplied:
+		return "wait longer, or go to a member that is less behind"
+	case WaitPrimary:
+		return "wait longer, or ask another member who writes"
+	case WaitGate:
+		return "wait longer; whoever has not told that it knows of it is expelled in the end"
+	case WaitChange:
+		return "wait longer, or begin at EVENTUAL if older data will do"
+	}
+	return ""
 }
 
 // Is reports whether target is ErrWait.

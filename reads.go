@@ -19,6 +19,9 @@ type reads struct {
 	waiting map[uint64]chan uint64
 	wanted  time.Duration // when somebody last asked for a bounded age
 	bounded bool          // somebody has
+	// refreshing is the ticket of the question that nobody waits for, 0 when there
+	// is none. There is one at a time: without a leader none is ever answered.
+	refreshing uint64
 }
 
 // ask notes a question that is to be put at once. The answer is a log index.
@@ -55,6 +58,9 @@ func (r *reads) answer(answers []replica.ReadAnswer) {
 	defer r.mu.Unlock()
 	for _, a := range answers {
 		r.fresh.Answered(a.Ticket, a.Index)
+		if a.Ticket == r.refreshing {
+			r.refreshing = 0
+		}
 		if c, ok := r.waiting[a.Ticket]; ok {
 			delete(r.waiting, a.Ticket)
 			c <- a.Index
@@ -100,10 +106,11 @@ const (
 func (r *reads) refresh() (ticket uint64, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.bounded || r.clock.now()-r.wanted > refreshFor {
+	if !r.bounded || r.refreshing != 0 || r.clock.now()-r.wanted > refreshFor {
 		return 0, false
 	}
 	r.next()
+	r.refreshing = r.last
 	return r.last, true
 }
 
