@@ -81,7 +81,7 @@ func (n *Node) followAction(s *known) {
 		return
 	}
 	if n.draining.action != a.ID {
-		n.drain.reopen(a.Index - 1)
+		n.drain.reopen(math.MaxUint64) // what it was shut for is over
 	} else if n.draining.life == l {
 		return
 	}
@@ -109,10 +109,11 @@ func (n *Node) drainFor(ctx context.Context, l *life, a *election.Action) {
 	grace := time.Duration(a.Grace) * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	over := func() bool {
+	ended := func() bool {
 		now := n.standing.Load().Election.Action
-		return n.stopped(l) || now == nil || now.ID != a.ID
+		return now == nil || now.ID != a.ID
 	}
+	over := func() bool { return n.stopped(l) || ended() }
 	// New transactions go on while the next primary still has much to apply.
 	half, end := context.WithTimeout(ctx, grace/2)
 	_ = n.changed.until(half, func() bool { return over() || n.nearlyApplied(a.Target) }) // it is begun all the same
@@ -121,8 +122,10 @@ func (n *Node) drainFor(ctx context.Context, l *life, a *election.Action) {
 		return
 	}
 	n.drain.close(a.Index)
-	if over() { // and nobody may have seen that it is to be reopened
+	if ended() { // and nobody may have seen that it is to be reopened
 		n.drain.reopen(a.Index)
+	}
+	if over() { // the next life drains anew
 		return
 	}
 	n.note(EventActionDraining, n.id.Member, "%s %s: no transaction that writes begins here until it has ended; %d are running",

@@ -15,6 +15,9 @@ func (n *Node) noteElections(e *replica.Effects) {
 	}
 	for i := range e.Ended {
 		o := &e.Ended[i]
+		if o.Result != election.Refused && o.Index < o.Ended {
+			n.noteBegun(&n.standing.Load().Election, &o.Action) // unless that was seen
+		}
 		n.note(EventActionEnded, o.Asker, "%s %s: %s: %s", o.Kind, o.ID, o.Result, o.Text)
 	}
 }
@@ -34,15 +37,24 @@ func (n *Node) noteEpoch(e *election.Epoch) {
 	}
 }
 
+// noteBegun puts into the history once that an action has begun that waits for
+// others.
+func (n *Node) noteBegun(e *election.Snapshot, a *election.Action) {
+	if n.begun != a.ID {
+		n.begun = a.ID
+		m, _ := e.Member(a.Target)
+		n.note(EventActionBegun, a.Asker, "%s %s: primary is to be %s: %s", a.Kind, a.ID, m.UUID, cmp.Or(a.Reason, "no reason given"))
+	}
+}
+
 // noteRights puts into the history what has become different for this member.
 func (n *Node) noteRights(before, now *known) {
 	was, is := &before.Election, &now.Election
 	if was.Epoch != 0 && was.Protocol != is.Protocol && is.Protocol != 0 {
 		n.note(EventProtocolChanged, gtid.UUID{}, "the group speaks protocol %d, before that %d", is.Protocol, was.Protocol)
 	}
-	if a := is.Action; a != nil && (was.Action == nil || was.Action.ID != a.ID) {
-		m, _ := is.Member(a.Target)
-		n.note(EventActionBegun, a.Asker, "%s %s: primary is to be %s: %s", a.Kind, a.ID, m.UUID, cmp.Or(a.Reason, "no reason given"))
+	if is.Action != nil {
+		n.noteBegun(is, is.Action)
 	}
 	old, _ := n.selfIn(before)
 	self, _ := n.selfIn(now)
@@ -53,7 +65,7 @@ func (n *Node) noteRights(before, now *known) {
 	case before.Alone && !now.Alone && self.Writes:
 		n.note(EventPrimaryBack, n.id.Member, "the others hear this primary again")
 	}
-	if self.Writes && !old.Writes {
+	if self.Writes && now.State == replica.Online && !(old.Writes && before.State == replica.Online) {
 		n.note(EventWritable, n.id.Member, "since epoch %d this member may write", self.Since)
 	}
 }

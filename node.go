@@ -36,6 +36,7 @@ type Node struct {
 	floor     floors
 	drain     drain
 	draining  draining    // what drain is shut for; the publishing goroutine's
+	begun     gtid.UUID   // the action whose begin was noted last; the publishing goroutine's
 	writer    atomic.Bool // the member has the right to write, and nothing that it has heard is against it
 	visible   bell        // rung after each batch applied
 	changed   bell        // rung when standing changes
@@ -282,7 +283,11 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 
 // outcomeUnknown says how far a commit has come that nobody waits for any more.
 func (n *Node) outcomeUnknown(tx *Tx, c *call, cause error) error {
-	return &OutcomeUnknownError{ID: tx.id, Cause: cause, Index: c.commits.Load(), Missing: n.named(n.standing.Load().GateWaits)}
+	e := &OutcomeUnknownError{ID: tx.id, Cause: cause, Index: c.commits.Load()}
+	if e.Index != 0 {
+		e.Missing = n.named(n.standing.Load().GateWaits) // they keep nothing from being ordered
+	}
+	return e
 }
 
 // notServing is serving for a caller who knows already that it is not.

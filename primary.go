@@ -44,19 +44,24 @@ type Choice = election.Choice
 // sees the group. Why the present primary was elected is in [Node.Epochs].
 func (n *Node) Why() Choice {
 	s := n.sight()
-	var progress []election.Progress
-	if s.Settings.PreferMostUpdated {
-		for _, p := range s.Peers {
-			if p.Heard != gcs.NeverHeard {
-				progress = append(progress, election.Progress{RaftID: p.RaftID, Applied: p.Report.Applied})
-			}
-		}
-		if self, ok := n.selfIn(&s); ok {
-			progress = append(progress, election.Progress{RaftID: self.RaftID, Applied: s.Applied})
-		}
-		slices.SortFunc(progress, func(a, b election.Progress) int { return cmp.Compare(a.RaftID, b.RaftID) })
+	return s.Election.Why(unreachable(&s), n.progress(&s))
+}
+
+// progress is how far the members have applied the log, where that is to count.
+func (n *Node) progress(s *known) (all []election.Progress) {
+	if !s.Settings.PreferMostUpdated {
+		return nil
 	}
-	return s.Election.Why(unreachable(&s), progress)
+	for _, p := range s.Peers {
+		if p.Heard != gcs.NeverHeard {
+			all = append(all, election.Progress{RaftID: p.RaftID, Applied: p.Report.Applied})
+		}
+	}
+	if self, ok := n.selfIn(s); ok {
+		all = append(all, election.Progress{RaftID: self.RaftID, Applied: s.Applied})
+	}
+	slices.SortFunc(all, func(a, b election.Progress) int { return cmp.Compare(a.RaftID, b.RaftID) })
+	return all
 }
 
 // EpochRecord is one of the group's epochs: the time from one change of who may
@@ -109,8 +114,8 @@ type ActionReport struct {
 	Pending []gtid.UUID
 	// Cut is how many transactions still ran when the grace was over.
 	Cut uint64
-	// Epoch is the group's after the change, or now; Index the log index where it
-	// ended, or began.
+	// Epoch is the group's after the change, 0 where that is forgotten, or now;
+	// Index the log index where it ended, or began.
 	Epoch, Index uint64
 	Took         time.Duration // of the call that made the change, 0 in other reports
 }
@@ -363,10 +368,16 @@ func (n *Node) awaitPrimary(ctx context.Context, end *election.Outcome) {
 	if end.Target == 0 {
 		return
 	}
+	lost := n.quorum.lost(ctx)
 	_ = n.changed.until(ctx, func() bool {
 		s := n.standing.Load()
 		if n.life.Load() == nil || s.Election.Primary != end.Target {
 			return true
+		}
+		select {
+		case <-lost:
+			return true
+		default:
 		}
 		if self, _ := n.selfIn(s); self.RaftID == end.Target {
 			return n.engine.Position().Index >= end.Ended
@@ -400,6 +411,11 @@ func reportAction(s *known, a *election.Action) ActionReport {
 // reportOutcome tells of one that has ended.
 func reportOutcome(s *known, o *election.Outcome) ActionReport {
 	r := reportAction(s, &o.Action)
-	r.Result, r.Text, r.Index = o.Result, o.Text, o.Ended
+	r.Result, r.Text, r.Index, r.Epoch = o.Result, o.Text, o.Ended, 0
+	for _, e := range s.Election.Past {
+		if e.Index <= o.Ended {
+			r.Epoch = e.Number
+		}
+	}
 	return r
 }

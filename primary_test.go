@@ -183,8 +183,11 @@ func TestSwitchUnderLoad(t *testing.T) {
 	if got := happened(g.nodes[0], concordat.EventActionDraining); len(got) != 1 {
 		t.Errorf("drained: %q", got)
 	}
-	if got := happened(g.nodes[2], concordat.EventActionEnded); len(got) != 5 {
-		t.Errorf("actions: %q", got)
+	for _, n := range g.nodes {
+		begun, ended := happened(n, concordat.EventActionBegun), happened(n, concordat.EventActionEnded)
+		if len(begun) != 4 || len(ended) != 5 { // the switch to many waits for nobody
+			t.Errorf("actions begun: %q, ended: %q", begun, ended)
+		}
 	}
 }
 
@@ -301,6 +304,27 @@ func TestPrimaryLeaves(t *testing.T) {
 	}
 	rest := g.nodes[1:]
 	epochs := rest[0].Epochs()
+	if last := epochs[len(epochs)-1]; last.Cause != election.Planned {
+		t.Errorf("the primary went, and that was %+v", last)
+	}
+}
+
+// What a primary that leaves still runs does not keep it for longer than whoever asks
+// for that waits.
+func TestPrimaryLeavesInTime(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 3, single)
+	tx, err := g.nodes[0].Begin(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	brief, cancel := context.WithTimeout(testContext(t), 6*time.Second)
+	defer cancel()
+	if err := g.nodes[0].Leave(brief, concordat.Force()); err != nil {
+		t.Fatal(err)
+	}
+	epochs := g.nodes[1].Epochs()
 	if last := epochs[len(epochs)-1]; last.Cause != election.Planned {
 		t.Errorf("the primary went, and that was %+v", last)
 	}
