@@ -80,6 +80,7 @@ type switchOptions struct {
 	grace  time.Duration
 	insist bool
 	reason string
+	id     gtid.UUID
 }
 
 // Grace sets how long transactions get to finish where the right to write is taken
@@ -93,6 +94,11 @@ func InsistOnRecovering() SwitchOption { return func(o *switchOptions) { o.insis
 
 // WithReason records why the change is made, on one line of at most 512 bytes.
 func WithReason(reason string) SwitchOption { return func(o *switchOptions) { o.reason = reason } }
+
+// WithActionID gives the change an id that the caller has drawn: so it can be looked
+// up and taken back whatever becomes of the call. An id counts for one change only;
+// without one, or with the zero UUID, one is drawn.
+func WithActionID(id gtid.UUID) SwitchOption { return func(o *switchOptions) { o.id = id } }
 
 // ActionKind is what a planned change changes.
 type ActionKind = election.ActionKind
@@ -192,16 +198,9 @@ func (n *Node) CancelAction(ctx context.Context, id gtid.UUID) error {
 // change asks for a planned change, and waits for its end.
 func (n *Node) change(ctx context.Context, kind election.ActionKind, member gtid.UUID, p election.Protocol, opts []SwitchOption) (ActionReport, error) {
 	began := time.Now()
-	o := switchOptions{grace: DefaultGrace}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	a := election.Action{ID: newTransactionID(), Kind: kind, Protocol: p, Force: o.insist, Reason: o.reason, Asker: n.id.Member}
-	if kind == election.SetPrimary || kind == election.ToSingle {
-		if o.grace < 0 || o.grace > election.MaxGrace*time.Millisecond {
-			return ActionReport{}, fmt.Errorf("%w: a grace of %v; it must be between 0 and an hour", ErrInvalid, o.grace)
-		}
-		a.Grace = uint64(o.grace / time.Millisecond)
+	a, o, err := n.newAction(kind, p, opts)
+	if err != nil {
+		return ActionReport{}, err
 	}
 	answer, err := n.beginAction(ctx, &a, member, &o)
 	if err != nil {
@@ -228,6 +227,25 @@ func (n *Node) change(ctx context.Context, kind election.ActionKind, member gtid
 	default:
 		return r, &RefusedError{Reason: fmt.Sprintf("%s %s: %s", kind, end.Result, end.Text), Forceable: n.forceable(end)}
 	}
+}
+
+// newAction is what is to be asked for, but for what this member knows of the group.
+func (n *Node) newAction(kind election.ActionKind, p election.Protocol, opts []SwitchOption) (election.Action, switchOptions, error) {
+	o := switchOptions{grace: DefaultGrace}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.id.IsZero() {
+		o.id = newTransactionID()
+	}
+	a := election.Action{ID: o.id, Kind: kind, Protocol: p, Force: o.insist, Reason: o.reason, Asker: n.id.Member}
+	if kind == election.SetPrimary || kind == election.ToSingle {
+		if o.grace < 0 || o.grace > election.MaxGrace*time.Millisecond {
+			return a, o, fmt.Errorf("%w: a grace of %v; it must be between 0 and an hour", ErrInvalid, o.grace)
+		}
+		a.Grace = uint64(o.grace / time.Millisecond)
+	}
+	return a, o, nil
 }
 
 // forceable reports whether an action was refused for what can be insisted on.

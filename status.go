@@ -111,6 +111,10 @@ type Status struct {
 	Protocol uint32        // that the group speaks
 	Gate     *Gate         // of what is held back here, nil for nothing
 	Fresh    time.Duration // how old what is visible here may be; NotKnown where nothing is known of that
+	// Running are the transactions that may write, have begun here, and were not
+	// handed to the group yet: a planned change that takes this member's right to
+	// write waits for them.
+	Running int
 }
 
 // Gate is an After transaction that others may not know of yet. What is ordered
@@ -189,7 +193,7 @@ func (n *Node) statusOfRights(s *known, status *Status) {
 		status.Primary = p.UUID
 	}
 	status.Writable = n.writer.Load() && n.drain.shut.Load() == 0 && n.serving() == nil
-	status.Alone, status.Outdated = s.Alone, s.Outdated
+	status.Alone, status.Outdated, status.Running = s.Alone, s.Outdated, int(n.drain.open.Load())
 	if a := e.Action; a != nil {
 		r := reportAction(s, a)
 		status.Action = &r
