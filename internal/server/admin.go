@@ -19,7 +19,7 @@ type admin struct {
 func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.StatusResponse, error) {
 	n := a.server.node.Load()
 	if n == nil {
-		return &adminpb.StatusResponse{State: adminpb.MemberState_MEMBER_STATE_OFFLINE, Error: errStarting.Error()}, nil
+		return &adminpb.StatusResponse{State: adminpb.MemberState_MEMBER_STATE_OFFLINE, Error: errStarting.Error(), FreshNanos: int64(concordat.NotKnown)}, nil
 	}
 	s := n.Status()
 	response := &adminpb.StatusResponse{
@@ -33,6 +33,9 @@ func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Status
 		Outlook:   outlookOf(s.Outlook), Quorum: s.Quorum, Waiting: s.Waiting,
 		Recovery: recovery(s.Recovery), LogStalled: s.LogStalled, Frozen: uuidText(s.Frozen),
 		RejoinTry: uint32(s.RejoinTry),
+		Mode:      modes[s.Mode], Epoch: s.Epoch, Primary: uuidText(s.Primary), Protocol: s.Protocol,
+		Writable: s.Writable, Alone: s.Alone, Outdated: s.Outdated, Running: uint64(s.Running),
+		Action: action(s.Action), Gate: gate(s.Gate), FreshNanos: int64(s.Fresh),
 	}
 	if s.Err != nil {
 		response.Error = s.Err.Error()
@@ -67,10 +70,19 @@ func view(v concordat.View) *adminpb.View {
 		out.Members = append(out.Members, &adminpb.Member{
 			Uuid: m.UUID.String(), RaftId: m.RaftID, Address: m.Address,
 			State: state(m.State), Version: m.Version, Weight: m.Weight,
-			HeardNanos: int64(m.Heard), Delivered: m.Delivered,
+			HeardNanos: int64(m.Heard), Delivered: m.Delivered, Applied: m.Applied, FreshNanos: int64(m.Fresh),
+			Primary: m.Primary, Writes: m.Writes, ClientAddress: m.ClientAddress,
 		})
 	}
 	return out
+}
+
+// gate returns nil where nothing is held back.
+func gate(g *concordat.Gate) *adminpb.Gate {
+	if g == nil {
+		return nil
+	}
+	return &adminpb.Gate{Index: g.Index, Missing: uuidTexts(g.Waits)}
 }
 
 // recovery returns nil for a member that does not catch up.
@@ -105,4 +117,11 @@ func uuidText(u gtid.UUID) string {
 		return ""
 	}
 	return u.String()
+}
+
+func uuidTexts(all []gtid.UUID) (texts []string) {
+	for _, u := range all {
+		texts = append(texts, uuidText(u))
+	}
+	return texts
 }

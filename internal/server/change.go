@@ -48,7 +48,7 @@ func (a *admin) Leave(ctx context.Context, r *adminpb.LeaveRequest) (*adminpb.Le
 		return nil, toStatus(err)
 	}
 	a.server.leaveAsked.Store(true)
-	if err := n.Leave(ctx, insist(r.GetForce())...); err != nil {
+	if err := n.Leave(ctx, append(insist(r.GetForce()), stay(r.GetNoHandover())...)...); err != nil {
 		return nil, toStatus(err)
 	}
 	return &adminpb.LeaveResponse{}, nil
@@ -73,6 +73,14 @@ func (a *admin) Remove(ctx context.Context, r *adminpb.RemoveRequest) (*adminpb.
 func insist(force bool) []concordat.ChangeOption {
 	if force {
 		return []concordat.ChangeOption{concordat.Force()}
+	}
+	return nil
+}
+
+// stay is for a primary that goes without making another member primary first.
+func stay(noHandover bool) []concordat.ChangeOption {
+	if noHandover {
+		return []concordat.ChangeOption{concordat.WithoutHandover()}
 	}
 	return nil
 }
@@ -108,7 +116,9 @@ func (a *admin) Rejoin(ctx context.Context, r *adminpb.RejoinRequest) (*adminpb.
 
 // Clone implements adminpb.AdminServer.
 func (a *admin) Clone(ctx context.Context, r *adminpb.CloneRequest) (*adminpb.CloneResponse, error) {
-	err := a.come(ctx, func(ctx context.Context, n *concordat.Node) error { return n.Clone(ctx, r.GetDonor()) })
+	err := a.come(ctx, func(ctx context.Context, n *concordat.Node) error {
+		return n.Clone(ctx, r.GetDonor(), stay(r.GetNoHandover())...)
+	})
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -158,10 +168,7 @@ func plan(status *concordat.Status, p *concordat.Plan) *adminpb.Plan {
 	out := &adminpb.Plan{
 		View: view(status.View), ViewAfter: &adminpb.View{},
 		Outlook: outlookOf(p.Now), OutlookAfter: outlookOf(p.Then), OutlookLater: outlookOf(p.Later),
-		Leader: uuidText(status.Leader), Warnings: p.Warnings, Refused: p.Objection, Forceable: p.Forceable,
-	}
-	for _, u := range p.Primaries {
-		out.Primaries = append(out.Primaries, uuidText(u))
+		Leader: uuidText(status.Leader), Primaries: uuidTexts(p.Primaries), Warnings: p.Warnings, Refused: p.Objection, Forceable: p.Forceable,
 	}
 	for _, m := range p.Members {
 		after := &adminpb.Member{

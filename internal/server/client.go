@@ -87,6 +87,13 @@ func unanswered(req any) func(cause error) error {
 				text: fmt.Sprintf("concordat: the group's settings may have changed, read them again: %v", cause),
 			}
 		}
+	case *adminpb.SetPrimaryRequest, *adminpb.SwitchModeRequest, *adminpb.SetProtocolRequest, *adminpb.CancelActionRequest:
+		return func(cause error) error {
+			return &remoteError{
+				kind: concordat.ErrOutcomeUnknown,
+				text: fmt.Sprintf("concordat: what was asked for may be done, or go on; GetAction tells by its id: %v", cause),
+			}
+		}
 	case *adminpb.LeaveRequest, *adminpb.RemoveRequest, *adminpb.JoinRequest, *adminpb.RejoinRequest,
 		*adminpb.CloneRequest, *adminpb.ForceMembersRequest:
 		return func(cause error) error {

@@ -24,6 +24,9 @@ func (a *admin) History(r *adminpb.HistoryRequest, stream grpc.ServerStreamingSe
 	for _, v := range n.Views() {
 		first.Views = append(first.Views, viewRecord(v))
 	}
+	for _, e := range n.Epochs() {
+		first.Epochs = append(first.Epochs, epochRecord(e))
+	}
 	if err := stream.Send(first); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
@@ -14,6 +15,13 @@ import (
 // refusal returns what a refused change of the membership looks like on the
 // network; nil if err is none.
 func refusal(err error) *adminpb.Refusal {
+	if g, ok := errors.AsType[*givenUpError](err); ok {
+		kind := adminpb.Refusal_KIND_ABORTED
+		if g.result == election.Cancelled {
+			kind = adminpb.Refusal_KIND_CANCELLED
+		}
+		return &adminpb.Refusal{Kind: kind, Text: g.text}
+	}
 	if d, ok := errors.AsType[*concordat.DivergedError](err); ok {
 		return &adminpb.Refusal{
 			Kind: adminpb.Refusal_KIND_DIVERGED, Text: err.Error(),
@@ -46,6 +54,10 @@ func refusalStatus(r *adminpb.Refusal, text string) error {
 func fromRefusal(r *adminpb.Refusal, text string) error {
 	var kind error
 	switch r.GetKind() {
+	case adminpb.Refusal_KIND_CANCELLED:
+		kind = &givenUpError{election.Cancelled, r.GetText()}
+	case adminpb.Refusal_KIND_ABORTED:
+		kind = &givenUpError{election.Aborted, r.GetText()}
 	case adminpb.Refusal_KIND_DIVERGED:
 		kind = concordat.ErrDiverged
 		if extra, err := gtid.ParseSet(r.GetExtra()); err == nil {

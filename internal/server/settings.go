@@ -44,13 +44,40 @@ func settings(s concordat.GroupSettings) *adminpb.Settings {
 		HistoryItems: int64(s.HistoryItems), HistoryBytes: int64(s.HistoryBytes),
 		RangeWrites: int64(s.RangeWrites), OutcomeTransactions: int64(s.OutcomeTransactions),
 		GtidAssignmentBlockSize: s.GTIDAssignmentBlockSize,
+		Consistency:             levelText(s.Consistency), PreferMostUpdated: s.PreferMostUpdated,
 	}
 }
 
-// groupSettings is the reverse of settings. Only what no int can hold is an
-// error: what settings can be is the node's business.
+// levelText returns the name of a level, empty for none.
+func levelText(l concordat.Consistency) string {
+	if l == 0 {
+		return ""
+	}
+	return l.String()
+}
+
+// someLevel is the reverse of levelText.
+func someLevel(text string) (concordat.Consistency, error) {
+	if text == "" {
+		return 0, nil
+	}
+	l, err := concordat.ParseConsistency(text)
+	if err != nil {
+		return l, fmt.Errorf("%w: %w", concordat.ErrInvalid, err)
+	}
+	return l, nil
+}
+
+// groupSettings is the reverse of settings. Only what no int can hold, and what
+// is no level, is an error: what settings can be is the node's business.
 func groupSettings(s *adminpb.Settings) (concordat.GroupSettings, error) {
-	out := concordat.GroupSettings{Version: s.GetVersion(), GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize()}
+	out := concordat.GroupSettings{
+		Version: s.GetVersion(), GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize(), PreferMostUpdated: s.GetPreferMostUpdated(),
+	}
+	var err error
+	if out.Consistency, err = someLevel(s.GetConsistency()); err != nil {
+		return out, err
+	}
 	for _, f := range []struct {
 		name string
 		from int64

@@ -21,6 +21,10 @@ func TestSettingsTravel(t *testing.T) {
 		switch f.Kind() {
 		case reflect.Uint64:
 			f.SetUint(uint64(len(i.Name)))
+		case reflect.Uint8:
+			f.SetUint(uint64(concordat.BeforeAndAfter))
+		case reflect.Bool:
+			f.SetBool(true)
 		default:
 			f.SetInt(int64(len(i.Name)) << 32)
 		}
@@ -48,6 +52,7 @@ func TestSettings(t *testing.T) {
 	}
 	wish := proto.CloneOf(founded)
 	wish.OutcomeTransactions, wish.RangeWrites = 12, 0 // 0 is the default
+	wish.Consistency, wish.PreferMostUpdated = "BEFORE", true
 	changed, err := c.SetSettings(ctx, &adminpb.SetSettingsRequest{Settings: wish})
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +77,7 @@ func TestSettings(t *testing.T) {
 		{"from an old version", func(s *adminpb.Settings) { s.Version = 1 }, concordat.ErrSettings, "version 2"},
 		{"from no version", func(s *adminpb.Settings) { s.Version = 0 }, concordat.ErrSettings, "version 2"},
 		{"a negative number", func(s *adminpb.Settings) { s.HistoryItems = -1 }, concordat.ErrInvalid, "HistoryItems is -1"},
+		{"no level", func(s *adminpb.Settings) { s.Consistency = "STRONG" }, concordat.ErrInvalid, "BEFORE_AND_AFTER"},
 		{"too many", func(s *adminpb.Settings) { s.OutcomeTransactions = 1 << 40 }, concordat.ErrInvalid, "OutcomeTransactions"},
 	} {
 		s := proto.CloneOf(wish)

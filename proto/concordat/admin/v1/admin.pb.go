@@ -88,6 +88,58 @@ func (MemberState) EnumDescriptor() ([]byte, []int) {
 	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// Mode is how many members write.
+type Mode int32
+
+const (
+	Mode_MODE_UNSPECIFIED Mode = 0
+	// One, the primary.
+	Mode_MODE_SINGLE_PRIMARY Mode = 1
+	// All that are ONLINE and of the lowest version.
+	Mode_MODE_MULTI_PRIMARY Mode = 2
+)
+
+// Enum value maps for Mode.
+var (
+	Mode_name = map[int32]string{
+		0: "MODE_UNSPECIFIED",
+		1: "MODE_SINGLE_PRIMARY",
+		2: "MODE_MULTI_PRIMARY",
+	}
+	Mode_value = map[string]int32{
+		"MODE_UNSPECIFIED":    0,
+		"MODE_SINGLE_PRIMARY": 1,
+		"MODE_MULTI_PRIMARY":  2,
+	}
+)
+
+func (x Mode) Enum() *Mode {
+	p := new(Mode)
+	*p = x
+	return p
+}
+
+func (x Mode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Mode) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (Mode) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[1]
+}
+
+func (x Mode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Mode.Descriptor instead.
+func (Mode) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // Verb is a change of the membership.
 type Verb int32
 
@@ -132,11 +184,11 @@ func (x Verb) String() string {
 }
 
 func (Verb) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_admin_v1_admin_proto_enumTypes[1].Descriptor()
+	return file_concordat_admin_v1_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (Verb) Type() protoreflect.EnumType {
-	return &file_concordat_admin_v1_admin_proto_enumTypes[1]
+	return &file_concordat_admin_v1_admin_proto_enumTypes[2]
 }
 
 func (x Verb) Number() protoreflect.EnumNumber {
@@ -145,7 +197,7 @@ func (x Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verb.Descriptor instead.
 func (Verb) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 type Recovery_Method int32
@@ -183,11 +235,11 @@ func (x Recovery_Method) String() string {
 }
 
 func (Recovery_Method) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_admin_v1_admin_proto_enumTypes[2].Descriptor()
+	return file_concordat_admin_v1_admin_proto_enumTypes[3].Descriptor()
 }
 
 func (Recovery_Method) Type() protoreflect.EnumType {
-	return &file_concordat_admin_v1_admin_proto_enumTypes[2]
+	return &file_concordat_admin_v1_admin_proto_enumTypes[3]
 }
 
 func (x Recovery_Method) Number() protoreflect.EnumNumber {
@@ -196,7 +248,7 @@ func (x Recovery_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Recovery_Method.Descriptor instead.
 func (Recovery_Method) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Refusal_Kind int32
@@ -211,6 +263,10 @@ const (
 	Refusal_KIND_DIVERGED Refusal_Kind = 3
 	// The membership cannot be imposed, or not by this plan.
 	Refusal_KIND_FORCE Refusal_Kind = 4
+	// A planned change had begun, and was cancelled before it was made.
+	Refusal_KIND_CANCELLED Refusal_Kind = 5
+	// A planned change had begun, and could not go on.
+	Refusal_KIND_ABORTED Refusal_Kind = 6
 )
 
 // Enum value maps for Refusal_Kind.
@@ -221,6 +277,8 @@ var (
 		2: "KIND_JOIN_REFUSED",
 		3: "KIND_DIVERGED",
 		4: "KIND_FORCE",
+		5: "KIND_CANCELLED",
+		6: "KIND_ABORTED",
 	}
 	Refusal_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":  0,
@@ -228,6 +286,8 @@ var (
 		"KIND_JOIN_REFUSED": 2,
 		"KIND_DIVERGED":     3,
 		"KIND_FORCE":        4,
+		"KIND_CANCELLED":    5,
+		"KIND_ABORTED":      6,
 	}
 )
 
@@ -242,11 +302,11 @@ func (x Refusal_Kind) String() string {
 }
 
 func (Refusal_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_concordat_admin_v1_admin_proto_enumTypes[3].Descriptor()
+	return file_concordat_admin_v1_admin_proto_enumTypes[4].Descriptor()
 }
 
 func (Refusal_Kind) Type() protoreflect.EnumType {
-	return &file_concordat_admin_v1_admin_proto_enumTypes[3]
+	return &file_concordat_admin_v1_admin_proto_enumTypes[4]
 }
 
 func (x Refusal_Kind) Number() protoreflect.EnumNumber {
@@ -255,7 +315,195 @@ func (x Refusal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Refusal_Kind.Descriptor instead.
 func (Refusal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12, 0}
+}
+
+type Action_Kind int32
+
+const (
+	Action_KIND_UNSPECIFIED  Action_Kind = 0
+	Action_KIND_SET_PRIMARY  Action_Kind = 1
+	Action_KIND_TO_SINGLE    Action_Kind = 2
+	Action_KIND_TO_MULTI     Action_Kind = 3
+	Action_KIND_SET_PROTOCOL Action_Kind = 4
+)
+
+// Enum value maps for Action_Kind.
+var (
+	Action_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_SET_PRIMARY",
+		2: "KIND_TO_SINGLE",
+		3: "KIND_TO_MULTI",
+		4: "KIND_SET_PROTOCOL",
+	}
+	Action_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED":  0,
+		"KIND_SET_PRIMARY":  1,
+		"KIND_TO_SINGLE":    2,
+		"KIND_TO_MULTI":     3,
+		"KIND_SET_PROTOCOL": 4,
+	}
+)
+
+func (x Action_Kind) Enum() *Action_Kind {
+	p := new(Action_Kind)
+	*p = x
+	return p
+}
+
+func (x Action_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Action_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[5].Descriptor()
+}
+
+func (Action_Kind) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[5]
+}
+
+func (x Action_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Action_Kind.Descriptor instead.
+func (Action_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43, 0}
+}
+
+type Action_Result int32
+
+const (
+	// It is under way.
+	Action_RESULT_UNSPECIFIED Action_Result = 0
+	// What was asked for is so.
+	Action_RESULT_DONE Action_Result = 1
+	// It is so because the old primary went before it had let everything finish.
+	Action_RESULT_DONE_BY_FAILOVER Action_Result = 2
+	// It could not go on, and nothing has changed by it.
+	Action_RESULT_ABORTED Action_Result = 3
+	// It was taken back before it was made.
+	Action_RESULT_CANCELLED Action_Result = 4
+	// It did not begin.
+	Action_RESULT_REFUSED Action_Result = 5
+	// What was asked for was so already.
+	Action_RESULT_NO_CHANGE Action_Result = 6
+)
+
+// Enum value maps for Action_Result.
+var (
+	Action_Result_name = map[int32]string{
+		0: "RESULT_UNSPECIFIED",
+		1: "RESULT_DONE",
+		2: "RESULT_DONE_BY_FAILOVER",
+		3: "RESULT_ABORTED",
+		4: "RESULT_CANCELLED",
+		5: "RESULT_REFUSED",
+		6: "RESULT_NO_CHANGE",
+	}
+	Action_Result_value = map[string]int32{
+		"RESULT_UNSPECIFIED":      0,
+		"RESULT_DONE":             1,
+		"RESULT_DONE_BY_FAILOVER": 2,
+		"RESULT_ABORTED":          3,
+		"RESULT_CANCELLED":        4,
+		"RESULT_REFUSED":          5,
+		"RESULT_NO_CHANGE":        6,
+	}
+)
+
+func (x Action_Result) Enum() *Action_Result {
+	p := new(Action_Result)
+	*p = x
+	return p
+}
+
+func (x Action_Result) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Action_Result) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[6].Descriptor()
+}
+
+func (Action_Result) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[6]
+}
+
+func (x Action_Result) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Action_Result.Descriptor instead.
+func (Action_Result) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43, 1}
+}
+
+type Rank_Verdict int32
+
+const (
+	Rank_VERDICT_UNSPECIFIED           Rank_Verdict = 0
+	Rank_VERDICT_ELECTED               Rank_Verdict = 1
+	Rank_VERDICT_OUTRANKED_BY_PROGRESS Rank_Verdict = 2
+	Rank_VERDICT_OUTRANKED_BY_WEIGHT   Rank_Verdict = 3
+	Rank_VERDICT_OUTRANKED_BY_UUID     Rank_Verdict = 4
+	Rank_VERDICT_NOT_ONLINE            Rank_Verdict = 5
+	Rank_VERDICT_NEWER_VERSION         Rank_Verdict = 6
+	// Not heard by the member that is asked.
+	Rank_VERDICT_PASSED_OVER Rank_Verdict = 7
+)
+
+// Enum value maps for Rank_Verdict.
+var (
+	Rank_Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_ELECTED",
+		2: "VERDICT_OUTRANKED_BY_PROGRESS",
+		3: "VERDICT_OUTRANKED_BY_WEIGHT",
+		4: "VERDICT_OUTRANKED_BY_UUID",
+		5: "VERDICT_NOT_ONLINE",
+		6: "VERDICT_NEWER_VERSION",
+		7: "VERDICT_PASSED_OVER",
+	}
+	Rank_Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED":           0,
+		"VERDICT_ELECTED":               1,
+		"VERDICT_OUTRANKED_BY_PROGRESS": 2,
+		"VERDICT_OUTRANKED_BY_WEIGHT":   3,
+		"VERDICT_OUTRANKED_BY_UUID":     4,
+		"VERDICT_NOT_ONLINE":            5,
+		"VERDICT_NEWER_VERSION":         6,
+		"VERDICT_PASSED_OVER":           7,
+	}
+)
+
+func (x Rank_Verdict) Enum() *Rank_Verdict {
+	p := new(Rank_Verdict)
+	*p = x
+	return p
+}
+
+func (x Rank_Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rank_Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_concordat_admin_v1_admin_proto_enumTypes[7].Descriptor()
+}
+
+func (Rank_Verdict) Type() protoreflect.EnumType {
+	return &file_concordat_admin_v1_admin_proto_enumTypes[7]
+}
+
+func (x Rank_Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rank_Verdict.Descriptor instead.
+func (Rank_Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49, 0}
 }
 
 type StatusRequest struct {
@@ -340,7 +588,33 @@ type StatusResponse struct {
 	// in the old membership any more, as UUID text; empty when there is none.
 	Frozen string `protobuf:"bytes,22,opt,name=frozen,proto3" json:"frozen,omitempty"`
 	// Which of its tries to rejoin by itself is under way, from 1; 0 when none is.
-	RejoinTry     uint32 `protobuf:"varint,24,opt,name=rejoin_try,json=rejoinTry,proto3" json:"rejoin_try,omitempty"`
+	RejoinTry uint32 `protobuf:"varint,24,opt,name=rejoin_try,json=rejoinTry,proto3" json:"rejoin_try,omitempty"`
+	Mode      Mode   `protobuf:"varint,25,opt,name=mode,proto3,enum=concordat.admin.v1.Mode" json:"mode,omitempty"`
+	// Counts the changes of who may write; 0 before the group's first.
+	Epoch uint64 `protobuf:"varint,26,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The primary, as UUID text; empty in a multi-primary group, and where nobody
+	// can be it.
+	Primary string `protobuf:"bytes,27,opt,name=primary,proto3" json:"primary,omitempty"`
+	// Transactions that write can begin on this member.
+	Writable bool `protobuf:"varint,28,opt,name=writable,proto3" json:"writable,omitempty"`
+	// This member is the primary, and too few of the others have told lately that
+	// they hear it. Another one may have been elected.
+	Alone bool `protobuf:"varint,29,opt,name=alone,proto3" json:"alone,omitempty"`
+	// An epoch newer than epoch of which others have told; 0 for none.
+	Outdated uint64 `protobuf:"varint,30,opt,name=outdated,proto3" json:"outdated,omitempty"`
+	// The planned change that is under way; unset for none.
+	Action *Action `protobuf:"bytes,31,opt,name=action,proto3" json:"action,omitempty"`
+	// The version of what members tell each other.
+	Protocol uint32 `protobuf:"varint,32,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// What is held back here; unset for nothing.
+	Gate *Gate `protobuf:"bytes,33,opt,name=gate,proto3" json:"gate,omitempty"`
+	// How old what is visible here may be; negative where nothing is known of
+	// that.
+	FreshNanos int64 `protobuf:"varint,34,opt,name=fresh_nanos,json=freshNanos,proto3" json:"fresh_nanos,omitempty"`
+	// Transactions that may write, have begun here, and were not handed to the
+	// group yet. A planned change that takes this member's right to write waits
+	// for them.
+	Running       uint64 `protobuf:"varint,35,opt,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +810,139 @@ func (x *StatusResponse) GetRejoinTry() uint32 {
 	return 0
 }
 
+func (x *StatusResponse) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *StatusResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetWritable() bool {
+	if x != nil {
+		return x.Writable
+	}
+	return false
+}
+
+func (x *StatusResponse) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *StatusResponse) GetOutdated() uint64 {
+	if x != nil {
+		return x.Outdated
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetGate() *Gate {
+	if x != nil {
+		return x.Gate
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFreshNanos() int64 {
+	if x != nil {
+		return x.FreshNanos
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetRunning() uint64 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+// Gate is a transaction of the level AFTER that members may not know of yet.
+// What is ordered from there on is not visible before they do.
+type Gate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The log position up to which transactions that begin here wait.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// The members that have not told that they know of it, as UUID text.
+	Missing       []string `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gate) Reset() {
+	*x = Gate{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gate) ProtoMessage() {}
+
+func (x *Gate) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gate.ProtoReflect.Descriptor instead.
+func (*Gate) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Gate) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Gate) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 // Diagnosis is the state of the group in a word and a sentence.
 type Diagnosis struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -550,7 +957,7 @@ type Diagnosis struct {
 
 func (x *Diagnosis) Reset() {
 	*x = Diagnosis{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +969,7 @@ func (x *Diagnosis) String() string {
 func (*Diagnosis) ProtoMessage() {}
 
 func (x *Diagnosis) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +982,7 @@ func (x *Diagnosis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnosis.ProtoReflect.Descriptor instead.
 func (*Diagnosis) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Diagnosis) GetCode() string {
@@ -612,7 +1019,7 @@ type Outlook struct {
 
 func (x *Outlook) Reset() {
 	*x = Outlook{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +1031,7 @@ func (x *Outlook) String() string {
 func (*Outlook) ProtoMessage() {}
 
 func (x *Outlook) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +1044,7 @@ func (x *Outlook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
 func (*Outlook) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Outlook) GetMembers() uint32 {
@@ -703,7 +1110,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +1122,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +1135,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Recovery) GetMethod() Recovery_Method {
@@ -798,7 +1205,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1217,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1230,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *View) GetId() string {
@@ -877,14 +1284,23 @@ type Member struct {
 	// to be heard for longer before it is trusted again.
 	HeardNanos int64 `protobuf:"varint,7,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
 	// The log position that this one had delivered by its last report.
-	Delivered     uint64 `protobuf:"varint,8,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Delivered uint64 `protobuf:"varint,8,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// It is the primary; it may write.
+	Primary bool `protobuf:"varint,9,opt,name=primary,proto3" json:"primary,omitempty"`
+	Writes  bool `protobuf:"varint,10,opt,name=writes,proto3" json:"writes,omitempty"`
+	// Where clients reach it, host:port; empty if it has not said.
+	ClientAddress string `protobuf:"bytes,11,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	// The log position that this one had applied by its last report.
+	Applied uint64 `protobuf:"varint,12,opt,name=applied,proto3" json:"applied,omitempty"`
+	// How old its data may be; negative where nothing is known of that.
+	FreshNanos    int64 `protobuf:"varint,13,opt,name=fresh_nanos,json=freshNanos,proto3" json:"fresh_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1312,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1325,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Member) GetUuid() string {
@@ -968,6 +1384,41 @@ func (x *Member) GetDelivered() uint64 {
 	return 0
 }
 
+func (x *Member) GetPrimary() bool {
+	if x != nil {
+		return x.Primary
+	}
+	return false
+}
+
+func (x *Member) GetWrites() bool {
+	if x != nil {
+		return x.Writes
+	}
+	return false
+}
+
+func (x *Member) GetClientAddress() string {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return ""
+}
+
+func (x *Member) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Member) GetFreshNanos() int64 {
+	if x != nil {
+		return x.FreshNanos
+	}
+	return 0
+}
+
 // Counters run from the start of the process, but for certified.
 type Counters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -996,7 +1447,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1459,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1472,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Counters) GetCommitted() uint64 {
@@ -1099,7 +1550,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1562,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1575,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PlanRequest) GetVerb() Verb {
@@ -1150,7 +1601,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1613,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1626,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PlanResponse) GetPlan() *Plan {
@@ -1214,7 +1665,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1677,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1690,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Plan) GetView() *View {
@@ -1342,7 +1793,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1805,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1818,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Refusal) GetKind() Refusal_Kind {
@@ -1415,14 +1866,16 @@ func (x *Refusal) GetIncomplete() bool {
 type LeaveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Leave even if that takes the group's tolerance.
-	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// A primary does not make another member primary first.
+	NoHandover    bool `protobuf:"varint,2,opt,name=no_handover,json=noHandover,proto3" json:"no_handover,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1887,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,12 +1900,19 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LeaveRequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *LeaveRequest) GetNoHandover() bool {
+	if x != nil {
+		return x.NoHandover
 	}
 	return false
 }
@@ -1465,7 +1925,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1937,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1950,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type RemoveRequest struct {
@@ -1505,7 +1965,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1977,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1990,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveRequest) GetMember() string {
@@ -1555,7 +2015,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +2027,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +2040,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 type JoinRequest struct {
@@ -1598,7 +2058,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +2070,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +2083,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JoinRequest) GetSeeds() []string {
@@ -1655,7 +2115,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2127,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2140,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 type RejoinRequest struct {
@@ -1697,7 +2157,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +2169,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +2182,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RejoinRequest) GetSeeds() []string {
@@ -1758,7 +2218,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +2230,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +2243,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RejoinResponse) GetDiscarded() string {
@@ -1803,14 +2263,16 @@ func (x *RejoinResponse) GetSavedTo() string {
 type CloneRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The member to copy, as UUID text or address; empty: chosen.
-	Donor         string `protobuf:"bytes,1,opt,name=donor,proto3" json:"donor,omitempty"`
+	Donor string `protobuf:"bytes,1,opt,name=donor,proto3" json:"donor,omitempty"`
+	// As in LeaveRequest.
+	NoHandover    bool `protobuf:"varint,2,opt,name=no_handover,json=noHandover,proto3" json:"no_handover,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CloneRequest) Reset() {
 	*x = CloneRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +2284,7 @@ func (x *CloneRequest) String() string {
 func (*CloneRequest) ProtoMessage() {}
 
 func (x *CloneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2297,7 @@ func (x *CloneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneRequest.ProtoReflect.Descriptor instead.
 func (*CloneRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CloneRequest) GetDonor() string {
@@ -1843,6 +2305,13 @@ func (x *CloneRequest) GetDonor() string {
 		return x.Donor
 	}
 	return ""
+}
+
+func (x *CloneRequest) GetNoHandover() bool {
+	if x != nil {
+		return x.NoHandover
+	}
+	return false
 }
 
 type CloneResponse struct {
@@ -1853,7 +2322,7 @@ type CloneResponse struct {
 
 func (x *CloneResponse) Reset() {
 	*x = CloneResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +2334,7 @@ func (x *CloneResponse) String() string {
 func (*CloneResponse) ProtoMessage() {}
 
 func (x *CloneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2347,7 @@ func (x *CloneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneResponse.ProtoReflect.Descriptor instead.
 func (*CloneResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type PlanForceMembersRequest struct {
@@ -1894,7 +2363,7 @@ type PlanForceMembersRequest struct {
 
 func (x *PlanForceMembersRequest) Reset() {
 	*x = PlanForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2375,7 @@ func (x *PlanForceMembersRequest) String() string {
 func (*PlanForceMembersRequest) ProtoMessage() {}
 
 func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2388,7 @@ func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PlanForceMembersRequest) GetMembers() []string {
@@ -1945,7 +2414,7 @@ type PlanForceMembersResponse struct {
 
 func (x *PlanForceMembersResponse) Reset() {
 	*x = PlanForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2426,7 @@ func (x *PlanForceMembersResponse) String() string {
 func (*PlanForceMembersResponse) ProtoMessage() {}
 
 func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2439,7 @@ func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PlanForceMembersResponse) GetPlan() *ForcePlan {
@@ -2010,7 +2479,7 @@ type ForcePlan struct {
 
 func (x *ForcePlan) Reset() {
 	*x = ForcePlan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2491,7 @@ func (x *ForcePlan) String() string {
 func (*ForcePlan) ProtoMessage() {}
 
 func (x *ForcePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2504,7 @@ func (x *ForcePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForcePlan.ProtoReflect.Descriptor instead.
 func (*ForcePlan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ForcePlan) GetId() string {
@@ -2138,7 +2607,7 @@ type ForceSurvivor struct {
 
 func (x *ForceSurvivor) Reset() {
 	*x = ForceSurvivor{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2619,7 @@ func (x *ForceSurvivor) String() string {
 func (*ForceSurvivor) ProtoMessage() {}
 
 func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2632,7 @@ func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceSurvivor.ProtoReflect.Descriptor instead.
 func (*ForceSurvivor) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForceSurvivor) GetMember() string {
@@ -2242,7 +2711,7 @@ type ForceExcluded struct {
 
 func (x *ForceExcluded) Reset() {
 	*x = ForceExcluded{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2723,7 @@ func (x *ForceExcluded) String() string {
 func (*ForceExcluded) ProtoMessage() {}
 
 func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2736,7 @@ func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceExcluded.ProtoReflect.Descriptor instead.
 func (*ForceExcluded) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForceExcluded) GetMember() string {
@@ -2331,7 +2800,7 @@ type ForceRisk struct {
 
 func (x *ForceRisk) Reset() {
 	*x = ForceRisk{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2812,7 @@ func (x *ForceRisk) String() string {
 func (*ForceRisk) ProtoMessage() {}
 
 func (x *ForceRisk) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2825,7 @@ func (x *ForceRisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceRisk.ProtoReflect.Descriptor instead.
 func (*ForceRisk) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ForceRisk) GetTransactions() string {
@@ -2407,7 +2876,7 @@ type ForceMembersRequest struct {
 
 func (x *ForceMembersRequest) Reset() {
 	*x = ForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2888,7 @@ func (x *ForceMembersRequest) String() string {
 func (*ForceMembersRequest) ProtoMessage() {}
 
 func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2901,7 @@ func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*ForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ForceMembersRequest) GetPlan() string {
@@ -2465,7 +2934,7 @@ type ForceMembersResponse struct {
 
 func (x *ForceMembersResponse) Reset() {
 	*x = ForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2946,7 @@ func (x *ForceMembersResponse) String() string {
 func (*ForceMembersResponse) ProtoMessage() {}
 
 func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2959,7 @@ func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*ForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ForceMembersResponse) GetReport() *ForceReport {
@@ -2520,7 +2989,7 @@ type ForceReport struct {
 
 func (x *ForceReport) Reset() {
 	*x = ForceReport{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +3001,7 @@ func (x *ForceReport) String() string {
 func (*ForceReport) ProtoMessage() {}
 
 func (x *ForceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +3014,7 @@ func (x *ForceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceReport.ProtoReflect.Descriptor instead.
 func (*ForceReport) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ForceReport) GetPlan() string {
@@ -2597,6 +3066,1097 @@ func (x *ForceReport) GetWarnings() []string {
 	return nil
 }
 
+// SwitchTerms is what planned changes have in common.
+type SwitchTerms struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change's id, a UUID as text, that the caller has drawn: by it the change
+	// can be asked for and taken back whatever becomes of the call. An id counts
+	// for one change. Empty: one is drawn.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How long transactions get to finish where the right to write is taken away;
+	// what runs then cannot commit. 0 is not at all. Unset: 10 s.
+	GraceNanos *int64 `protobuf:"varint,2,opt,name=grace_nanos,json=graceNanos,proto3,oneof" json:"grace_nanos,omitempty"`
+	// Make the change although members are RECOVERING or UNREACHABLE.
+	Insist bool `protobuf:"varint,3,opt,name=insist,proto3" json:"insist,omitempty"`
+	// Why, on one line, for the history.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchTerms) Reset() {
+	*x = SwitchTerms{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchTerms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchTerms) ProtoMessage() {}
+
+func (x *SwitchTerms) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchTerms.ProtoReflect.Descriptor instead.
+func (*SwitchTerms) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SwitchTerms) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SwitchTerms) GetGraceNanos() int64 {
+	if x != nil && x.GraceNanos != nil {
+		return *x.GraceNanos
+	}
+	return 0
+}
+
+func (x *SwitchTerms) GetInsist() bool {
+	if x != nil {
+		return x.Insist
+	}
+	return false
+}
+
+func (x *SwitchTerms) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type SetPrimaryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary to be, as UUID text.
+	Member        string       `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Terms         *SwitchTerms `protobuf:"bytes,2,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPrimaryRequest) Reset() {
+	*x = SetPrimaryRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPrimaryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPrimaryRequest) ProtoMessage() {}
+
+func (x *SetPrimaryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPrimaryRequest.ProtoReflect.Descriptor instead.
+func (*SetPrimaryRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SetPrimaryRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *SetPrimaryRequest) GetTerms() *SwitchTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+type SetPrimaryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        *Action                `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPrimaryResponse) Reset() {
+	*x = SetPrimaryResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPrimaryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPrimaryResponse) ProtoMessage() {}
+
+func (x *SetPrimaryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPrimaryResponse.ProtoReflect.Descriptor instead.
+func (*SetPrimaryResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SetPrimaryResponse) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+type SwitchModeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  Mode                   `protobuf:"varint,1,opt,name=mode,proto3,enum=concordat.admin.v1.Mode" json:"mode,omitempty"`
+	// For MODE_SINGLE_PRIMARY the primary to be, as UUID text; empty: the one that
+	// ranks first.
+	Member        string       `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	Terms         *SwitchTerms `protobuf:"bytes,3,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchModeRequest) Reset() {
+	*x = SwitchModeRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchModeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchModeRequest) ProtoMessage() {}
+
+func (x *SwitchModeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchModeRequest.ProtoReflect.Descriptor instead.
+func (*SwitchModeRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SwitchModeRequest) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *SwitchModeRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *SwitchModeRequest) GetTerms() *SwitchTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+type SwitchModeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        *Action                `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchModeResponse) Reset() {
+	*x = SwitchModeResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchModeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchModeResponse) ProtoMessage() {}
+
+func (x *SwitchModeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchModeResponse.ProtoReflect.Descriptor instead.
+func (*SwitchModeResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SwitchModeResponse) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+type SetProtocolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Terms         *SwitchTerms           `protobuf:"bytes,2,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProtocolRequest) Reset() {
+	*x = SetProtocolRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProtocolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProtocolRequest) ProtoMessage() {}
+
+func (x *SetProtocolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProtocolRequest.ProtoReflect.Descriptor instead.
+func (*SetProtocolRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SetProtocolRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *SetProtocolRequest) GetTerms() *SwitchTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+type SetProtocolResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Action        *Action                `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetProtocolResponse) Reset() {
+	*x = SetProtocolResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetProtocolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetProtocolResponse) ProtoMessage() {}
+
+func (x *SetProtocolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetProtocolResponse.ProtoReflect.Descriptor instead.
+func (*SetProtocolResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SetProtocolResponse) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+type CancelActionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UUID text.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelActionRequest) Reset() {
+	*x = CancelActionRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelActionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelActionRequest) ProtoMessage() {}
+
+func (x *CancelActionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelActionRequest.ProtoReflect.Descriptor instead.
+func (*CancelActionRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CancelActionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type CancelActionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelActionResponse) Reset() {
+	*x = CancelActionResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelActionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelActionResponse) ProtoMessage() {}
+
+func (x *CancelActionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelActionResponse.ProtoReflect.Descriptor instead.
+func (*CancelActionResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+type GetActionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UUID text.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActionRequest) Reset() {
+	*x = GetActionRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActionRequest) ProtoMessage() {}
+
+func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActionRequest.ProtoReflect.Descriptor instead.
+func (*GetActionRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *GetActionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetActionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset if the member does not know it, or no longer.
+	Action        *Action `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActionResponse) Reset() {
+	*x = GetActionResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActionResponse) ProtoMessage() {}
+
+func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActionResponse.ProtoReflect.Descriptor instead.
+func (*GetActionResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GetActionResponse) GetAction() *Action {
+	if x != nil {
+		return x.Action
+	}
+	return nil
+}
+
+// Action is a planned change: how far it is, or how it ended.
+type Action struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind   Action_Kind            `protobuf:"varint,2,opt,name=kind,proto3,enum=concordat.admin.v1.Action_Kind" json:"kind,omitempty"`
+	Result Action_Result          `protobuf:"varint,3,opt,name=result,proto3,enum=concordat.admin.v1.Action_Result" json:"result,omitempty"`
+	// The result in words.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// The primary to be, and the member that was asked, as UUID text; target is
+	// empty if there is none, or it has gone.
+	Target string `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	Asker  string `protobuf:"bytes,6,opt,name=asker,proto3" json:"asker,omitempty"`
+	// Why, as whoever asked gave it.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The members whose transactions it waits for, or waited for when it ended.
+	Pending []string `protobuf:"bytes,8,rep,name=pending,proto3" json:"pending,omitempty"`
+	// How many transactions still ran when the grace was over.
+	Cut uint64 `protobuf:"varint,9,opt,name=cut,proto3" json:"cut,omitempty"`
+	// The group's epoch after the change, or now.
+	Epoch uint64 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The log position where it ended, or began.
+	Index uint64 `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`
+	// How long the call took that made the change; 0 in other answers.
+	TookNanos     int64 `protobuf:"varint,12,opt,name=took_nanos,json=tookNanos,proto3" json:"took_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Action) Reset() {
+	*x = Action{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Action) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Action) ProtoMessage() {}
+
+func (x *Action) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Action.ProtoReflect.Descriptor instead.
+func (*Action) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Action) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Action) GetKind() Action_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Action_KIND_UNSPECIFIED
+}
+
+func (x *Action) GetResult() Action_Result {
+	if x != nil {
+		return x.Result
+	}
+	return Action_RESULT_UNSPECIFIED
+}
+
+func (x *Action) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Action) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Action) GetAsker() string {
+	if x != nil {
+		return x.Asker
+	}
+	return ""
+}
+
+func (x *Action) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Action) GetPending() []string {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *Action) GetCut() uint64 {
+	if x != nil {
+		return x.Cut
+	}
+	return 0
+}
+
+func (x *Action) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Action) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Action) GetTookNanos() int64 {
+	if x != nil {
+		return x.TookNanos
+	}
+	return 0
+}
+
+type PlanActionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Action_Kind            `protobuf:"varint,1,opt,name=kind,proto3,enum=concordat.admin.v1.Action_Kind" json:"kind,omitempty"`
+	// As in SetPrimaryRequest or SwitchModeRequest.
+	Member string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	// For KIND_SET_PROTOCOL.
+	Protocol      uint32       `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Terms         *SwitchTerms `protobuf:"bytes,4,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanActionRequest) Reset() {
+	*x = PlanActionRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanActionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanActionRequest) ProtoMessage() {}
+
+func (x *PlanActionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanActionRequest.ProtoReflect.Descriptor instead.
+func (*PlanActionRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PlanActionRequest) GetKind() Action_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Action_KIND_UNSPECIFIED
+}
+
+func (x *PlanActionRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *PlanActionRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *PlanActionRequest) GetTerms() *SwitchTerms {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+type PlanActionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *ActionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanActionResponse) Reset() {
+	*x = PlanActionResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanActionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanActionResponse) ProtoMessage() {}
+
+func (x *PlanActionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanActionResponse.ProtoReflect.Descriptor instead.
+func (*PlanActionResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *PlanActionResponse) GetPlan() *ActionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// ActionPlan is what a planned change would do.
+type ActionPlan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Action_Kind            `protobuf:"varint,1,opt,name=kind,proto3,enum=concordat.admin.v1.Action_Kind" json:"kind,omitempty"`
+	// Who would be primary, as UUID text; empty if nobody in particular.
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// The members that would lose the right to write, and whose transactions it
+	// would wait for.
+	Pending []string `protobuf:"bytes,3,rep,name=pending,proto3" json:"pending,omitempty"`
+	// It would change nothing, for it is so already.
+	NoChange bool `protobuf:"varint,4,opt,name=no_change,json=noChange,proto3" json:"no_change,omitempty"`
+	// Why it would be refused, empty when it would not, and whether to insist
+	// would help.
+	Refused       string `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	Forceable     bool   `protobuf:"varint,6,opt,name=forceable,proto3" json:"forceable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActionPlan) Reset() {
+	*x = ActionPlan{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActionPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActionPlan) ProtoMessage() {}
+
+func (x *ActionPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActionPlan.ProtoReflect.Descriptor instead.
+func (*ActionPlan) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ActionPlan) GetKind() Action_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Action_KIND_UNSPECIFIED
+}
+
+func (x *ActionPlan) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ActionPlan) GetPending() []string {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *ActionPlan) GetNoChange() bool {
+	if x != nil {
+		return x.NoChange
+	}
+	return false
+}
+
+func (x *ActionPlan) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *ActionPlan) GetForceable() bool {
+	if x != nil {
+		return x.Forceable
+	}
+	return false
+}
+
+type WhyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyRequest) Reset() {
+	*x = WhyRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyRequest) ProtoMessage() {}
+
+func (x *WhyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
+func (*WhyRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+type WhyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The present epoch; unset before the group's first.
+	Epoch *EpochRecord `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Who would win, as UUID text; empty for nobody.
+	Winner string `protobuf:"bytes,2,opt,name=winner,proto3" json:"winner,omitempty"`
+	// All members, the candidates first, by rank.
+	Ranking       []*Rank `protobuf:"bytes,3,rep,name=ranking,proto3" json:"ranking,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyResponse) Reset() {
+	*x = WhyResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyResponse) ProtoMessage() {}
+
+func (x *WhyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
+func (*WhyResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *WhyResponse) GetEpoch() *EpochRecord {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+func (x *WhyResponse) GetWinner() string {
+	if x != nil {
+		return x.Winner
+	}
+	return ""
+}
+
+func (x *WhyResponse) GetRanking() []*Rank {
+	if x != nil {
+		return x.Ranking
+	}
+	return nil
+}
+
+// Rank is how a member would come off.
+type Rank struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UUID text.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// From 1; 0 for one that is no candidate.
+	Rank    uint32       `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`
+	Verdict Rank_Verdict `protobuf:"varint,3,opt,name=verdict,proto3,enum=concordat.admin.v1.Rank_Verdict" json:"verdict,omitempty"`
+	// How many log entries it is behind the best. It counts only if the group
+	// prefers who has applied most.
+	Behind uint64 `protobuf:"varint,4,opt,name=behind,proto3" json:"behind,omitempty"`
+	// The verdict in words.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// As in Member.
+	Version       uint32 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`
+	Weight        uint32 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rank) Reset() {
+	*x = Rank{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rank) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rank) ProtoMessage() {}
+
+func (x *Rank) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rank.ProtoReflect.Descriptor instead.
+func (*Rank) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Rank) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *Rank) GetRank() uint32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *Rank) GetVerdict() Rank_Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Rank_VERDICT_UNSPECIFIED
+}
+
+func (x *Rank) GetBehind() uint64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *Rank) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Rank) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Rank) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 type HistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Send the events with a higher number; 0 for all that are remembered.
@@ -2609,7 +4169,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +4181,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +4194,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HistoryRequest) GetAfter() uint64 {
@@ -2652,20 +4212,22 @@ func (x *HistoryRequest) GetFollow() bool {
 }
 
 // HistoryResponse is a part of the history. The first one, which always comes,
-// has the views; further ones have events only.
+// has the views and the epochs; further ones have events only.
 type HistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last views of the group, oldest first.
 	Views []*ViewRecord `protobuf:"bytes,1,rep,name=views,proto3" json:"views,omitempty"`
 	// In the order of their numbers. Numbers that are missing were forgotten.
-	Events        []*Event `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	Events []*Event `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// The last epochs of the group, oldest first, the present one last.
+	Epochs        []*EpochRecord `protobuf:"bytes,3,rep,name=epochs,proto3" json:"epochs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +4239,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +4252,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HistoryResponse) GetViews() []*ViewRecord {
@@ -2705,6 +4267,102 @@ func (x *HistoryResponse) GetEvents() []*Event {
 		return x.Events
 	}
 	return nil
+}
+
+func (x *HistoryResponse) GetEpochs() []*EpochRecord {
+	if x != nil {
+		return x.Epochs
+	}
+	return nil
+}
+
+// EpochRecord is the time from one change of who may write to the next.
+type EpochRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts from 1.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Log position that began it.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Mode  Mode   `protobuf:"varint,3,opt,name=mode,proto3,enum=concordat.admin.v1.Mode" json:"mode,omitempty"`
+	// As UUID text; empty in a multi-primary group, and where nobody could be it.
+	Primary string `protobuf:"bytes,4,opt,name=primary,proto3" json:"primary,omitempty"`
+	// Why it began, in a few words, and all that is known of that.
+	Cause         string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochRecord) Reset() {
+	*x = EpochRecord{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochRecord) ProtoMessage() {}
+
+func (x *EpochRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochRecord.ProtoReflect.Descriptor instead.
+func (*EpochRecord) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *EpochRecord) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EpochRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EpochRecord) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *EpochRecord) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
+}
+
+func (x *EpochRecord) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *EpochRecord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // ViewRecord is a view that the group had.
@@ -2723,7 +4381,7 @@ type ViewRecord struct {
 
 func (x *ViewRecord) Reset() {
 	*x = ViewRecord{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +4393,7 @@ func (x *ViewRecord) String() string {
 func (*ViewRecord) ProtoMessage() {}
 
 func (x *ViewRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +4406,7 @@ func (x *ViewRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRecord.ProtoReflect.Descriptor instead.
 func (*ViewRecord) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ViewRecord) GetId() string {
@@ -2808,7 +4466,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +4478,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +4491,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -2888,7 +4546,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +4558,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +4571,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ConflictsRequest) GetLimit() uint32 {
@@ -2947,7 +4605,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +4617,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +4630,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ConflictsResponse) GetMember() string {
@@ -3062,7 +4720,7 @@ type ConflictPlace struct {
 
 func (x *ConflictPlace) Reset() {
 	*x = ConflictPlace{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +4732,7 @@ func (x *ConflictPlace) String() string {
 func (*ConflictPlace) ProtoMessage() {}
 
 func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +4745,7 @@ func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPlace.ProtoReflect.Descriptor instead.
 func (*ConflictPlace) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ConflictPlace) GetWhere() v1.Where {
@@ -3116,7 +4774,7 @@ type ConflictKinds struct {
 
 func (x *ConflictKinds) Reset() {
 	*x = ConflictKinds{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +4786,7 @@ func (x *ConflictKinds) String() string {
 func (*ConflictKinds) ProtoMessage() {}
 
 func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +4799,7 @@ func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKinds.ProtoReflect.Descriptor instead.
 func (*ConflictKinds) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ConflictKinds) GetIncoming() v1.Kind {
@@ -3177,7 +4835,7 @@ type ConflictTable struct {
 
 func (x *ConflictTable) Reset() {
 	*x = ConflictTable{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +4847,7 @@ func (x *ConflictTable) String() string {
 func (*ConflictTable) ProtoMessage() {}
 
 func (x *ConflictTable) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +4860,7 @@ func (x *ConflictTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictTable.ProtoReflect.Descriptor instead.
 func (*ConflictTable) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ConflictTable) GetTable() string {
@@ -3244,7 +4902,7 @@ type ConflictKey struct {
 
 func (x *ConflictKey) Reset() {
 	*x = ConflictKey{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +4914,7 @@ func (x *ConflictKey) String() string {
 func (*ConflictKey) ProtoMessage() {}
 
 func (x *ConflictKey) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +4927,7 @@ func (x *ConflictKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKey.ProtoReflect.Descriptor instead.
 func (*ConflictKey) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConflictKey) GetTable() string {
@@ -3327,7 +4985,7 @@ type ConflictPair struct {
 
 func (x *ConflictPair) Reset() {
 	*x = ConflictPair{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +4997,7 @@ func (x *ConflictPair) String() string {
 func (*ConflictPair) ProtoMessage() {}
 
 func (x *ConflictPair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +5010,7 @@ func (x *ConflictPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPair.ProtoReflect.Descriptor instead.
 func (*ConflictPair) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ConflictPair) GetLoser() string {
@@ -3400,13 +5058,19 @@ type Settings struct {
 	OutcomeTransactions int64 `protobuf:"varint,5,opt,name=outcome_transactions,json=outcomeTransactions,proto3" json:"outcome_transactions,omitempty"`
 	// How many consecutive GTIDs are reserved for a member at a time.
 	GtidAssignmentBlockSize uint64 `protobuf:"varint,6,opt,name=gtid_assignment_block_size,json=gtidAssignmentBlockSize,proto3" json:"gtid_assignment_block_size,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// The consistency level of transactions for which neither they nor their
+	// member choose one, by its name, as in BEFORE_AND_AFTER. Empty: EVENTUAL.
+	Consistency string `protobuf:"bytes,7,opt,name=consistency,proto3" json:"consistency,omitempty"`
+	// Of the members that can be primary, one is elected that has applied most of
+	// the log, before weights count.
+	PreferMostUpdated bool `protobuf:"varint,8,opt,name=prefer_most_updated,json=preferMostUpdated,proto3" json:"prefer_most_updated,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +5082,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +5095,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Settings) GetVersion() uint64 {
@@ -3476,6 +5140,20 @@ func (x *Settings) GetGtidAssignmentBlockSize() uint64 {
 	return 0
 }
 
+func (x *Settings) GetConsistency() string {
+	if x != nil {
+		return x.Consistency
+	}
+	return ""
+}
+
+func (x *Settings) GetPreferMostUpdated() bool {
+	if x != nil {
+		return x.PreferMostUpdated
+	}
+	return false
+}
+
 type GetSettingsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3484,7 +5162,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3496,7 +5174,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3509,7 +5187,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 type GetSettingsResponse struct {
@@ -3521,7 +5199,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +5211,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +5224,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -3568,7 +5246,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +5258,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +5271,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -3613,7 +5291,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +5303,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +5316,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -3653,7 +5331,7 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\xba\x06\n" +
+	"\rStatusRequest\"\x9f\t\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
@@ -3680,7 +5358,22 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"logStalled\x12\x16\n" +
 	"\x06frozen\x18\x16 \x01(\tR\x06frozen\x12\x1d\n" +
 	"\n" +
-	"rejoin_try\x18\x18 \x01(\rR\trejoinTryJ\x04\b\x17\x10\x18R\x04exit\"3\n" +
+	"rejoin_try\x18\x18 \x01(\rR\trejoinTry\x12,\n" +
+	"\x04mode\x18\x19 \x01(\x0e2\x18.concordat.admin.v1.ModeR\x04mode\x12\x14\n" +
+	"\x05epoch\x18\x1a \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aprimary\x18\x1b \x01(\tR\aprimary\x12\x1a\n" +
+	"\bwritable\x18\x1c \x01(\bR\bwritable\x12\x14\n" +
+	"\x05alone\x18\x1d \x01(\bR\x05alone\x12\x1a\n" +
+	"\boutdated\x18\x1e \x01(\x04R\boutdated\x122\n" +
+	"\x06action\x18\x1f \x01(\v2\x1a.concordat.admin.v1.ActionR\x06action\x12\x1a\n" +
+	"\bprotocol\x18  \x01(\rR\bprotocol\x12,\n" +
+	"\x04gate\x18! \x01(\v2\x18.concordat.admin.v1.GateR\x04gate\x12\x1f\n" +
+	"\vfresh_nanos\x18\" \x01(\x03R\n" +
+	"freshNanos\x12\x18\n" +
+	"\arunning\x18# \x01(\x04R\arunningJ\x04\b\x17\x10\x18R\x04exit\"6\n" +
+	"\x04Gate\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\tR\amissing\"3\n" +
 	"\tDiagnosis\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"\xaf\x01\n" +
@@ -3712,7 +5405,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\amembers\x18\x02 \x03(\v2\x1a.concordat.admin.v1.MemberR\amembers\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12 \n" +
-	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"\xf7\x01\n" +
+	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"\x8b\x03\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x17\n" +
 	"\araft_id\x18\x02 \x01(\x04R\x06raftId\x12\x18\n" +
@@ -3722,7 +5415,14 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06weight\x18\x06 \x01(\rR\x06weight\x12\x1f\n" +
 	"\vheard_nanos\x18\a \x01(\x03R\n" +
 	"heardNanos\x12\x1c\n" +
-	"\tdelivered\x18\b \x01(\x04R\tdelivered\"\xb1\x02\n" +
+	"\tdelivered\x18\b \x01(\x04R\tdelivered\x12\x18\n" +
+	"\aprimary\x18\t \x01(\bR\aprimary\x12\x16\n" +
+	"\x06writes\x18\n" +
+	" \x01(\bR\x06writes\x12%\n" +
+	"\x0eclient_address\x18\v \x01(\tR\rclientAddress\x12\x18\n" +
+	"\aapplied\x18\f \x01(\x04R\aapplied\x12\x1f\n" +
+	"\vfresh_nanos\x18\r \x01(\x03R\n" +
+	"freshNanos\"\xb1\x02\n" +
 	"\bCounters\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\x04R\tconflicts\x12*\n" +
@@ -3753,7 +5453,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tforceable\x18\t \x01(\bR\tforceable\x12@\n" +
 	"\routlook_later\x18\n" +
 	" \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookLater\x12\x1c\n" +
-	"\tprimaries\x18\v \x03(\tR\tprimaries\"\xa9\x02\n" +
+	"\tprimaries\x18\v \x03(\tR\tprimaries\"\xd0\x02\n" +
 	"\aRefusal\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .concordat.admin.v1.Refusal.KindR\x04kind\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n" +
@@ -3762,16 +5462,20 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06common\x18\x05 \x01(\x04R\x06common\x12\x1e\n" +
 	"\n" +
 	"incomplete\x18\x06 \x01(\bR\n" +
-	"incomplete\"h\n" +
+	"incomplete\"\x8e\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_REFUSED\x10\x01\x12\x15\n" +
 	"\x11KIND_JOIN_REFUSED\x10\x02\x12\x11\n" +
 	"\rKIND_DIVERGED\x10\x03\x12\x0e\n" +
 	"\n" +
-	"KIND_FORCE\x10\x04\"$\n" +
+	"KIND_FORCE\x10\x04\x12\x12\n" +
+	"\x0eKIND_CANCELLED\x10\x05\x12\x10\n" +
+	"\fKIND_ABORTED\x10\x06\"E\n" +
 	"\fLeaveRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"\x0f\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12\x1f\n" +
+	"\vno_handover\x18\x02 \x01(\bR\n" +
+	"noHandover\"\x0f\n" +
 	"\rLeaveResponse\"=\n" +
 	"\rRemoveRequest\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
@@ -3788,9 +5492,11 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05donor\x18\x03 \x01(\tR\x05donor\"I\n" +
 	"\x0eRejoinResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\tR\tdiscarded\x12\x19\n" +
-	"\bsaved_to\x18\x02 \x01(\tR\asavedTo\"$\n" +
+	"\bsaved_to\x18\x02 \x01(\tR\asavedTo\"E\n" +
 	"\fCloneRequest\x12\x14\n" +
-	"\x05donor\x18\x01 \x01(\tR\x05donor\"\x0f\n" +
+	"\x05donor\x18\x01 \x01(\tR\x05donor\x12\x1f\n" +
+	"\vno_handover\x18\x02 \x01(\bR\n" +
+	"noHandover\"\x0f\n" +
 	"\rCloneResponse\"Q\n" +
 	"\x17PlanForceMembersRequest\x12\x18\n" +
 	"\amembers\x18\x01 \x03(\tR\amembers\x12\x1c\n" +
@@ -3848,13 +5554,118 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tsurvivors\x18\x04 \x03(\v2!.concordat.admin.v1.ForceSurvivorR\tsurvivors\x12=\n" +
 	"\bexcluded\x18\x05 \x03(\v2!.concordat.admin.v1.ForceExcludedR\bexcluded\x126\n" +
 	"\aat_risk\x18\x06 \x03(\v2\x1d.concordat.admin.v1.ForceRiskR\x06atRisk\x12\x1a\n" +
-	"\bwarnings\x18\a \x03(\tR\bwarnings\">\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\"\x83\x01\n" +
+	"\vSwitchTerms\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\vgrace_nanos\x18\x02 \x01(\x03H\x00R\n" +
+	"graceNanos\x88\x01\x01\x12\x16\n" +
+	"\x06insist\x18\x03 \x01(\bR\x06insist\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reasonB\x0e\n" +
+	"\f_grace_nanos\"b\n" +
+	"\x11SetPrimaryRequest\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x125\n" +
+	"\x05terms\x18\x02 \x01(\v2\x1f.concordat.admin.v1.SwitchTermsR\x05terms\"H\n" +
+	"\x12SetPrimaryResponse\x122\n" +
+	"\x06action\x18\x01 \x01(\v2\x1a.concordat.admin.v1.ActionR\x06action\"\x90\x01\n" +
+	"\x11SwitchModeRequest\x12,\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x18.concordat.admin.v1.ModeR\x04mode\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\x125\n" +
+	"\x05terms\x18\x03 \x01(\v2\x1f.concordat.admin.v1.SwitchTermsR\x05terms\"H\n" +
+	"\x12SwitchModeResponse\x122\n" +
+	"\x06action\x18\x01 \x01(\v2\x1a.concordat.admin.v1.ActionR\x06action\"g\n" +
+	"\x12SetProtocolRequest\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x125\n" +
+	"\x05terms\x18\x02 \x01(\v2\x1f.concordat.admin.v1.SwitchTermsR\x05terms\"I\n" +
+	"\x13SetProtocolResponse\x122\n" +
+	"\x06action\x18\x01 \x01(\v2\x1a.concordat.admin.v1.ActionR\x06action\"%\n" +
+	"\x13CancelActionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
+	"\x14CancelActionResponse\"\"\n" +
+	"\x10GetActionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"G\n" +
+	"\x11GetActionResponse\x122\n" +
+	"\x06action\x18\x01 \x01(\v2\x1a.concordat.admin.v1.ActionR\x06action\"\xf0\x04\n" +
+	"\x06Action\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1f.concordat.admin.v1.Action.KindR\x04kind\x129\n" +
+	"\x06result\x18\x03 \x01(\x0e2!.concordat.admin.v1.Action.ResultR\x06result\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\tR\x06target\x12\x14\n" +
+	"\x05asker\x18\x06 \x01(\tR\x05asker\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x18\n" +
+	"\apending\x18\b \x03(\tR\apending\x12\x10\n" +
+	"\x03cut\x18\t \x01(\x04R\x03cut\x12\x14\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\x12\x1d\n" +
+	"\n" +
+	"took_nanos\x18\f \x01(\x03R\ttookNanos\"p\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10KIND_SET_PRIMARY\x10\x01\x12\x12\n" +
+	"\x0eKIND_TO_SINGLE\x10\x02\x12\x11\n" +
+	"\rKIND_TO_MULTI\x10\x03\x12\x15\n" +
+	"\x11KIND_SET_PROTOCOL\x10\x04\"\xa2\x01\n" +
+	"\x06Result\x12\x16\n" +
+	"\x12RESULT_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRESULT_DONE\x10\x01\x12\x1b\n" +
+	"\x17RESULT_DONE_BY_FAILOVER\x10\x02\x12\x12\n" +
+	"\x0eRESULT_ABORTED\x10\x03\x12\x14\n" +
+	"\x10RESULT_CANCELLED\x10\x04\x12\x12\n" +
+	"\x0eRESULT_REFUSED\x10\x05\x12\x14\n" +
+	"\x10RESULT_NO_CHANGE\x10\x06\"\xb3\x01\n" +
+	"\x11PlanActionRequest\x123\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1f.concordat.admin.v1.Action.KindR\x04kind\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\rR\bprotocol\x125\n" +
+	"\x05terms\x18\x04 \x01(\v2\x1f.concordat.admin.v1.SwitchTermsR\x05terms\"H\n" +
+	"\x12PlanActionResponse\x122\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1e.concordat.admin.v1.ActionPlanR\x04plan\"\xc8\x01\n" +
+	"\n" +
+	"ActionPlan\x123\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1f.concordat.admin.v1.Action.KindR\x04kind\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x18\n" +
+	"\apending\x18\x03 \x03(\tR\apending\x12\x1b\n" +
+	"\tno_change\x18\x04 \x01(\bR\bnoChange\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\tR\arefused\x12\x1c\n" +
+	"\tforceable\x18\x06 \x01(\bR\tforceable\"\f\n" +
+	"\n" +
+	"WhyRequest\"\x90\x01\n" +
+	"\vWhyResponse\x125\n" +
+	"\x05epoch\x18\x01 \x01(\v2\x1f.concordat.admin.v1.EpochRecordR\x05epoch\x12\x16\n" +
+	"\x06winner\x18\x02 \x01(\tR\x06winner\x122\n" +
+	"\aranking\x18\x03 \x03(\v2\x18.concordat.admin.v1.RankR\aranking\"\xb5\x03\n" +
+	"\x04Rank\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
+	"\x04rank\x18\x02 \x01(\rR\x04rank\x12:\n" +
+	"\averdict\x18\x03 \x01(\x0e2 .concordat.admin.v1.Rank.VerdictR\averdict\x12\x16\n" +
+	"\x06behind\x18\x04 \x01(\x04R\x06behind\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\rR\aversion\x12\x16\n" +
+	"\x06weight\x18\a \x01(\rR\x06weight\"\xe6\x01\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fVERDICT_ELECTED\x10\x01\x12!\n" +
+	"\x1dVERDICT_OUTRANKED_BY_PROGRESS\x10\x02\x12\x1f\n" +
+	"\x1bVERDICT_OUTRANKED_BY_WEIGHT\x10\x03\x12\x1d\n" +
+	"\x19VERDICT_OUTRANKED_BY_UUID\x10\x04\x12\x16\n" +
+	"\x12VERDICT_NOT_ONLINE\x10\x05\x12\x19\n" +
+	"\x15VERDICT_NEWER_VERSION\x10\x06\x12\x17\n" +
+	"\x13VERDICT_PASSED_OVER\x10\a\">\n" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x16\n" +
-	"\x06follow\x18\x02 \x01(\bR\x06follow\"z\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\"\xb3\x01\n" +
 	"\x0fHistoryResponse\x124\n" +
 	"\x05views\x18\x01 \x03(\v2\x1e.concordat.admin.v1.ViewRecordR\x05views\x121\n" +
-	"\x06events\x18\x02 \x03(\v2\x19.concordat.admin.v1.EventR\x06events\"\x82\x01\n" +
+	"\x06events\x18\x02 \x03(\v2\x19.concordat.admin.v1.EventR\x06events\x127\n" +
+	"\x06epochs\x18\x03 \x03(\v2\x1f.concordat.admin.v1.EpochRecordR\x06epochs\"\xb1\x01\n" +
+	"\vEpochRecord\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12,\n" +
+	"\x04mode\x18\x03 \x01(\x0e2\x18.concordat.admin.v1.ModeR\x04mode\x12\x18\n" +
+	"\aprimary\x18\x04 \x01(\tR\aprimary\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x82\x01\n" +
 	"\n" +
 	"ViewRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -3908,14 +5719,16 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05loser\x18\x01 \x01(\tR\x05loser\x12\x16\n" +
 	"\x06winner\x18\x02 \x01(\tR\x06winner\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x12\n" +
-	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\x81\x02\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xd3\x02\n" +
 	"\bSettings\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rhistory_items\x18\x02 \x01(\x03R\fhistoryItems\x12#\n" +
 	"\rhistory_bytes\x18\x03 \x01(\x03R\fhistoryBytes\x12!\n" +
 	"\frange_writes\x18\x04 \x01(\x03R\vrangeWrites\x121\n" +
 	"\x14outcome_transactions\x18\x05 \x01(\x03R\x13outcomeTransactions\x12;\n" +
-	"\x1agtid_assignment_block_size\x18\x06 \x01(\x04R\x17gtidAssignmentBlockSize\"\x14\n" +
+	"\x1agtid_assignment_block_size\x18\x06 \x01(\x04R\x17gtidAssignmentBlockSize\x12 \n" +
+	"\vconsistency\x18\a \x01(\tR\vconsistency\x12.\n" +
+	"\x13prefer_most_updated\x18\b \x01(\bR\x11preferMostUpdated\"\x14\n" +
 	"\x12GetSettingsRequest\"O\n" +
 	"\x13GetSettingsResponse\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
@@ -3929,14 +5742,18 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x17MEMBER_STATE_RECOVERING\x10\x02\x12\x17\n" +
 	"\x13MEMBER_STATE_ONLINE\x10\x03\x12\x16\n" +
 	"\x12MEMBER_STATE_ERROR\x10\x04\x12\x1c\n" +
-	"\x18MEMBER_STATE_UNREACHABLE\x10\x05*^\n" +
+	"\x18MEMBER_STATE_UNREACHABLE\x10\x05*M\n" +
+	"\x04Mode\x12\x14\n" +
+	"\x10MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13MODE_SINGLE_PRIMARY\x10\x01\x12\x16\n" +
+	"\x12MODE_MULTI_PRIMARY\x10\x02*^\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"VERB_LEAVE\x10\x01\x12\x0f\n" +
 	"\vVERB_REMOVE\x10\x02\x12\x10\n" +
 	"\fVERB_REPLACE\x10\x03\x12\r\n" +
-	"\tVERB_JOIN\x10\x042\xee\b\n" +
+	"\tVERB_JOIN\x10\x042\xea\r\n" +
 	"\x05Admin\x12O\n" +
 	"\x06Status\x12!.concordat.admin.v1.StatusRequest\x1a\".concordat.admin.v1.StatusResponse\x12I\n" +
 	"\x04Plan\x12\x1f.concordat.admin.v1.PlanRequest\x1a .concordat.admin.v1.PlanResponse\x12L\n" +
@@ -3946,7 +5763,17 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06Rejoin\x12!.concordat.admin.v1.RejoinRequest\x1a\".concordat.admin.v1.RejoinResponse\x12L\n" +
 	"\x05Clone\x12 .concordat.admin.v1.CloneRequest\x1a!.concordat.admin.v1.CloneResponse\x12m\n" +
 	"\x10PlanForceMembers\x12+.concordat.admin.v1.PlanForceMembersRequest\x1a,.concordat.admin.v1.PlanForceMembersResponse\x12a\n" +
-	"\fForceMembers\x12'.concordat.admin.v1.ForceMembersRequest\x1a(.concordat.admin.v1.ForceMembersResponse\x12T\n" +
+	"\fForceMembers\x12'.concordat.admin.v1.ForceMembersRequest\x1a(.concordat.admin.v1.ForceMembersResponse\x12[\n" +
+	"\n" +
+	"SetPrimary\x12%.concordat.admin.v1.SetPrimaryRequest\x1a&.concordat.admin.v1.SetPrimaryResponse\x12[\n" +
+	"\n" +
+	"SwitchMode\x12%.concordat.admin.v1.SwitchModeRequest\x1a&.concordat.admin.v1.SwitchModeResponse\x12^\n" +
+	"\vSetProtocol\x12&.concordat.admin.v1.SetProtocolRequest\x1a'.concordat.admin.v1.SetProtocolResponse\x12[\n" +
+	"\n" +
+	"PlanAction\x12%.concordat.admin.v1.PlanActionRequest\x1a&.concordat.admin.v1.PlanActionResponse\x12a\n" +
+	"\fCancelAction\x12'.concordat.admin.v1.CancelActionRequest\x1a(.concordat.admin.v1.CancelActionResponse\x12X\n" +
+	"\tGetAction\x12$.concordat.admin.v1.GetActionRequest\x1a%.concordat.admin.v1.GetActionResponse\x12F\n" +
+	"\x03Why\x12\x1e.concordat.admin.v1.WhyRequest\x1a\x1f.concordat.admin.v1.WhyResponse\x12T\n" +
 	"\aHistory\x12\".concordat.admin.v1.HistoryRequest\x1a#.concordat.admin.v1.HistoryResponse0\x01\x12X\n" +
 	"\tConflicts\x12$.concordat.admin.v1.ConflictsRequest\x1a%.concordat.admin.v1.ConflictsResponse\x12^\n" +
 	"\vGetSettings\x12&.concordat.admin.v1.GetSettingsRequest\x1a'.concordat.admin.v1.GetSettingsResponse\x12^\n" +
@@ -3964,137 +5791,197 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_concordat_admin_v1_admin_proto_rawDescData
 }
 
-var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(MemberState)(0),                 // 0: concordat.admin.v1.MemberState
-	(Verb)(0),                        // 1: concordat.admin.v1.Verb
-	(Recovery_Method)(0),             // 2: concordat.admin.v1.Recovery.Method
-	(Refusal_Kind)(0),                // 3: concordat.admin.v1.Refusal.Kind
-	(*StatusRequest)(nil),            // 4: concordat.admin.v1.StatusRequest
-	(*StatusResponse)(nil),           // 5: concordat.admin.v1.StatusResponse
-	(*Diagnosis)(nil),                // 6: concordat.admin.v1.Diagnosis
-	(*Outlook)(nil),                  // 7: concordat.admin.v1.Outlook
-	(*Recovery)(nil),                 // 8: concordat.admin.v1.Recovery
-	(*View)(nil),                     // 9: concordat.admin.v1.View
-	(*Member)(nil),                   // 10: concordat.admin.v1.Member
-	(*Counters)(nil),                 // 11: concordat.admin.v1.Counters
-	(*PlanRequest)(nil),              // 12: concordat.admin.v1.PlanRequest
-	(*PlanResponse)(nil),             // 13: concordat.admin.v1.PlanResponse
-	(*Plan)(nil),                     // 14: concordat.admin.v1.Plan
-	(*Refusal)(nil),                  // 15: concordat.admin.v1.Refusal
-	(*LeaveRequest)(nil),             // 16: concordat.admin.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 17: concordat.admin.v1.LeaveResponse
-	(*RemoveRequest)(nil),            // 18: concordat.admin.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 19: concordat.admin.v1.RemoveResponse
-	(*JoinRequest)(nil),              // 20: concordat.admin.v1.JoinRequest
-	(*JoinResponse)(nil),             // 21: concordat.admin.v1.JoinResponse
-	(*RejoinRequest)(nil),            // 22: concordat.admin.v1.RejoinRequest
-	(*RejoinResponse)(nil),           // 23: concordat.admin.v1.RejoinResponse
-	(*CloneRequest)(nil),             // 24: concordat.admin.v1.CloneRequest
-	(*CloneResponse)(nil),            // 25: concordat.admin.v1.CloneResponse
-	(*PlanForceMembersRequest)(nil),  // 26: concordat.admin.v1.PlanForceMembersRequest
-	(*PlanForceMembersResponse)(nil), // 27: concordat.admin.v1.PlanForceMembersResponse
-	(*ForcePlan)(nil),                // 28: concordat.admin.v1.ForcePlan
-	(*ForceSurvivor)(nil),            // 29: concordat.admin.v1.ForceSurvivor
-	(*ForceExcluded)(nil),            // 30: concordat.admin.v1.ForceExcluded
-	(*ForceRisk)(nil),                // 31: concordat.admin.v1.ForceRisk
-	(*ForceMembersRequest)(nil),      // 32: concordat.admin.v1.ForceMembersRequest
-	(*ForceMembersResponse)(nil),     // 33: concordat.admin.v1.ForceMembersResponse
-	(*ForceReport)(nil),              // 34: concordat.admin.v1.ForceReport
-	(*HistoryRequest)(nil),           // 35: concordat.admin.v1.HistoryRequest
-	(*HistoryResponse)(nil),          // 36: concordat.admin.v1.HistoryResponse
-	(*ViewRecord)(nil),               // 37: concordat.admin.v1.ViewRecord
-	(*Event)(nil),                    // 38: concordat.admin.v1.Event
-	(*ConflictsRequest)(nil),         // 39: concordat.admin.v1.ConflictsRequest
-	(*ConflictsResponse)(nil),        // 40: concordat.admin.v1.ConflictsResponse
-	(*ConflictPlace)(nil),            // 41: concordat.admin.v1.ConflictPlace
-	(*ConflictKinds)(nil),            // 42: concordat.admin.v1.ConflictKinds
-	(*ConflictTable)(nil),            // 43: concordat.admin.v1.ConflictTable
-	(*ConflictKey)(nil),              // 44: concordat.admin.v1.ConflictKey
-	(*ConflictPair)(nil),             // 45: concordat.admin.v1.ConflictPair
-	(*Settings)(nil),                 // 46: concordat.admin.v1.Settings
-	(*GetSettingsRequest)(nil),       // 47: concordat.admin.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),      // 48: concordat.admin.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),       // 49: concordat.admin.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 50: concordat.admin.v1.SetSettingsResponse
-	(v1.Where)(0),                    // 51: concordat.kv.v1.Where
-	(v1.Kind)(0),                     // 52: concordat.kv.v1.Kind
+	(Mode)(0),                        // 1: concordat.admin.v1.Mode
+	(Verb)(0),                        // 2: concordat.admin.v1.Verb
+	(Recovery_Method)(0),             // 3: concordat.admin.v1.Recovery.Method
+	(Refusal_Kind)(0),                // 4: concordat.admin.v1.Refusal.Kind
+	(Action_Kind)(0),                 // 5: concordat.admin.v1.Action.Kind
+	(Action_Result)(0),               // 6: concordat.admin.v1.Action.Result
+	(Rank_Verdict)(0),                // 7: concordat.admin.v1.Rank.Verdict
+	(*StatusRequest)(nil),            // 8: concordat.admin.v1.StatusRequest
+	(*StatusResponse)(nil),           // 9: concordat.admin.v1.StatusResponse
+	(*Gate)(nil),                     // 10: concordat.admin.v1.Gate
+	(*Diagnosis)(nil),                // 11: concordat.admin.v1.Diagnosis
+	(*Outlook)(nil),                  // 12: concordat.admin.v1.Outlook
+	(*Recovery)(nil),                 // 13: concordat.admin.v1.Recovery
+	(*View)(nil),                     // 14: concordat.admin.v1.View
+	(*Member)(nil),                   // 15: concordat.admin.v1.Member
+	(*Counters)(nil),                 // 16: concordat.admin.v1.Counters
+	(*PlanRequest)(nil),              // 17: concordat.admin.v1.PlanRequest
+	(*PlanResponse)(nil),             // 18: concordat.admin.v1.PlanResponse
+	(*Plan)(nil),                     // 19: concordat.admin.v1.Plan
+	(*Refusal)(nil),                  // 20: concordat.admin.v1.Refusal
+	(*LeaveRequest)(nil),             // 21: concordat.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 22: concordat.admin.v1.LeaveResponse
+	(*RemoveRequest)(nil),            // 23: concordat.admin.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 24: concordat.admin.v1.RemoveResponse
+	(*JoinRequest)(nil),              // 25: concordat.admin.v1.JoinRequest
+	(*JoinResponse)(nil),             // 26: concordat.admin.v1.JoinResponse
+	(*RejoinRequest)(nil),            // 27: concordat.admin.v1.RejoinRequest
+	(*RejoinResponse)(nil),           // 28: concordat.admin.v1.RejoinResponse
+	(*CloneRequest)(nil),             // 29: concordat.admin.v1.CloneRequest
+	(*CloneResponse)(nil),            // 30: concordat.admin.v1.CloneResponse
+	(*PlanForceMembersRequest)(nil),  // 31: concordat.admin.v1.PlanForceMembersRequest
+	(*PlanForceMembersResponse)(nil), // 32: concordat.admin.v1.PlanForceMembersResponse
+	(*ForcePlan)(nil),                // 33: concordat.admin.v1.ForcePlan
+	(*ForceSurvivor)(nil),            // 34: concordat.admin.v1.ForceSurvivor
+	(*ForceExcluded)(nil),            // 35: concordat.admin.v1.ForceExcluded
+	(*ForceRisk)(nil),                // 36: concordat.admin.v1.ForceRisk
+	(*ForceMembersRequest)(nil),      // 37: concordat.admin.v1.ForceMembersRequest
+	(*ForceMembersResponse)(nil),     // 38: concordat.admin.v1.ForceMembersResponse
+	(*ForceReport)(nil),              // 39: concordat.admin.v1.ForceReport
+	(*SwitchTerms)(nil),              // 40: concordat.admin.v1.SwitchTerms
+	(*SetPrimaryRequest)(nil),        // 41: concordat.admin.v1.SetPrimaryRequest
+	(*SetPrimaryResponse)(nil),       // 42: concordat.admin.v1.SetPrimaryResponse
+	(*SwitchModeRequest)(nil),        // 43: concordat.admin.v1.SwitchModeRequest
+	(*SwitchModeResponse)(nil),       // 44: concordat.admin.v1.SwitchModeResponse
+	(*SetProtocolRequest)(nil),       // 45: concordat.admin.v1.SetProtocolRequest
+	(*SetProtocolResponse)(nil),      // 46: concordat.admin.v1.SetProtocolResponse
+	(*CancelActionRequest)(nil),      // 47: concordat.admin.v1.CancelActionRequest
+	(*CancelActionResponse)(nil),     // 48: concordat.admin.v1.CancelActionResponse
+	(*GetActionRequest)(nil),         // 49: concordat.admin.v1.GetActionRequest
+	(*GetActionResponse)(nil),        // 50: concordat.admin.v1.GetActionResponse
+	(*Action)(nil),                   // 51: concordat.admin.v1.Action
+	(*PlanActionRequest)(nil),        // 52: concordat.admin.v1.PlanActionRequest
+	(*PlanActionResponse)(nil),       // 53: concordat.admin.v1.PlanActionResponse
+	(*ActionPlan)(nil),               // 54: concordat.admin.v1.ActionPlan
+	(*WhyRequest)(nil),               // 55: concordat.admin.v1.WhyRequest
+	(*WhyResponse)(nil),              // 56: concordat.admin.v1.WhyResponse
+	(*Rank)(nil),                     // 57: concordat.admin.v1.Rank
+	(*HistoryRequest)(nil),           // 58: concordat.admin.v1.HistoryRequest
+	(*HistoryResponse)(nil),          // 59: concordat.admin.v1.HistoryResponse
+	(*EpochRecord)(nil),              // 60: concordat.admin.v1.EpochRecord
+	(*ViewRecord)(nil),               // 61: concordat.admin.v1.ViewRecord
+	(*Event)(nil),                    // 62: concordat.admin.v1.Event
+	(*ConflictsRequest)(nil),         // 63: concordat.admin.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),        // 64: concordat.admin.v1.ConflictsResponse
+	(*ConflictPlace)(nil),            // 65: concordat.admin.v1.ConflictPlace
+	(*ConflictKinds)(nil),            // 66: concordat.admin.v1.ConflictKinds
+	(*ConflictTable)(nil),            // 67: concordat.admin.v1.ConflictTable
+	(*ConflictKey)(nil),              // 68: concordat.admin.v1.ConflictKey
+	(*ConflictPair)(nil),             // 69: concordat.admin.v1.ConflictPair
+	(*Settings)(nil),                 // 70: concordat.admin.v1.Settings
+	(*GetSettingsRequest)(nil),       // 71: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),      // 72: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),       // 73: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 74: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),                    // 75: concordat.kv.v1.Where
+	(v1.Kind)(0),                     // 76: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
-	9,  // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
-	11, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
-	6,  // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
-	7,  // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
-	8,  // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
-	2,  // 6: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
-	10, // 7: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0,  // 8: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	1,  // 9: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
-	14, // 10: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
-	9,  // 11: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
-	9,  // 12: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
-	7,  // 13: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
-	7,  // 14: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	7,  // 15: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
-	3,  // 16: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
-	28, // 17: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
-	9,  // 18: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
-	29, // 19: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	30, // 20: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	31, // 21: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	7,  // 22: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	0,  // 23: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
-	34, // 24: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
-	9,  // 25: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
-	29, // 26: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	30, // 27: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	31, // 28: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	37, // 29: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
-	38, // 30: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
-	41, // 31: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	42, // 32: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	43, // 33: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	44, // 34: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	45, // 35: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	51, // 36: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	52, // 37: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	52, // 38: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	46, // 39: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	46, // 40: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	46, // 41: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	4,  // 42: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	12, // 43: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
-	16, // 44: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	18, // 45: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
-	20, // 46: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
-	22, // 47: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
-	24, // 48: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
-	26, // 49: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
-	32, // 50: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
-	35, // 51: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
-	39, // 52: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	47, // 53: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	49, // 54: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	5,  // 55: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	13, // 56: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
-	17, // 57: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	19, // 58: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
-	21, // 59: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
-	23, // 60: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
-	25, // 61: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
-	27, // 62: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
-	33, // 63: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
-	36, // 64: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
-	40, // 65: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	48, // 66: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	50, // 67: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	55, // [55:68] is the sub-list for method output_type
-	42, // [42:55] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	14, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
+	16, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
+	11, // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
+	12, // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
+	13, // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
+	1,  // 6: concordat.admin.v1.StatusResponse.mode:type_name -> concordat.admin.v1.Mode
+	51, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
+	10, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
+	3,  // 9: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
+	15, // 10: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 11: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	2,  // 12: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
+	19, // 13: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
+	14, // 14: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
+	14, // 15: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
+	12, // 16: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
+	12, // 17: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	12, // 18: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
+	4,  // 19: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	33, // 20: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	14, // 21: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	34, // 22: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	35, // 23: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	36, // 24: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	12, // 25: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 26: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	39, // 27: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	14, // 28: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	34, // 29: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	35, // 30: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	36, // 31: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	40, // 32: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	51, // 33: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
+	1,  // 34: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
+	40, // 35: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	51, // 36: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
+	40, // 37: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	51, // 38: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
+	51, // 39: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
+	5,  // 40: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
+	6,  // 41: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
+	5,  // 42: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
+	40, // 43: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 44: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
+	5,  // 45: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
+	60, // 46: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
+	57, // 47: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
+	7,  // 48: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
+	61, // 49: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	62, // 50: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	60, // 51: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
+	1,  // 52: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
+	65, // 53: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	66, // 54: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	67, // 55: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	68, // 56: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	69, // 57: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	75, // 58: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	76, // 59: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	76, // 60: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	70, // 61: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	70, // 62: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	70, // 63: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	8,  // 64: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	17, // 65: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	21, // 66: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	23, // 67: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	25, // 68: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	27, // 69: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	29, // 70: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	31, // 71: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	37, // 72: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	41, // 73: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
+	43, // 74: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
+	45, // 75: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
+	52, // 76: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
+	47, // 77: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
+	49, // 78: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
+	55, // 79: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
+	58, // 80: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	63, // 81: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	71, // 82: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	73, // 83: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	9,  // 84: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	18, // 85: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	22, // 86: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	24, // 87: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	26, // 88: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	28, // 89: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	30, // 90: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	32, // 91: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	38, // 92: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	42, // 93: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
+	44, // 94: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
+	46, // 95: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
+	53, // 96: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
+	48, // 97: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
+	50, // 98: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
+	56, // 99: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
+	59, // 100: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	64, // 101: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	72, // 102: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	74, // 103: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	84, // [84:104] is the sub-list for method output_type
+	64, // [64:84] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -4102,13 +5989,14 @@ func file_concordat_admin_v1_admin_proto_init() {
 	if File_concordat_admin_v1_admin_proto != nil {
 		return
 	}
+	file_concordat_admin_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   47,
+			NumEnums:      8,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

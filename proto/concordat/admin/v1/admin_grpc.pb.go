@@ -30,6 +30,13 @@ const (
 	Admin_Clone_FullMethodName            = "/concordat.admin.v1.Admin/Clone"
 	Admin_PlanForceMembers_FullMethodName = "/concordat.admin.v1.Admin/PlanForceMembers"
 	Admin_ForceMembers_FullMethodName     = "/concordat.admin.v1.Admin/ForceMembers"
+	Admin_SetPrimary_FullMethodName       = "/concordat.admin.v1.Admin/SetPrimary"
+	Admin_SwitchMode_FullMethodName       = "/concordat.admin.v1.Admin/SwitchMode"
+	Admin_SetProtocol_FullMethodName      = "/concordat.admin.v1.Admin/SetProtocol"
+	Admin_PlanAction_FullMethodName       = "/concordat.admin.v1.Admin/PlanAction"
+	Admin_CancelAction_FullMethodName     = "/concordat.admin.v1.Admin/CancelAction"
+	Admin_GetAction_FullMethodName        = "/concordat.admin.v1.Admin/GetAction"
+	Admin_Why_FullMethodName              = "/concordat.admin.v1.Admin/Why"
 	Admin_History_FullMethodName          = "/concordat.admin.v1.Admin/History"
 	Admin_Conflicts_FullMethodName        = "/concordat.admin.v1.Admin/Conflicts"
 	Admin_GetSettings_FullMethodName      = "/concordat.admin.v1.Admin/GetSettings"
@@ -79,8 +86,34 @@ type AdminClient interface {
 	// Called again with the same plan it goes on with it, and answers the same
 	// once it is done.
 	ForceMembers(ctx context.Context, in *ForceMembersRequest, opts ...grpc.CallOption) (*ForceMembersResponse, error)
-	// History streams the last views of the group, and what happened to it as
-	// this member saw it.
+	// SetPrimary makes another member the primary of a single-primary group. The
+	// present one lets the transactions finish that it runs, and holds back new
+	// ones. It returns once the new one has applied everything from before. That
+	// the caller ends its wait stops nothing: GetAction tells how far the change
+	// is, and CancelAction takes it back.
+	SetPrimary(ctx context.Context, in *SetPrimaryRequest, opts ...grpc.CallOption) (*SetPrimaryResponse, error)
+	// SwitchMode has one member write from here on, or all. It returns like
+	// SetPrimary.
+	SwitchMode(ctx context.Context, in *SwitchModeRequest, opts ...grpc.CallOption) (*SwitchModeResponse, error)
+	// SetProtocol raises the version of what members tell each other. It can never
+	// be lowered.
+	SetProtocol(ctx context.Context, in *SetProtocolRequest, opts ...grpc.CallOption) (*SetProtocolResponse, error)
+	// PlanAction tells what SetPrimary, SwitchMode or SetProtocol would do, and
+	// what speaks against it, as the member that is asked sees it. It changes
+	// nothing.
+	PlanAction(ctx context.Context, in *PlanActionRequest, opts ...grpc.CallOption) (*PlanActionResponse, error)
+	// CancelAction takes a planned change back that has not been made yet. Any
+	// member can be asked. One that has ended otherwise, or that the group does
+	// not know, is refused.
+	CancelAction(ctx context.Context, in *CancelActionRequest, opts ...grpc.CallOption) (*CancelActionResponse, error)
+	// GetAction tells how far a planned change is, or how it ended. Any member can
+	// be asked; the last 16 that ended are known.
+	GetAction(ctx context.Context, in *GetActionRequest, opts ...grpc.CallOption) (*GetActionResponse, error)
+	// Why tells why the present primary is it, and how an election would come out
+	// if it were held now, as the member that is asked sees the group.
+	Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error)
+	// History streams the last views and epochs of the group, and what happened to
+	// it as this member saw it.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HistoryResponse], error)
 	// Conflicts tells which tables and keys transactions were lost for in the
 	// last ten minutes, and whose lost to whose. Of the transactions of other
@@ -192,6 +225,76 @@ func (c *adminClient) ForceMembers(ctx context.Context, in *ForceMembersRequest,
 	return out, nil
 }
 
+func (c *adminClient) SetPrimary(ctx context.Context, in *SetPrimaryRequest, opts ...grpc.CallOption) (*SetPrimaryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPrimaryResponse)
+	err := c.cc.Invoke(ctx, Admin_SetPrimary_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SwitchMode(ctx context.Context, in *SwitchModeRequest, opts ...grpc.CallOption) (*SwitchModeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SwitchModeResponse)
+	err := c.cc.Invoke(ctx, Admin_SwitchMode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) SetProtocol(ctx context.Context, in *SetProtocolRequest, opts ...grpc.CallOption) (*SetProtocolResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetProtocolResponse)
+	err := c.cc.Invoke(ctx, Admin_SetProtocol_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) PlanAction(ctx context.Context, in *PlanActionRequest, opts ...grpc.CallOption) (*PlanActionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlanActionResponse)
+	err := c.cc.Invoke(ctx, Admin_PlanAction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) CancelAction(ctx context.Context, in *CancelActionRequest, opts ...grpc.CallOption) (*CancelActionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelActionResponse)
+	err := c.cc.Invoke(ctx, Admin_CancelAction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) GetAction(ctx context.Context, in *GetActionRequest, opts ...grpc.CallOption) (*GetActionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetActionResponse)
+	err := c.cc.Invoke(ctx, Admin_GetAction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhyResponse)
+	err := c.cc.Invoke(ctx, Admin_Why_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HistoryResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_History_FullMethodName, cOpts...)
@@ -284,8 +387,34 @@ type AdminServer interface {
 	// Called again with the same plan it goes on with it, and answers the same
 	// once it is done.
 	ForceMembers(context.Context, *ForceMembersRequest) (*ForceMembersResponse, error)
-	// History streams the last views of the group, and what happened to it as
-	// this member saw it.
+	// SetPrimary makes another member the primary of a single-primary group. The
+	// present one lets the transactions finish that it runs, and holds back new
+	// ones. It returns once the new one has applied everything from before. That
+	// the caller ends its wait stops nothing: GetAction tells how far the change
+	// is, and CancelAction takes it back.
+	SetPrimary(context.Context, *SetPrimaryRequest) (*SetPrimaryResponse, error)
+	// SwitchMode has one member write from here on, or all. It returns like
+	// SetPrimary.
+	SwitchMode(context.Context, *SwitchModeRequest) (*SwitchModeResponse, error)
+	// SetProtocol raises the version of what members tell each other. It can never
+	// be lowered.
+	SetProtocol(context.Context, *SetProtocolRequest) (*SetProtocolResponse, error)
+	// PlanAction tells what SetPrimary, SwitchMode or SetProtocol would do, and
+	// what speaks against it, as the member that is asked sees it. It changes
+	// nothing.
+	PlanAction(context.Context, *PlanActionRequest) (*PlanActionResponse, error)
+	// CancelAction takes a planned change back that has not been made yet. Any
+	// member can be asked. One that has ended otherwise, or that the group does
+	// not know, is refused.
+	CancelAction(context.Context, *CancelActionRequest) (*CancelActionResponse, error)
+	// GetAction tells how far a planned change is, or how it ended. Any member can
+	// be asked; the last 16 that ended are known.
+	GetAction(context.Context, *GetActionRequest) (*GetActionResponse, error)
+	// Why tells why the present primary is it, and how an election would come out
+	// if it were held now, as the member that is asked sees the group.
+	Why(context.Context, *WhyRequest) (*WhyResponse, error)
+	// History streams the last views and epochs of the group, and what happened to
+	// it as this member saw it.
 	History(*HistoryRequest, grpc.ServerStreamingServer[HistoryResponse]) error
 	// Conflicts tells which tables and keys transactions were lost for in the
 	// last ten minutes, and whose lost to whose. Of the transactions of other
@@ -333,6 +462,27 @@ func (UnimplementedAdminServer) PlanForceMembers(context.Context, *PlanForceMemb
 }
 func (UnimplementedAdminServer) ForceMembers(context.Context, *ForceMembersRequest) (*ForceMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForceMembers not implemented")
+}
+func (UnimplementedAdminServer) SetPrimary(context.Context, *SetPrimaryRequest) (*SetPrimaryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPrimary not implemented")
+}
+func (UnimplementedAdminServer) SwitchMode(context.Context, *SwitchModeRequest) (*SwitchModeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SwitchMode not implemented")
+}
+func (UnimplementedAdminServer) SetProtocol(context.Context, *SetProtocolRequest) (*SetProtocolResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetProtocol not implemented")
+}
+func (UnimplementedAdminServer) PlanAction(context.Context, *PlanActionRequest) (*PlanActionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanAction not implemented")
+}
+func (UnimplementedAdminServer) CancelAction(context.Context, *CancelActionRequest) (*CancelActionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelAction not implemented")
+}
+func (UnimplementedAdminServer) GetAction(context.Context, *GetActionRequest) (*GetActionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAction not implemented")
+}
+func (UnimplementedAdminServer) Why(context.Context, *WhyRequest) (*WhyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Why not implemented")
 }
 func (UnimplementedAdminServer) History(*HistoryRequest, grpc.ServerStreamingServer[HistoryResponse]) error {
 	return status.Error(codes.Unimplemented, "method History not implemented")
@@ -529,6 +679,132 @@ func _Admin_ForceMembers_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_SetPrimary_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPrimaryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SetPrimary(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SetPrimary_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SetPrimary(ctx, req.(*SetPrimaryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SwitchMode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SwitchModeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SwitchMode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SwitchMode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SwitchMode(ctx, req.(*SwitchModeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_SetProtocol_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetProtocolRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SetProtocol(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SetProtocol_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SetProtocol(ctx, req.(*SetProtocolRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_PlanAction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanActionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).PlanAction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_PlanAction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).PlanAction(ctx, req.(*PlanActionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_CancelAction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelActionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CancelAction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CancelAction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CancelAction(ctx, req.(*CancelActionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_GetAction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetActionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).GetAction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_GetAction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).GetAction(ctx, req.(*GetActionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Why_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Why(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Why_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Why(ctx, req.(*WhyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_History_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(HistoryRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -636,6 +912,34 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ForceMembers",
 			Handler:    _Admin_ForceMembers_Handler,
+		},
+		{
+			MethodName: "SetPrimary",
+			Handler:    _Admin_SetPrimary_Handler,
+		},
+		{
+			MethodName: "SwitchMode",
+			Handler:    _Admin_SwitchMode_Handler,
+		},
+		{
+			MethodName: "SetProtocol",
+			Handler:    _Admin_SetProtocol_Handler,
+		},
+		{
+			MethodName: "PlanAction",
+			Handler:    _Admin_PlanAction_Handler,
+		},
+		{
+			MethodName: "CancelAction",
+			Handler:    _Admin_CancelAction_Handler,
+		},
+		{
+			MethodName: "GetAction",
+			Handler:    _Admin_GetAction_Handler,
+		},
+		{
+			MethodName: "Why",
+			Handler:    _Admin_Why_Handler,
 		},
 		{
 			MethodName: "Conflicts",
