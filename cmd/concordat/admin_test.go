@@ -22,6 +22,7 @@ const (
 
 	testIncarnation = "00000000-0000-4000-8000-0000000000f1"
 	testPlan        = "00000000-0000-4000-8000-0000000000f2"
+	testAction      = "00000000-0000-4000-8000-0000000000f3"
 )
 
 // fakeAdmin is a node that says what a test wants said, over a real socket. A
@@ -34,6 +35,12 @@ type fakeAdmin struct {
 	force  *adminpb.ForcePlan
 	report *adminpb.ForceReport
 	err    error // of every call that changes something
+	// action is what is known of a planned change, and how one ends; switched, if
+	// it is set, is waited for before that.
+	action   *adminpb.Action
+	switched chan struct{}
+	why      *adminpb.WhyResponse
+	future   *adminpb.ActionPlan
 	// history is what is sent; steps follows it, to those who follow, once
 	// ForceMembers was called.
 	history []*adminpb.HistoryResponse
@@ -78,7 +85,7 @@ func (a *fakeAdmin) orders() (out []proto.Message) {
 	defer a.mu.Unlock()
 	for _, r := range a.asked {
 		switch r.(type) {
-		case *adminpb.StatusRequest, *adminpb.HistoryRequest:
+		case *adminpb.StatusRequest, *adminpb.HistoryRequest, *adminpb.GetActionRequest:
 		default:
 			out = append(out, r)
 		}
@@ -122,6 +129,52 @@ func (a *fakeAdmin) Rejoin(_ context.Context, r *adminpb.RejoinRequest) (*adminp
 func (a *fakeAdmin) Clone(_ context.Context, r *adminpb.CloneRequest) (*adminpb.CloneResponse, error) {
 	a.note(r)
 	return &adminpb.CloneResponse{}, a.err
+}
+
+func (a *fakeAdmin) SetPrimary(ctx context.Context, r *adminpb.SetPrimaryRequest) (*adminpb.SetPrimaryResponse, error) {
+	a.note(r)
+	return &adminpb.SetPrimaryResponse{Action: a.action}, a.ended(ctx)
+}
+
+func (a *fakeAdmin) SwitchMode(ctx context.Context, r *adminpb.SwitchModeRequest) (*adminpb.SwitchModeResponse, error) {
+	a.note(r)
+	return &adminpb.SwitchModeResponse{Action: a.action}, a.ended(ctx)
+}
+
+func (a *fakeAdmin) SetProtocol(ctx context.Context, r *adminpb.SetProtocolRequest) (*adminpb.SetProtocolResponse, error) {
+	a.note(r)
+	return &adminpb.SetProtocolResponse{Action: a.action}, a.ended(ctx)
+}
+
+func (a *fakeAdmin) ended(ctx context.Context) error {
+	if a.switched != nil {
+		select {
+		case <-a.switched:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return a.err
+}
+
+func (a *fakeAdmin) PlanAction(_ context.Context, r *adminpb.PlanActionRequest) (*adminpb.PlanActionResponse, error) {
+	a.note(r)
+	return &adminpb.PlanActionResponse{Plan: a.future}, nil
+}
+
+func (a *fakeAdmin) CancelAction(_ context.Context, r *adminpb.CancelActionRequest) (*adminpb.CancelActionResponse, error) {
+	a.note(r)
+	return &adminpb.CancelActionResponse{}, a.err
+}
+
+func (a *fakeAdmin) GetAction(_ context.Context, r *adminpb.GetActionRequest) (*adminpb.GetActionResponse, error) {
+	a.note(r)
+	return &adminpb.GetActionResponse{Action: a.action}, nil
+}
+
+func (a *fakeAdmin) Why(_ context.Context, r *adminpb.WhyRequest) (*adminpb.WhyResponse, error) {
+	a.note(r)
+	return a.why, nil
 }
 
 func (a *fakeAdmin) PlanForceMembers(_ context.Context, r *adminpb.PlanForceMembersRequest) (*adminpb.PlanForceMembersResponse, error) {

@@ -32,8 +32,8 @@ func newLeaveCommand() *cobra.Command {
 		Use:   "leave",
 		Short: "Take a node out of its group",
 		Long: `Take a node out of its group in order; its process then ends. The group becomes
-smaller, and so does its majority; the lead goes to another member first. Started
-again in its directory the node joins the group again. The last member cannot
+smaller, and so does its majority; the lead goes to another member first, and if
+it is the primary, so does that, once what it runs has finished. Started again in its directory the node joins the group again. The last member cannot
 leave. What would leave the group without tolerance is refused (exit code 7)
 without --force.`,
 		Example: `  concordat leave --address 127.0.0.1:7502 --plan
@@ -44,6 +44,7 @@ without --force.`,
 	f.registerJSON(cmd)
 	f.registerPlan(cmd)
 	f.registerForce(cmd, "leave even if the group can then bear no failure")
+	noHandover := registerNoHandover(cmd)
 	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, _ []string) error {
 		if f.plan {
 			return f.showPlan(ctx, cmd, c, adminpb.Verb_VERB_LEAVE, "")
@@ -52,7 +53,7 @@ without --force.`,
 		if err != nil {
 			return err
 		}
-		if _, err := c.Leave(ctx, &adminpb.LeaveRequest{Force: f.force}); err != nil {
+		if _, err := c.Leave(ctx, &adminpb.LeaveRequest{Force: f.force, NoHandover: *noHandover}); err != nil {
 			return err
 		}
 		if f.json {
@@ -98,6 +99,11 @@ concordat force-members.`,
 		return f.changed(ctx, cmd.OutOrStdout(), c, changedJSON{Verb: "remove", Member: args[0]}, "member "+args[0]+" is out of the group")
 	})
 	return cmd
+}
+
+// registerNoHandover is for commands that take a member out that may be primary.
+func registerNoHandover(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("no-handover", false, "a primary does not make another member primary first")
 }
 
 // checkUUID spares a node the question for a member that cannot be.
@@ -257,16 +263,18 @@ has to catch up does so by itself where the log does not reach; this command is
 for one whose own state is in doubt. Until the copy is complete and checked, the
 node keeps the state that it has.
 
-The command waits until the member is ONLINE again, and shows its progress on
-standard error. Ended before, it stops nothing.`,
+A primary makes another member primary first. The command waits until the member
+is ONLINE again, and shows its progress on standard error. Ended before, it stops
+nothing.`,
 		Example: `  concordat clone --address 127.0.0.1:7502
   concordat clone --address 127.0.0.1:7502 --donor 00000000-0000-4000-8000-000000000001`,
 		Args: exactArgs(),
 	}
 	f.register(cmd)
+	noHandover := registerNoHandover(cmd)
 	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, _ []string) error {
 		return f.come(ctx, cmd, c, changedJSON{Verb: "clone"}, func(ctx context.Context, _ *changedJSON) error {
-			_, err := c.Clone(ctx, &adminpb.CloneRequest{Donor: f.donor})
+			_, err := c.Clone(ctx, &adminpb.CloneRequest{Donor: f.donor, NoHandover: *noHandover})
 			return err
 		})
 	})

@@ -31,6 +31,7 @@ func TestChangeCommands(t *testing.T) {
 	}{
 		{[]string{"leave"}, &adminpb.LeaveRequest{}, "member " + memberA + " has left the group\n"},
 		{[]string{"leave", "--force"}, &adminpb.LeaveRequest{Force: true}, "member " + memberA + " has left the group\n"},
+		{[]string{"leave", "--no-handover"}, &adminpb.LeaveRequest{NoHandover: true}, "member " + memberA + " has left the group\n"},
 		{[]string{"remove", memberC}, &adminpb.RemoveRequest{Member: memberC}, "member " + memberC + " is out of the group\n" + diagnosis},
 		{[]string{"remove", memberC, "--force"}, &adminpb.RemoveRequest{Member: memberC, Force: true}, "member " + memberC + " is out of the group\n" + diagnosis},
 		{[]string{"join"}, &adminpb.JoinRequest{}, "member " + memberA + " is ONLINE\n" + diagnosis},
@@ -49,6 +50,7 @@ func TestChangeCommands(t *testing.T) {
 			"discarded " + testGroup + ":7-9," + memberA + ":1, saved to /var/lib/concordat/errant-1.txt\nmember " + memberA + " is ONLINE\n" + diagnosis,
 		},
 		{[]string{"clone", "--donor", memberB}, &adminpb.CloneRequest{Donor: memberB}, "member " + memberA + " is ONLINE\n" + diagnosis},
+		{[]string{"clone", "--no-handover"}, &adminpb.CloneRequest{NoHandover: true}, "member " + memberA + " is ONLINE\n" + diagnosis},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			node := &fakeAdmin{status: degraded()}
@@ -346,8 +348,8 @@ func TestEachExitCode(t *testing.T) {
 	if got := exitCode(&concordat.DivergedError{Common: 7}); got != exitRefused {
 		t.Errorf("diverged: exit code %d, want %d", got, exitRefused)
 	}
-	for code := range exitNoQuorum + 1 {
-		if !strings.Contains(exitHelp, "\n    "+string(rune('0'+code))+"  ") {
+	for code := range exitGivenUp + 1 {
+		if !strings.Contains(exitHelp, fmt.Sprintf("\n%5d  ", code)) {
 			t.Errorf("the help has no exit code %d", code)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/internal/server"
 )
 
 // The exit codes, which exitHelp explains to users.
@@ -21,6 +22,8 @@ const (
 	exitMemberFailed
 	exitRefused
 	exitNoQuorum
+	exitReadOnly
+	exitGivenUp
 	exitAtOnce = 130
 )
 
@@ -28,15 +31,19 @@ const exitHelp = `Exit codes:
     0  done
     1  it did not work; the message says why
     2  wrong usage, or a configuration that cannot be
-    3  get: there is no such key
+    3  get: there is no such key; primary action: there is no such change
     4  nothing happened: a conflict, or the member is not ONLINE, cannot be
        reached or does not answer; try again, or another member
     5  the outcome of a write is unknown; ask with concordat outcome, or send it
-       again with the same --id; that of a change of the membership or the
-       settings: look with concordat status or settings
+       again with the same --id; that of a change of the membership, the primary
+       or the settings: look with concordat status, primary action or settings
     6  the member is in ERROR
     7  the group, the member or a plan refuses; the message says what helps
     8  a majority of the group is out of reach; see concordat status
+    9  nothing happened: the member does not write; go to the one that the message
+       names, or see concordat primary
+   10  a planned change of the primary or the mode had begun, and was cancelled or
+       could not go on; nothing has changed
   130  node: a second signal stopped it at once`
 
 // usageError is a command line or configuration that cannot be.
@@ -61,10 +68,13 @@ var exits = []struct {
 	code int
 }{
 	{errNotFound, exitNotFound},
+	{errUnknownAction, exitNotFound},
 	{errBroken, exitFailure},
 	{errAborted, exitMemberFailed},
 	{concordat.ErrOutcomeUnknown, exitUnknown},
 	{concordat.ErrInvalid, exitUsage},
+	{concordat.ErrReadOnly, exitReadOnly},
+	{server.ErrGivenUp, exitGivenUp},
 	{concordat.ErrNoQuorum, exitNoQuorum},
 	{concordat.ErrRefused, exitRefused},
 	{concordat.ErrJoinRefused, exitRefused},
@@ -78,6 +88,7 @@ var exits = []struct {
 	{concordat.ErrNotOnline, exitTryAgain},
 	{concordat.ErrClosed, exitTryAgain},
 	{concordat.ErrLeave, exitFailure},
+	{concordat.ErrWait, exitTryAgain}, // what ended the wait says more
 	// The client says ErrOutcomeUnknown where something may have happened.
 	{context.DeadlineExceeded, exitTryAgain},
 }

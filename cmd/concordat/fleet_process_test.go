@@ -191,7 +191,7 @@ func (m *fleetMember) start(flags ...string) {
 		m.fleet.Fatalf("member %d runs already", m.number)
 	}
 	args := []string{"node", "--json", "--group", testGroup, "--dir", m.dir, "--member", m.uuid}
-	args = slices.Concat(args, m.fleet.net.flags(m.number), m.fleet.flags, flags)
+	args = withMode(slices.Concat(args, m.fleet.net.flags(m.number), m.fleet.flags, flags))
 	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		m.fleet.Fatal(err)

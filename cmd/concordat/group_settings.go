@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
@@ -64,6 +65,14 @@ nothing happens and the exit code is 4.`,
 	return cmd
 }
 
+// orEventual is the level of those who choose none.
+func orEventual(level string) string {
+	if level == "" {
+		return concordat.Eventual.String()
+	}
+	return level
+}
+
 // groupSetting is one setting of the group. get and set have its value as
 // text.
 type groupSetting struct {
@@ -95,6 +104,29 @@ var groupSettings = []groupSetting{
 		func(s *adminpb.Settings, text string) (err error) {
 			if s.GtidAssignmentBlockSize, err = strconv.ParseUint(text, 10, 64); err != nil {
 				return errNoNumber(text)
+			}
+			return nil
+		},
+	},
+	{
+		"default-consistency", "level of transactions for which nobody chooses one",
+		func(s *adminpb.Settings) string { return orEventual(s.GetConsistency()) },
+		func(s *adminpb.Settings, text string) error {
+			if text == "0" {
+				text = ""
+			}
+			var l level
+			err := l.Set(text)
+			s.Consistency = l.String()
+			return err
+		},
+	},
+	{
+		"prefer-most-updated", "elect a primary that has applied most of the log",
+		func(s *adminpb.Settings) string { return strconv.FormatBool(s.GetPreferMostUpdated()) },
+		func(s *adminpb.Settings, text string) (err error) {
+			if s.PreferMostUpdated, err = strconv.ParseBool(text); err != nil {
+				return fmt.Errorf("%q is neither true nor false", text)
 			}
 			return nil
 		},
@@ -175,6 +207,8 @@ type settingsJSON struct {
 	RangeWrites             int64  `json:"range_writes"`
 	OutcomeTransactions     int64  `json:"outcome_transactions"`
 	GTIDAssignmentBlockSize uint64 `json:"gtid_assignment_block_size"`
+	DefaultConsistency      string `json:"default_consistency"`
+	PreferMostUpdated       bool   `json:"prefer_most_updated"`
 }
 
 func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
@@ -183,5 +217,6 @@ func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
 		HistoryItems: s.GetHistoryItems(), HistoryBytes: s.GetHistoryBytes(),
 		RangeWrites: s.GetRangeWrites(), OutcomeTransactions: s.GetOutcomeTransactions(),
 		GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize(),
+		DefaultConsistency:      orEventual(s.GetConsistency()), PreferMostUpdated: s.GetPreferMostUpdated(),
 	})
 }

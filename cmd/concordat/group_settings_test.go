@@ -19,17 +19,19 @@ history-size                512MiB
 range-writes                77
 outcome-transactions        65536
 gtid-assignment-block-size  1
+default-consistency         EVENTUAL
+prefer-most-updated         false
 `
 	if got := want(t, exitOK, at("settings")...); got != founded {
 		t.Errorf("a new group has\n%s\nwant\n%s", got, founded)
 	}
 	var s settingsJSON
 	changed := want(t, exitOK, at("settings", "--json", "--set", "history-items=1000,history-size=1GiB",
-		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8")...)
+		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true")...)
 	if err := json.Unmarshal([]byte(changed), &s); err != nil {
 		t.Fatalf("%v in\n%s", err, changed)
 	}
-	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8}); s != want {
+	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true}); s != want {
 		t.Errorf("changed to %+v, want %+v", s, want)
 	}
 	if got := want(t, exitOK, at("settings", "--json")...); got != changed {
@@ -46,6 +48,8 @@ gtid-assignment-block-size  1
 		{"history-size=64MB", "64MiB"},
 		{"history-size=-1B", "is no size"},
 		{"gtid-assignment-block-size=-1", `"-1" is no number`},
+		{"default-consistency=strong", "BEFORE_AND_AFTER"},
+		{"prefer-most-updated=perhaps", "neither true nor false"},
 		{"range-writes=1,range-writes=2", "twice"},
 		{"range-writes=100000000", "RangeWrites is 100000000, it must be between"},
 		{"gtid-assignment-block-size=9223372036854775808", "GTIDAssignmentBlockSize"},

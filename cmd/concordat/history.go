@@ -16,7 +16,7 @@ import (
 
 func newHistoryCommand() *cobra.Command {
 	var f clientFlags
-	var views, follow bool
+	var views, epochs, follow bool
 	var after uint64
 	cmd := &cobra.Command{
 		Use:   "history",
@@ -26,15 +26,20 @@ node saw it: views, states, suspicions, loss of the quorum, copying, and why. Th
 last 1,024 events are kept; each has a number, and --after shows those that came
 later.
 
---views shows the last 64 views of the group instead, which all members agree on
-and which outlive a restart. With --json there is one object on each line.`,
+--views shows the last 64 views of the group instead, and --epochs the last 64
+times that who may write has changed, and why: all members agree on them, and
+they outlive a restart. With --json there is one object on each line.`,
 		Example: `  concordat history
   concordat history --after 100 --json
   concordat history --views
+  concordat history --epochs
   concordat history --follow --address 127.0.0.1:7501`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if views && follow {
-				return usagef("--views and --follow do not go together: new views are events as well")
+			if views && epochs {
+				return usagef("--views and --epochs do not go together: ask for one after the other")
+			}
+			if (views || epochs) && follow {
+				return usagef("--views or --epochs and --follow do not go together: new views and epochs are events as well")
 			}
 			return exactArgs()(cmd, args)
 		},
@@ -42,6 +47,7 @@ and which outlive a restart. With --json there is one object on each line.`,
 	f.register(cmd)
 	f.registerJSON(cmd)
 	cmd.Flags().BoolVar(&views, "views", false, "show the group's views")
+	cmd.Flags().BoolVar(&epochs, "epochs", false, "show who might write in the group's epochs")
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what happens, until a signal")
 	cmd.Flags().Uint64Var(&after, "after", 0, "show the events after this `number`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -49,7 +55,7 @@ and which outlive a restart. With --json there is one object on each line.`,
 			f.timeout = 0
 		}
 		return f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, _ []string) error {
-			p := historyPrinter{w: cmd.OutOrStdout(), json: f.json, views: views}
+			p := historyPrinter{w: cmd.OutOrStdout(), json: f.json, views: views, epochs: epochs}
 			err := readHistory(ctx, c, &adminpb.HistoryRequest{After: after, Follow: follow}, p.print)
 			if !follow || ctx.Err() == nil {
 				return err
@@ -98,15 +104,28 @@ type viewRecordJSON struct {
 	Reason      string `json:"reason,omitempty"`
 }
 
+// epochJSON is a line of history --epochs --json. Its fields stay.
+type epochJSON struct {
+	Epoch   uint64 `json:"epoch"`
+	Index   uint64 `json:"index"`
+	Mode    string `json:"mode"`
+	Primary string `json:"primary,omitempty"`
+	Cause   string `json:"cause"`
+	Reason  string `json:"reason,omitempty"`
+}
+
 // historyPrinter prints a history as it comes.
 type historyPrinter struct {
-	w           io.Writer
-	json, views bool
+	w                   io.Writer
+	json, views, epochs bool
 }
 
 func (p *historyPrinter) print(part *adminpb.HistoryResponse) error {
 	if p.views {
 		return p.printViews(part.GetViews())
+	}
+	if p.epochs {
+		return p.printEpochs(part.GetEpochs())
 	}
 	for _, e := range part.GetEvents() {
 		at := time.Unix(0, e.GetUnixNanos()).UTC()
@@ -142,6 +161,27 @@ func (p *historyPrinter) printViews(views []*adminpb.ViewRecord) error {
 	say(t, "VIEW\tINDEX\tINCARNATION\tCAUSE\tREASON\n")
 	for _, v := range views {
 		say(t, "%s\t%d\t%s\t%s\t%s\n", v.GetId(), v.GetIndex(), v.GetIncarnation(), v.GetCause(), orDash(v.GetReason()))
+	}
+	return t.Flush()
+}
+
+func (p *historyPrinter) printEpochs(epochs []*adminpb.EpochRecord) error {
+	if p.json {
+		for _, e := range epochs {
+			line := epochJSON{e.GetNumber(), e.GetIndex(), modeName(e.GetMode()), e.GetPrimary(), e.GetCause(), e.GetReason()}
+			if err := json.NewEncoder(p.w).Encode(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(epochs) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	say(t, "EPOCH\tINDEX\tMODE\tPRIMARY\tCAUSE\tREASON\n")
+	for _, e := range epochs {
+		say(t, "%d\t%d\t%s\t%s\t%s\t%s\n", e.GetNumber(), e.GetIndex(), modeName(e.GetMode()), orDash(e.GetPrimary()), e.GetCause(), orDash(e.GetReason()))
 	}
 	return t.Flush()
 }

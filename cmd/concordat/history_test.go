@@ -21,6 +21,11 @@ func testHistory() []*adminpb.HistoryResponse {
 				{Id: "1", Index: 1, Incarnation: testIncarnation, Cause: "bootstrapped"},
 				{Id: "2", Index: 30, Incarnation: testIncarnation, Cause: "expelled " + memberC, Reason: "nobody has heard it for 7s"},
 			},
+			Epochs: []*adminpb.EpochRecord{
+				{Number: 1, Index: 2, Mode: adminpb.Mode_MODE_SINGLE_PRIMARY, Primary: memberC, Cause: "founded"},
+				{Number: 2, Index: 25, Mode: adminpb.Mode_MODE_SINGLE_PRIMARY, Primary: memberA, Cause: "primary silent", Reason: "not heard for 20 ticks"},
+				{Number: 3, Index: 31, Mode: adminpb.Mode_MODE_MULTI_PRIMARY, Cause: "switched to multi-primary", Reason: "asked for at a"},
+			},
 			Events: []*adminpb.Event{{Seq: 3, UnixNanos: at.UnixNano(), Kind: "SUSPECTED", Member: memberC, View: "1", Text: "not heard for 2s"}},
 		},
 		{Events: []*adminpb.Event{{Seq: 4, UnixNanos: at.Add(5 * time.Second).UnixNano(), Kind: "QUORUM_LOST", Text: "1 of 3"}}},
@@ -66,6 +71,29 @@ func TestHistoryViews(t *testing.T) {
 	}
 	if _, errOut := here(t, exitUsage, "history", "--views", "--follow", "--address", address); !strings.Contains(errOut, "do not go together") {
 		t.Error(errOut)
+	}
+}
+
+func TestHistoryEpochs(t *testing.T) {
+	address := (&fakeAdmin{history: testHistory()}).serve(t)
+	out, _ := here(t, exitOK, "history", "--epochs", "--address", address)
+	const want = `EPOCH  INDEX  MODE            PRIMARY                               CAUSE                      REASON
+1      2      single-primary  ` + memberC + `  founded                    -
+2      25     single-primary  ` + memberA + `  primary silent             not heard for 20 ticks
+3      31     multi-primary   -                                     switched to multi-primary  asked for at a
+`
+	if diff := cmp.Diff(want, out); diff != "" {
+		t.Error(diff)
+	}
+	out, _ = here(t, exitOK, "history", "--epochs", "--json", "--address", address)
+	var got epochJSON
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&got); err != nil || got != (epochJSON{1, 2, "single-primary", memberC, "founded", ""}) {
+		t.Errorf("%v, %+v", err, got)
+	}
+	for _, other := range []string{"--views", "--follow"} {
+		if _, errOut := here(t, exitUsage, "history", "--epochs", other, "--address", address); !strings.Contains(errOut, "do not go together") {
+			t.Error(errOut)
+		}
 	}
 }
 

@@ -94,6 +94,14 @@ type testNode struct {
 	stderr bytes.Buffer // to be read once it has ended
 }
 
+// withMode has a group that is founded without a mode have that of most tests.
+func withMode(args []string) []string {
+	if slices.Contains(args, "--bootstrap") && !slices.Contains(args, "--single-primary") && !slices.Contains(args, "--multi-primary") {
+		return append(args, "--multi-primary")
+	}
+	return args
+}
+
 // startNode starts a node of the group in dir and waits until it is ready.
 func startNode(t *testing.T, dir string, args ...string) *testNode {
 	t.Helper()
@@ -104,6 +112,7 @@ func startNode(t *testing.T, dir string, args ...string) *testNode {
 			args = append(args, flag, "127.0.0.1:0")
 		}
 	}
+	args = withMode(args)
 	n.cmd = command(testContext(t), t, args...)
 	n.cmd.Stderr = &n.stderr
 	out, err := n.cmd.StdoutPipe()

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,7 +19,9 @@ const nodeHelp = `Run one member of a group and serve it to clients, until a sig
 The first member founds the group with --bootstrap, further ones join with
 --seeds. Both matter only while the directory is new: a member that comes back
 goes on from its directory, and is started without --bootstrap. Seeds may stay.
-With neither, a new member is OFFLINE and waits for concordat join. A member has
+With neither, a new member is OFFLINE and waits for concordat join. Whether one
+member writes or all do is chosen once, with --single-primary or --multi-primary;
+concordat mode switches it later. A member has
 to be at the address where the group knows it: port 0 is for trials.
 
 Standard output gets one line, once the member is ONLINE; with --json it is
@@ -108,11 +112,27 @@ func runNode(ctx context.Context, s *nodeSettings, out, errOut io.Writer) error 
 		return err
 	}
 	defer p.drain(ctx)
+	if cfg.ClientAddress == "" {
+		cfg.ClientAddress = clientAddress(p.clients.String(), cmp.Or(s.Advertise, s.Listen))
+	}
 	node, err := concordat.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	return p.attend(ctx, node)
+}
+
+// clientAddress is where clients reach a node that listens for them at one address.
+// If that is every address of the host, they reach it where other members do.
+func clientAddress(listens, members string) string {
+	host, port, err := net.SplitHostPort(listens)
+	if ip := net.ParseIP(host); err != nil || ip != nil && !ip.IsUnspecified() {
+		return listens
+	}
+	if host, _, err = net.SplitHostPort(members); err != nil {
+		return listens
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // takeSignals hands the first signal that ends a node to whoever reads. A

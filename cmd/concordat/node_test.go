@@ -55,7 +55,7 @@ log-level = "warn"
 `)
 	environment := map[string]string{
 		"CONCORDAT_DIR": "/environment", "CONCORDAT_WEIGHT": "20", "CONCORDAT_SEEDS": "c:3,d:4",
-		"CONCORDAT_CHECKPOINT_SIZE": "1GiB", "CONCORDAT_JSON": "true", "CONCORDAT_SERVICE_HOST": "not a setting",
+		"CONCORDAT_CHECKPOINT_SIZE": "1GiB", "CONCORDAT_CONSISTENCY": "before-and-after", "CONCORDAT_JSON": "true", "CONCORDAT_SERVICE_HOST": "not a setting",
 	}
 	getenv := func(name string) (string, bool) { v, ok := environment[name]; return v, ok }
 	got, err := resolveArgs(t, file, getenv, "--weight", "30", "--seeds", "e:5", "--seeds", "f:6", "--leave-timeout", "1m")
@@ -69,6 +69,7 @@ log-level = "warn"
 	wanted.Seeds = []string{"e:5", "f:6"}
 	wanted.CacheSize = 8 << 20
 	wanted.CheckpointSize = 1 << 30
+	wanted.Consistency = level(concordat.BeforeAndAfter)
 	wanted.TickInterval = 20e6
 	wanted.LeaveTimeout = 60e9
 	wanted.LogLevel = "warn"
@@ -92,7 +93,7 @@ func TestEachConfigFieldIsASetting(t *testing.T) {
 			f.SetBool(true)
 		case reflect.Slice:
 			f.Set(reflect.ValueOf([]string{"x"}))
-		case reflect.Uint64:
+		case reflect.Uint8, reflect.Uint64:
 			f.SetUint(1)
 		default:
 			f.SetInt(1)
@@ -102,9 +103,41 @@ func TestEachConfigFieldIsASetting(t *testing.T) {
 		switch field.Name {
 		case "Engine", "TLS", "Logger", "OnExit":
 		default:
-			if value.IsZero() {
+			if value.IsZero() && field.IsExported() {
 				t.Errorf("nothing sets Config.%s", field.Name)
 			}
+		}
+	}
+}
+
+// The mode that the help calls the default is the library's.
+func TestDefaultMode(t *testing.T) {
+	s := defaultSettings()
+	s.Group, s.Dir, s.Bootstrap, s.Listen, s.ClientListen = testGroup, t.TempDir(), true, loopback, loopback
+	node, err := concordat.Open(testContext(t), s.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	for flag, mode := range map[string]concordat.Mode{"single-primary": concordat.SinglePrimary, "multi-primary": concordat.MultiPrimary} {
+		if said := strings.Contains(s.flags().Lookup(flag).Usage, "(default)"); said != (node.Status().Mode == mode) {
+			t.Errorf("a group is founded in %s mode, and --%s is said to be the default %t", node.Status().Mode, flag, said)
+		}
+	}
+}
+
+// Clients are sent where a node listens for them, or to its host if it listens
+// everywhere.
+func TestClientAddress(t *testing.T) {
+	for _, c := range []struct{ listens, members, want string }{
+		{"10.0.0.1:7500", "10.0.0.2:7400", "10.0.0.1:7500"},
+		{"0.0.0.0:7500", "10.0.0.2:7400", "10.0.0.2:7500"},
+		{"[::]:7500", "db1.example:7400", "db1.example:7500"},
+		{"[::1]:7500", "10.0.0.2:7400", "[::1]:7500"},
+		{"[::]:7500", "nowhere", "[::]:7500"},
+	} {
+		if got := clientAddress(c.listens, c.members); got != c.want {
+			t.Errorf("listening at %s, and for members at %s: %s, want %s", c.listens, c.members, got, c.want)
 		}
 	}
 }
@@ -156,6 +189,10 @@ func TestBadSettings(t *testing.T) {
 		{"size", good + "cache-size = \"64MB\"\n", nil, []string{"node.toml:3:14", "64MiB"}},
 		{"no group", "dir = \"d\"\n", nil, []string{"Group", "UUID"}},
 		{"no dir", "group = \"" + testGroup + "\"\n", nil, []string{"Dir is empty"}},
+		{"both modes", good, []string{"--single-primary", "--multi-primary"}, []string{"exclude each other"}},
+		{"level", good + "consistency = \"strong\"\n", nil, []string{"node.toml:3:15", "BEFORE_AND_AFTER"}},
+		{"hasty", good, []string{"--failover-timeout", "100ms"}, []string{"FailoverTimeout 100ms is shorter than 4 ticks"}},
+		{"client address", good, []string{"--client-address", "here"}, []string{"ClientAddress", "host:port"}},
 		{"bootstrap and seeds", good, []string{"--bootstrap", "--seeds", "a:1"}, []string{"choose"}},
 		{"seed", good, []string{"--seeds", "nowhere"}, []string{`"nowhere" is not host:port`}},
 		{"weight", good + "weight = 101\n", nil, []string{"101"}},

@@ -97,7 +97,7 @@ func planViewOf(v *adminpb.View, o *adminpb.Outlook, leader string) planViewJSON
 	for _, m := range v.GetMembers() {
 		out.Members = append(out.Members, memberJSON{
 			m.GetUuid(), m.GetRaftId(), m.GetAddress(), stateName(m.GetState()), m.GetUuid() == leader, libraryVersion(m.GetVersion()), m.GetWeight(),
-			heardSeconds(m), neverHeard(m), m.GetDelivered(),
+			heardSeconds(m), neverHeard(m), m.GetDelivered(), "", m.GetClientAddress(),
 		})
 	}
 	return out

@@ -21,15 +21,16 @@ import (
 // client-listen in the file. The command line wins over the environment, and
 // the environment over the file.
 type nodeSettings struct {
-	Group        string   `toml:"group"`
-	Dir          string   `toml:"dir"`
-	Bootstrap    bool     `toml:"bootstrap"`
-	Seeds        []string `toml:"seeds"`
-	Member       string   `toml:"member"`
-	Weight       int      `toml:"weight"`
-	Listen       string   `toml:"listen"`
-	Advertise    string   `toml:"advertise"`
-	ClientListen string   `toml:"client-listen"`
+	Group         string   `toml:"group"`
+	Dir           string   `toml:"dir"`
+	Bootstrap     bool     `toml:"bootstrap"`
+	Seeds         []string `toml:"seeds"`
+	Member        string   `toml:"member"`
+	Weight        int      `toml:"weight"`
+	Listen        string   `toml:"listen"`
+	Advertise     string   `toml:"advertise"`
+	ClientListen  string   `toml:"client-listen"`
+	ClientAddress string   `toml:"client-address"`
 
 	TLSCert       string `toml:"tls-cert"`
 	TLSKey        string `toml:"tls-key"`
@@ -48,6 +49,9 @@ type nodeSettings struct {
 	TickInterval         duration `toml:"tick-interval"`
 	ElectionTicks        int      `toml:"election-ticks"`
 
+	Consistency     level    `toml:"consistency"`
+	FailoverTimeout duration `toml:"failover-timeout"`
+
 	MemberSuspectTimeout       duration `toml:"member-suspect-timeout"`
 	MemberExpelTimeout         duration `toml:"member-expel-timeout"`
 	UnreachableMajorityTimeout duration `toml:"unreachable-majority-timeout"`
@@ -61,11 +65,15 @@ type nodeSettings struct {
 	Replaces                   string   `toml:"replaces"`
 
 	// The founding configuration of a new group.
+	SinglePrimary           bool   `toml:"single-primary"`
+	MultiPrimary            bool   `toml:"multi-primary"`
 	HistoryItems            int    `toml:"history-items"`
 	HistorySize             size   `toml:"history-size"`
 	RangeWrites             int    `toml:"range-writes"`
 	OutcomeTransactions     int    `toml:"outcome-transactions"`
 	GTIDAssignmentBlockSize uint64 `toml:"gtid-assignment-block-size"`
+	DefaultConsistency      level  `toml:"default-consistency"`
+	PreferMostUpdated       bool   `toml:"prefer-most-updated"`
 
 	StartTimeout duration `toml:"start-timeout"`
 	LeaveTimeout duration `toml:"leave-timeout"`
@@ -94,6 +102,8 @@ func defaultSettings() nodeSettings {
 		TickInterval:         duration(concordat.DefaultTickInterval),
 		ElectionTicks:        concordat.DefaultElectionTicks,
 
+		FailoverTimeout: duration(concordat.DefaultFailoverTimeout),
+
 		MemberSuspectTimeout: duration(concordat.DefaultMemberSuspectTimeout),
 		MemberExpelTimeout:   duration(concordat.DefaultMemberExpelTimeout),
 		AutoRejoinTries:      concordat.DefaultAutoRejoinTries,
@@ -106,6 +116,7 @@ func defaultSettings() nodeSettings {
 		RangeWrites:             concordat.DefaultRangeWrites,
 		OutcomeTransactions:     concordat.DefaultOutcomeTransactions,
 		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize,
+		DefaultConsistency:      level(concordat.Eventual),
 
 		LeaveTimeout: duration(10 * time.Second),
 		OnSIGTERM:    onSIGTERMLeave,
@@ -130,6 +141,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.Listen, "listen", "`host:port` for other members, the same at each start; port 0 lets the system choose")
 	text(&s.Advertise, "advertise", "`host:port` that other members are told; needed when --listen is all addresses of the host")
 	text(&s.ClientListen, "client-listen", "`host:port` for clients; port 0 lets the system choose")
+	text(&s.ClientAddress, "client-address", "`host:port` that the group tells clients of this member; empty: where it listens for them")
 
 	text(&s.TLSCert, "tls-cert", "PEM `file`: certificate towards other members, for server and client authentication")
 	text(&s.TLSKey, "tls-key", "PEM `file`: its private key")
@@ -148,6 +160,9 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
 
+	fs.Var(&s.Consistency, "consistency", "what transactions of this member see that choose no `level`: EVENTUAL, BEFORE_ON_PRIMARY_FAILOVER, BEFORE, AFTER or BEFORE_AND_AFTER; empty: the group's")
+	fs.Var(&s.FailoverTimeout, "failover-timeout", "a primary silent for that long is replaced by another one; the same on all members")
+
 	fs.Var(&s.MemberSuspectTimeout, "member-suspect-timeout", "a member not heard for that long is UNREACHABLE")
 	fs.Var(&s.MemberExpelTimeout, "member-expel-timeout", "and is expelled that much later; the same on all members")
 	fs.Var(&s.UnreachableMajorityTimeout, "unreachable-majority-timeout", "give up the place in the group after that long without a majority; 0s waits for ever")
@@ -160,11 +175,15 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.Donor, "donor", "`member`, by UUID or address, to copy the state from if that has to be; empty: the least busy one")
 	text(&s.Replaces, "replaces", "`UUID` of a dead member whose place this new one takes")
 
+	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes")
+	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write (default)")
 	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
 	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
 	number(&s.RangeWrites, "range-writes", "with --bootstrap: written keys remembered to judge the scans of serializable transactions")
 	number(&s.OutcomeTransactions, "outcome-transactions", "with --bootstrap: transactions remembered by their ids")
 	fs.Uint64Var(&s.GTIDAssignmentBlockSize, "gtid-assignment-block-size", s.GTIDAssignmentBlockSize, "with --bootstrap: consecutive GTIDs reserved for a member at a time")
+	fs.Var(&s.DefaultConsistency, "default-consistency", "with --bootstrap: `level` of transactions for which neither they nor their member choose one")
+	fs.BoolVar(&s.PreferMostUpdated, "prefer-most-updated", s.PreferMostUpdated, "with --bootstrap: elect a primary that has applied most of the log, before weights count")
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -245,6 +264,7 @@ func (s *nodeSettings) check() []error {
 		}
 	}
 	need(s.Weight >= 0, "weight %d is negative; it ranks members from 0 to 100", s.Weight)
+	need(!s.SinglePrimary || !s.MultiPrimary, "single-primary and multi-primary exclude each other; choose")
 	need(s.AutoRejoinTries >= 0, "autorejoin-tries %d is negative; 0 means never", s.AutoRejoinTries)
 	whole := s.TLSCert != "" && s.TLSKey != "" && s.TLSCA != ""
 	need(whole || s.TLSCert+s.TLSKey+s.TLSCA == "", "tls-cert, tls-key and tls-ca belong together: give all three or none")
@@ -265,7 +285,7 @@ func (s *nodeSettings) check() []error {
 func (s *nodeSettings) config() concordat.Config {
 	return concordat.Config{
 		Group: s.Group, Dir: s.Dir, Listen: s.Listen, Advertise: s.Advertise,
-		Seeds: s.Seeds, Bootstrap: s.Bootstrap, Member: s.Member,
+		Seeds: s.Seeds, Bootstrap: s.Bootstrap, Member: s.Member, ClientAddress: s.ClientAddress,
 		MemberWeight:         cmp.Or(s.Weight, -1), // 0 would mean the default there
 		CacheBytes:           int64(s.CacheSize),
 		TransactionSizeLimit: int(s.TransactionSizeLimit),
@@ -276,6 +296,9 @@ func (s *nodeSettings) config() concordat.Config {
 		ApplyQueueBytes:      int(s.ApplyQueueSize),
 		TickInterval:         time.Duration(s.TickInterval),
 		ElectionTicks:        s.ElectionTicks,
+
+		Consistency:     concordat.Consistency(s.Consistency),
+		FailoverTimeout: time.Duration(s.FailoverTimeout),
 
 		MemberSuspectTimeout:       time.Duration(s.MemberSuspectTimeout),
 		MemberExpelTimeout:         time.Duration(cmp.Or(s.MemberExpelTimeout, -1)), // 0 is at once
@@ -289,11 +312,24 @@ func (s *nodeSettings) config() concordat.Config {
 		Donor:                      s.Donor,
 		Replaces:                   s.Replaces,
 
+		FoundingMode: s.mode(),
 		Founding: concordat.GroupSettings{
 			HistoryItems: s.HistoryItems, HistoryBytes: int(s.HistorySize), RangeWrites: s.RangeWrites,
 			OutcomeTransactions: s.OutcomeTransactions, GTIDAssignmentBlockSize: s.GTIDAssignmentBlockSize,
+			Consistency: concordat.Consistency(s.DefaultConsistency), PreferMostUpdated: s.PreferMostUpdated,
 		},
 	}
+}
+
+// mode is that of a new group, 0 for the library's default.
+func (s *nodeSettings) mode() concordat.Mode {
+	switch {
+	case s.SinglePrimary:
+		return concordat.SinglePrimary
+	case s.MultiPrimary:
+		return concordat.MultiPrimary
+	}
+	return 0
 }
 
 // exitStateAction takes abort and offline-mode for ABORT and OFFLINE_MODE.

@@ -36,6 +36,10 @@ The word is OK when all members of the view are well and the group can lose one
 or more, OK_PARTIAL when it has lost some and can lose more, OK_NO_TOLERANCE when
 it can lose none, and NO_QUORUM when it takes no transactions.
 
+A member whose ROLE is PRIMARY may write: one in a single-primary group, all that
+are ONLINE and of the lowest version in a multi-primary one. The member that
+LEADS orders transactions. concordat primary says more of that.
+
 The node answers in every state, also while it waits for its group. When one of
 the nodes does not answer, the others are shown and the exit code is 4.`,
 		Example: `  concordat status
@@ -74,10 +78,14 @@ type row struct {
 	Address      string  `json:"address"`
 	State        string  `json:"state"`
 	Leader       bool    `json:"leader"`
+	Role         string  `json:"role,omitempty"`    // PRIMARY for all that may write, else SECONDARY; empty outside of the view
+	Primary      bool    `json:"primary,omitempty"` // of a single-primary group
 	Version      string  `json:"version"`
 	Weight       uint32  `json:"weight"`
 	HeardSeconds float64 `json:"heard_seconds"` // 0 also for one that was never heard
 	NeverHeard   bool    `json:"never_heard"`
+	Client       string  `json:"client_address,omitempty"`
+	FreshSeconds float64 `json:"fresh_seconds"` // how old its data may be; -1 where that is not known
 	Delivered    uint64  `json:"delivered,omitempty"`
 	Applied      uint64  `json:"applied,omitempty"`
 	Executed     string  `json:"executed,omitempty"`
@@ -110,7 +118,8 @@ func rows(answers []*adminpb.StatusResponse) []row {
 	for _, m := range seen.GetView().GetMembers() {
 		r := row{
 			Member: m.GetUuid(), Address: m.GetAddress(), State: stateName(m.GetState()),
-			Leader:  m.GetUuid() == seen.GetLeader(),
+			Leader: m.GetUuid() == seen.GetLeader(), Role: role(seen, m), Primary: m.GetPrimary(),
+			Client: m.GetClientAddress(), FreshSeconds: freshSeconds(m.GetFreshNanos()),
 			Version: libraryVersion(m.GetVersion()), Weight: m.GetWeight(), Delivered: m.GetDelivered(),
 			HeardSeconds: heardSeconds(m), NeverHeard: neverHeard(m), self: m.GetUuid() == seen.GetMember(),
 		}
@@ -133,15 +142,35 @@ func rows(answers []*adminpb.StatusResponse) []row {
 // fill sets what a member says of itself.
 func (r *row) fill(a *adminpb.StatusResponse) {
 	r.State, r.Error = stateName(a.GetState()), a.GetError()
-	r.Delivered = a.GetDelivered()
+	r.Delivered, r.FreshSeconds = a.GetDelivered(), freshSeconds(a.GetFreshNanos())
 	r.Applied, r.Executed, r.Digest = a.GetApplied(), a.GetExecuted(), hex.EncodeToString(a.GetDigest())
 }
 
-func (r *row) role() string {
+// role is a member's in the words of Group Replication, empty where nothing is
+// known of it.
+func role(seen *adminpb.StatusResponse, m *adminpb.Member) string {
+	switch {
+	case seen.GetMode() == adminpb.Mode_MODE_UNSPECIFIED:
+		return ""
+	case m.GetWrites():
+		return "PRIMARY"
+	}
+	return "SECONDARY"
+}
+
+func (r *row) leads() string {
 	if r.Leader {
-		return "leader"
+		return "yes"
 	}
 	return "-"
+}
+
+// freshSeconds is -1 for an age of which nothing is known.
+func freshSeconds(nanos int64) float64 {
+	if nanos < 0 {
+		return -1
+	}
+	return time.Duration(nanos).Seconds()
 }
 
 // neverHeard reports whether the observer has heard nothing of a member since it
@@ -188,25 +217,62 @@ func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
 	if o := seen.GetOutlook(); o != nil {
 		say(w, "%s\n", outlookText(o))
 	}
+	if text := standingText(seen); text != "" {
+		say(w, "%s\n", text)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	say(t, "\nMEMBER\tADDRESS\tSTATE\tROLE\tVERSION\tWEIGHT\tHEARD\tAPPLIED\tEXECUTED\tDIGEST\n")
+	say(t, "\nMEMBER\tADDRESS\tSTATE\tROLE\tLEADS\tVERSION\tWEIGHT\tHEARD\tAPPLIED\tEXECUTED\tDIGEST\n")
 	for _, r := range rows(answers) {
 		applied := "-"
 		if r.Digest != "" {
 			applied = strconv.FormatUint(r.Applied, 10)
 		}
-		say(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.Member, r.Address, r.State, r.role(), r.Version, r.Weight,
+		say(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.Member, r.Address, r.State, orDash(r.Role), r.leads(), orDash(r.Version), r.Weight,
 			r.heard(), applied, orDash(oneLine(r.Executed)), orDash(r.Digest))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, a := range answers {
-		for _, note := range notes(a) {
+		for _, note := range append(notes(a), rightNotes(a)...) {
 			say(w, "\n%s %s\n", a.GetMember(), note)
 		}
 	}
+	if a := seen.GetAction(); a != nil {
+		say(w, "\n%s\n", openActionText(seen.GetView(), a))
+	}
 	return nil
+}
+
+// standingText says who writes; empty if the member does not know.
+func standingText(s *adminpb.StatusResponse) string {
+	if s.GetMode() == adminpb.Mode_MODE_UNSPECIFIED {
+		return ""
+	}
+	text := fmt.Sprintf("%s, epoch %d, protocol %d", modeName(s.GetMode()), s.GetEpoch(), s.GetProtocol())
+	switch {
+	case s.GetMode() == adminpb.Mode_MODE_MULTI_PRIMARY:
+		return text
+	case s.GetPrimary() == "":
+		return text + ", nobody is primary"
+	}
+	return text + ", primary " + at(s.GetView(), s.GetPrimary())
+}
+
+// rightNotes are what keeps a member from writing or showing, each to follow its
+// name.
+func rightNotes(a *adminpb.StatusResponse) (out []string) {
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if a.GetAlone() {
+		add("is the primary, and too few of the others tell that they hear it: nothing that writes begins there, and another one may have been elected")
+	}
+	if a.GetOutdated() > 0 {
+		add("is told that epoch %d has begun, and has come to epoch %d", a.GetOutdated(), a.GetEpoch())
+	}
+	if g := a.GetGate(); g != nil {
+		add("does not show what is ordered up to log index %d before %s tell that they know of it", g.GetIndex(), named(a.GetView(), g.GetMissing()))
+	}
+	return out
 }
 
 func outlookText(o *adminpb.Outlook) string {
@@ -310,6 +376,17 @@ type statusJSON struct {
 	Address     string           `json:"address"`
 	State       string           `json:"state"`
 	Quorum      bool             `json:"quorum"`
+	Mode        string           `json:"mode,omitempty"`
+	Epoch       uint64           `json:"epoch"`
+	Primary     string           `json:"primary,omitempty"`
+	Writable    bool             `json:"writable"`
+	Alone       bool             `json:"alone"`
+	Outdated    uint64           `json:"outdated,omitempty"` // a newer epoch of which others have told
+	Action      *actionJSON      `json:"action,omitempty"`
+	Protocol    uint32           `json:"protocol"`
+	Gate        *gateJSON        `json:"gate,omitempty"`
+	Fresh       float64          `json:"fresh_seconds"` // how old what is visible may be; -1 where that is not known
+	Running     uint64           `json:"running"`       // transactions that may write
 	Error       string           `json:"error,omitempty"`
 	Waiting     string           `json:"waiting,omitempty"`
 	Recovery    *recoveryJSON    `json:"recovery,omitempty"`
@@ -321,6 +398,19 @@ type statusJSON struct {
 	Applied     uint64           `json:"applied"`
 	Durable     uint64           `json:"durable"`
 	Counters    map[string]int64 `json:"counters"`
+}
+
+// gateJSON is a transaction that is not visible before others know of it.
+type gateJSON struct {
+	Index   uint64   `json:"index"`
+	Missing []string `json:"missing"`
+}
+
+func gateOf(g *adminpb.Gate) *gateJSON {
+	if g == nil {
+		return nil
+	}
+	return &gateJSON{g.GetIndex(), append([]string{}, g.GetMissing()...)}
 }
 
 type diagnosisJSON struct {
@@ -373,6 +463,8 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Group: a.GetGroup(), Incarnation: a.GetIncarnation(), View: a.GetView().GetId(), SeenBy: a.GetMember(), Address: a.GetAddress(),
 		State: stateName(a.GetState()), Quorum: a.GetQuorum(), Error: a.GetError(), Waiting: a.GetWaiting(),
 		Recovery: recoveryOf(a.GetRecovery()), LogStalled: a.GetLogStalled(), Frozen: a.GetFrozen(), RejoinTry: a.GetRejoinTry(),
+		Mode: modeJSONName(a), Epoch: a.GetEpoch(), Primary: a.GetPrimary(), Writable: a.GetWritable(), Alone: a.GetAlone(), Outdated: a.GetOutdated(),
+		Action: actionOf(a.GetAction()), Protocol: a.GetProtocol(), Gate: gateOf(a.GetGate()), Fresh: freshSeconds(a.GetFreshNanos()), Running: a.GetRunning(),
 		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
 		Counters: map[string]int64{
@@ -382,6 +474,14 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 			"log_syncs": int64(c.GetLogSyncs()), "duplicates": int64(c.GetDuplicates()),
 		},
 	})
+}
+
+// modeJSONName is empty where the member does not know the mode.
+func modeJSONName(a *adminpb.StatusResponse) string {
+	if a.GetMode() == adminpb.Mode_MODE_UNSPECIFIED {
+		return ""
+	}
+	return modeName(a.GetMode())
 }
 
 // printJSON prints v for scripts, and for people who look.

@@ -16,15 +16,18 @@ func degraded() *adminpb.StatusResponse {
 	b, c := testMember(memberB, 2, "2", adminpb.MemberState_MEMBER_STATE_ONLINE), testMember(memberC, 1<<63, "3", adminpb.MemberState_MEMBER_STATE_UNREACHABLE)
 	b.HeardNanos, b.Delivered = int64(40*time.Millisecond), 99
 	c.HeardNanos, c.Delivered = int64(95*time.Second), 90
+	a := testMember(memberA, 1, "1", adminpb.MemberState_MEMBER_STATE_ONLINE)
+	a.Primary, a.Writes = true, true
 	return &adminpb.StatusResponse{
 		Group: testGroup, Incarnation: testIncarnation, Member: memberA, Address: "10.0.0.1:1", State: adminpb.MemberState_MEMBER_STATE_ONLINE,
 		Leader: memberA, Quorum: true, Delivered: 100, Applied: 98,
-		View: &adminpb.View{Id: "7", Index: 80, Members: []*adminpb.Member{testMember(memberA, 1, "1", adminpb.MemberState_MEMBER_STATE_ONLINE), b, c}},
+		View: &adminpb.View{Id: "7", Index: 80, Members: []*adminpb.Member{a, b, c}},
 		Diagnosis: &adminpb.Diagnosis{
 			Code: "OK_NO_TOLERANCE_PARTIAL", Text: "one of three members is not heard, and no other one may fail; start it again, or replace it",
 		},
 		Outlook:  &adminpb.Outlook{Members: 3, Voters: 3, Reachable: 2, Quorum: 2},
 		Executed: testGroup + ":1-9,\n" + memberA + ":1", Digest: []byte{0xab},
+		Mode: adminpb.Mode_MODE_SINGLE_PRIMARY, Epoch: 3, Primary: memberA, Protocol: 1, Writable: true, FreshNanos: -1,
 	}
 }
 
@@ -48,11 +51,12 @@ func TestStatusTable(t *testing.T) {
 
 group ` + testGroup + `, view 7, seen by ` + memberA + `
 3 members, 2 of 3 voters reachable, majority 2, tolerance 0
+single-primary, epoch 3, protocol 1, primary ` + memberA + ` (10.0.0.1:1)
 
-MEMBER                                ADDRESS     STATE    ROLE    VERSION  WEIGHT  HEARD  APPLIED  EXECUTED                                                                         DIGEST
-` + memberA + `  10.0.0.1:1  ONLINE   leader  0.1.0    50      -      98       ` + testGroup + `:1-9,` + memberA + `:1  ab
-` + memberB + `  10.0.0.1:2  ONLINE   -       0.1.0    50      0s     -        -                                                                                -
-` + memberC + `  10.0.0.1:3  OFFLINE  -       0.1.0    50      1m35s  -        -                                                                                -
+MEMBER                                ADDRESS     STATE    ROLE       LEADS  VERSION  WEIGHT  HEARD  APPLIED  EXECUTED                                                                         DIGEST
+` + memberA + `  10.0.0.1:1  ONLINE   PRIMARY    yes    0.1.0    50      -      98       ` + testGroup + `:1-9,` + memberA + `:1  ab
+` + memberB + `  10.0.0.1:2  ONLINE   SECONDARY  -      0.1.0    50      0s     -        -                                                                                -
+` + memberC + `  10.0.0.1:3  OFFLINE  SECONDARY  -      0.1.0    50      1m35s  -        -                                                                                -
 
 ` + memberC + ` is OFFLINE: it was expelled
 
@@ -87,7 +91,7 @@ func TestHeard(t *testing.T) {
 					break
 				}
 			}
-			if fields := strings.Fields(line); !found || fields[6] != heard {
+			if fields := strings.Fields(line); !found || fields[7] != heard {
 				t.Errorf("%s shows %q, want %s", verb, line, heard)
 			}
 		}
@@ -140,10 +144,12 @@ func TestStatusJSON(t *testing.T) {
 func TestMembersCommand(t *testing.T) {
 	address := (&fakeAdmin{status: degraded()}).serve(t)
 	out, _ := here(t, exitOK, "members", "--address", address)
-	const want = `MEMBER                                ADDRESS     STATE        ROLE    VERSION  WEIGHT  HEARD  DELIVERED
-` + memberA + `  10.0.0.1:1  ONLINE       leader  0.1.0    50      -      100
-` + memberB + `  10.0.0.1:2  ONLINE       -       0.1.0    50      0s     99
-` + memberC + `  10.0.0.1:3  UNREACHABLE  -       0.1.0    50      1m35s  90
+	const want = `single-primary, epoch 3, protocol 1, primary ` + memberA + ` (10.0.0.1:1)
+
+MEMBER                                ADDRESS     STATE        ROLE       LEADS  VERSION  WEIGHT  HEARD  DELIVERED
+` + memberA + `  10.0.0.1:1  ONLINE       PRIMARY    yes    0.1.0    50      -      100
+` + memberB + `  10.0.0.1:2  ONLINE       SECONDARY  -      0.1.0    50      0s     99
+` + memberC + `  10.0.0.1:3  UNREACHABLE  SECONDARY  -      0.1.0    50      1m35s  90
 `
 	if diff := cmp.Diff(want, noTrailing(out)); diff != "" {
 		t.Error(diff)
@@ -153,9 +159,56 @@ func TestMembersCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in\n%s", err, out)
 	}
-	last := memberJSON{memberC, 1 << 63, "10.0.0.1:3", "UNREACHABLE", false, "0.1.0", 50, 95, false, 90}
-	if got.View != "7" || got.SeenBy != memberA || len(got.Members) != 3 || got.Members[2] != last {
+	last := memberJSON{memberC, 1 << 63, "10.0.0.1:3", "UNREACHABLE", false, "0.1.0", 50, 95, false, 90, "SECONDARY", ""}
+	if got.View != "7" || got.SeenBy != memberA || got.Mode != "single-primary" || got.Epoch != 3 || got.Primary != memberA || len(got.Members) != 3 || got.Members[2] != last {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What keeps a member from writing or showing is said, and a change under way.
+func TestStatusOfRights(t *testing.T) {
+	s := degraded()
+	s.Alone, s.Outdated, s.Writable = true, 5, false
+	s.Gate = &adminpb.Gate{Index: 77, Missing: []string{memberB, memberC}}
+	s.Action = openAction()
+	address := (&fakeAdmin{status: s}).serve(t)
+	out, _ := here(t, exitOK, "status", "--address", address)
+	const want = `
+` + memberA + ` is the primary, and too few of the others tell that they hear it: nothing that writes begins there, and another one may have been elected
+
+` + memberA + ` is told that epoch 5 has begun, and has come to epoch 3
+
+` + memberA + ` does not show what is ordered up to log index 77 before ` + memberB + ` (10.0.0.1:2), ` + memberC + ` (10.0.0.1:3) tell that they know of it
+
+planned change ` + testAction + ` (set primary, primary is to be ` + memberB + `) waits for ` + memberA + ` (10.0.0.1:1); concordat primary cancel takes it back
+`
+	if !strings.HasSuffix(out, want) {
+		t.Errorf("it printed\n%s\nwhich does not end with\n%s", out, want)
+	}
+	var got statusJSON
+	out, _ = here(t, exitOK, "status", "--json", "--address", address)
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if got.Mode != "single-primary" || got.Epoch != 3 || got.Primary != memberA || got.Protocol != 1 || got.Writable || !got.Alone || got.Outdated != 5 ||
+		got.Gate == nil || got.Gate.Index != 77 || len(got.Gate.Missing) != 2 || got.Action == nil || got.Action.ID != testAction || got.Fresh != -1 {
+		t.Errorf("%+v", got)
+	}
+	if m := got.Members; m[0].Role != "PRIMARY" || !m[0].Primary || m[0].FreshSeconds != -1 || m[1].Role != "SECONDARY" || m[1].Primary {
+		t.Errorf("%+v", m)
+	}
+}
+
+// Without a primary, and with many, the group is described as such.
+func TestStandingText(t *testing.T) {
+	for want, s := range map[string]*adminpb.StatusResponse{
+		"":                                   {},
+		"multi-primary, epoch 2, protocol 1": {Mode: adminpb.Mode_MODE_MULTI_PRIMARY, Epoch: 2, Protocol: 1},
+		"single-primary, epoch 4, protocol 1, nobody is primary": {Mode: adminpb.Mode_MODE_SINGLE_PRIMARY, Epoch: 4, Protocol: 1},
+	} {
+		if got := standingText(s); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

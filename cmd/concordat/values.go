@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/concordatdb/concordat"
 )
 
 // duration is a time.Duration of a flag, the environment or a file.
@@ -70,3 +72,35 @@ func (s *size) Set(text string) error {
 
 // UnmarshalText is Set for a file.
 func (s *size) UnmarshalText(text []byte) error { return s.Set(string(text)) }
+
+// level is a consistency level of a flag, the environment or a file. Empty is no
+// choice.
+type level concordat.Consistency
+
+// String implements pflag.Value.
+func (l *level) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return concordat.Consistency(*l).String()
+}
+
+// Type implements pflag.Value.
+func (l *level) Type() string { return "level" }
+
+// Set implements pflag.Value.
+func (l *level) Set(text string) error {
+	if text == "" {
+		*l = 0
+		return nil
+	}
+	v, err := concordat.ParseConsistency(strings.ReplaceAll(text, "-", "_"))
+	if err != nil {
+		return err
+	}
+	*l = level(v)
+	return nil
+}
+
+// UnmarshalText is Set for a file.
+func (l *level) UnmarshalText(text []byte) error { return l.Set(string(text)) }
