@@ -30,7 +30,7 @@ func readOnlyError(i *kvpb.ErrorInfo) *concordat.ReadOnlyError {
 func wait(e *concordat.WaitError) *kvpb.Wait {
 	w := &kvpb.Wait{
 		Step: kvpb.Wait_Step(e.Step), Consistency: kvpb.Consistency(e.Level), Want: e.Want, At: e.At,
-		Missing: uuidTexts(e.Missing), Fresher: uuidTexts(e.Fresher),
+		Missing: uuidsText(e.Missing), Fresher: uuidsText(e.Fresher),
 		Bounded: e.Stale != 0 || len(e.Fresher) > 0, Reason: e.Reason,
 	}
 	if !e.Session.IsEmpty() {
@@ -68,14 +68,14 @@ func waitError(w *kvpb.Wait) *concordat.WaitError {
 	return e
 }
 
-func uuidTexts(members []gtid.UUID) (texts []string) {
+func uuidsText(members []gtid.UUID) (texts []string) {
 	for _, m := range members {
 		texts = append(texts, m.String())
 	}
 	return texts
 }
 
-// parseUUIDs is the reverse of uuidTexts. It passes over what is none.
+// parseUUIDs is the reverse of uuidsText. It passes over what is none.
 func parseUUIDs(texts []string) (members []gtid.UUID) {
 	for _, text := range texts {
 		if m, err := gtid.ParseUUID(text); err == nil {
