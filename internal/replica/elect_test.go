@@ -594,3 +594,21 @@ func TestProtocol(t *testing.T) {
 		t.Error("a member that speaks nothing starts")
 	}
 }
+
+// What a member showed before it started anew it has told its shell already; what
+// its engine has lost since it tells again.
+func TestEpochsAfterARestart(t *testing.T) {
+	w, first, _, third, a := begun(t, settings{})
+	first.step(DrainedAsked{Action: a.ID})
+	w.until(40, "another primary", func() bool { return third.replica.Status().Election.Epoch == 2 })
+	w.tick(10)
+	began := third.replica.Status().Election.Began
+	for engine, want := range map[uint64]int{third.position.Index: 0, began - 1: 1} { // order-free: each starts anew
+		third.epochs, third.ended = nil, nil
+		third.restart(engine)
+		w.until(60, "ONLINE", func() bool { return third.state() == Online })
+		if len(third.epochs) != want || len(third.ended) != want {
+			t.Errorf("started at %d, the change at %d: told of %+v and %+v", engine, began, third.epochs, third.ended)
+		}
+	}
+}
