@@ -162,3 +162,30 @@ func TestReadUnderALeaderWithABacklog(t *testing.T) {
 	w.tick(4)
 	sameHistory(t, w.members...)
 }
+
+// An answer that comes late is one to those who asked before it was given, and not
+// to those who have asked since.
+func TestLateAnswer(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{})
+	w.tick(4)
+	first, second := w.members[0], w.members[1]
+	var late []gcs.Message
+	w.cut = func(_, _ *member, m gcs.Message) bool {
+		if m.Kind == gcs.MessageReadIndex {
+			late = append(late, m)
+		}
+		return m.Kind == gcs.MessageReadIndex
+	}
+	second.step(ReadAsked{Ticket: 1})
+	first.step(first.transaction(1, gtid.Set{}, "x", 1))
+	acknowledged := first.last().Index
+	second.step(ReadAsked{Ticket: 2})
+	if len(late) != 1 || late[0].Index >= acknowledged {
+		t.Fatalf("late are %+v, acknowledged is %d", late, acknowledged)
+	}
+	second.step(Received{From: first.identity.RaftID, Message: late[0]})
+	if !slices.Equal(second.tickets(), []uint64{1}) {
+		t.Errorf("answered %+v", second.reads)
+	}
+}
