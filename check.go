@@ -142,12 +142,8 @@ func (n *Node) askWhetherAccepted(ctx context.Context, claim replica.Claim, r *C
 	if id.Member.IsZero() {
 		id.Member = gtid.UUID{15: 1}
 	}
-	req := &peerpb.JoinRequest{
-		Identity: transport.IdentityOf(id, n.address), Version: uint32(n.cfg.describe().Version), Weight: uint32(n.cfg.MemberWeight), DryRun: true,
-	}
-	if claim.Index > 0 {
-		req.Claim = claiming(claim)
-	}
+	req := n.cfg.joinRequest(transport.IdentityOf(id, n.address), claim)
+	req.DryRun = true
 	ask := n.seeds()
 	for i := 0; i < len(ask) && i <= 2*gcs.MaxMembers; i++ {
 		response, err := n.askToJoin(ctx, ask[i], req)

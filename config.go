@@ -16,6 +16,7 @@ import (
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
+	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
 // Version is the version of this library as members tell it to each other.
@@ -200,9 +201,16 @@ type Config struct {
 	// Logger gets what happens. nil: silence.
 	Logger *slog.Logger
 
-	// version is what the member says of its version, 0 for Version: one process
-	// can be members of two builds.
-	version election.Version
+	// build is what the member says of its build, zero for the one that it is: one
+	// process can be members of several.
+	build build
+}
+
+// build is a version, and the protocols that it speaks. Without them they are
+// those of the version.
+type build struct {
+	version        election.Version
+	oldest, newest election.Protocol
 }
 
 // TLSFiles names the PEM files from which its Load makes a Config.TLS.
@@ -324,15 +332,29 @@ func (c Config) checkPrimaries(check complain) {
 
 // describe is what the member says of itself to the elections of its group.
 func (c Config) describe() election.Description {
-	d := election.Description{Version: cmp.Or(c.version, Version), Weight: uint32(c.MemberWeight), ClientAddress: c.ClientAddress}
-	d.Oldest, d.Newest = election.ProtocolOf(d.Version)
+	d := election.Description{Version: cmp.Or(c.build.version, Version), Weight: uint32(c.MemberWeight), ClientAddress: c.ClientAddress}
+	if d.Oldest, d.Newest = c.build.oldest, c.build.newest; d.Newest == 0 {
+		d.Oldest, d.Newest = election.ProtocolOf(d.Version)
+	}
 	return d
+}
+
+// joinRequest asks for a place for a member that holds what it claims.
+func (c Config) joinRequest(id *peerpb.Identity, claim replica.Claim) *peerpb.JoinRequest {
+	d := c.describe()
+	req := &peerpb.JoinRequest{
+		Identity: id, Version: uint32(d.Version), Weight: d.Weight,
+		OldestProtocol: uint32(d.Oldest), NewestProtocol: uint32(d.Newest),
+	}
+	if claim.Index > 0 {
+		req.Claim = claiming(claim)
+	}
+	return req
 }
 
 // foundingMessages is what a founder gives its group to begin with.
 func (c Config) foundingMessages() [][]byte {
-	_, newest := election.ProtocolOf(cmp.Or(c.version, Version))
-	return [][]byte{replica.FoundingMessage(c.Founding.replicated()), replica.FoundingMode(c.FoundingMode, newest)}
+	return [][]byte{replica.FoundingMessage(c.Founding.replicated()), replica.FoundingMode(c.FoundingMode, c.describe().Newest)}
 }
 
 // allowed returns the networks of IPAllowlist.

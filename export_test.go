@@ -1,5 +1,7 @@
 package concordat
 
+import "github.com/concordatdb/concordat/election"
+
 // PendingCommits is how many places for commits are taken.
 func PendingCommits(n *Node) int { return n.cfg.MaxPendingCommits - n.commits.free() }
 
@@ -13,4 +15,14 @@ func (a *admission) free() int {
 func LogFirst(n *Node) uint64 {
 	first, _ := n.log.FirstIndex()
 	return first
+}
+
+// AsBuild makes of c the configuration of a member of another build, which speaks
+// the protocols up to newest.
+func AsBuild(c *Config, version string, newest election.Protocol) {
+	v, err := election.ParseVersion(version)
+	if err != nil {
+		panic(err)
+	}
+	c.build = build{version: v, oldest: election.FirstProtocol, newest: newest}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -69,7 +70,10 @@ func (h *peerHandler) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerp
 	}
 	ticket, answers := l.joins.add()
 	defer l.joins.drop(ticket)
-	l.inbox.put(replica.JoinAsked{Ticket: ticket, Member: m, Replaces: req.GetReplaces(), Claim: claim, DryRun: req.GetDryRun()})
+	l.inbox.put(replica.JoinAsked{
+		Ticket: ticket, Member: m, Replaces: req.GetReplaces(), Claim: claim, DryRun: req.GetDryRun(),
+		Oldest: election.Protocol(req.GetOldestProtocol()), Newest: election.Protocol(req.GetNewestProtocol()),
+	})
 	select {
 	case a := <-answers:
 		return joinResponse(req, m, a)
@@ -147,6 +151,9 @@ func refusedJoin(reason error, v gcs.View, asker gcs.Member) error {
 	if diverged, ok := errors.AsType[*replica.DivergedError](reason); ok {
 		r.Reason = peerpb.RefusalReason_REFUSAL_REASON_EXTRA_TRANSACTIONS
 		r.Extra, r.CommonIndex = diverged.Extra.String(), diverged.Common
+	}
+	if _, ok := errors.AsType[*election.IncompatibleError](reason); ok {
+		r.Reason = peerpb.RefusalReason_REFUSAL_REASON_WRONG_VERSION
 	}
 	if errors.Is(reason, replica.ErrOtherLineage) {
 		r.Reason = peerpb.RefusalReason_REFUSAL_REASON_WRONG_INCARNATION

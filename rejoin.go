@@ -394,11 +394,7 @@ func (n *Node) leftBehind(r *peerpb.JoinResponse, refused *transport.RefusedErro
 
 // joinRequest asks for a place for what this member holds.
 func (n *Node) joinRequest(claim replica.Claim) *peerpb.JoinRequest {
-	req := &peerpb.JoinRequest{Identity: n.transport.Identity(), Version: uint32(n.cfg.describe().Version), Weight: uint32(n.cfg.MemberWeight)}
-	if claim.Index > 0 {
-		req.Claim = claiming(claim)
-	}
-	return req
+	return n.cfg.joinRequest(n.transport.Identity(), claim)
 }
 
 // usedUp reports whether the group has had a member under the raft id that asks,

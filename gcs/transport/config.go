@@ -20,7 +20,7 @@ import (
 
 // ProtocolVersion is the version of everything that members exchange. Members
 // of different versions refuse each other.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 // The defaults of Config.
 const (

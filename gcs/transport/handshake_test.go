@@ -157,7 +157,7 @@ func TestHelloIsChecked(t *testing.T) {
 		change func(*peerpb.Hello)
 		want   peerpb.RefusalReason
 	}{
-		{"version", func(h *peerpb.Hello) { h.Identity.ProtocolVersion = 2 }, peerpb.RefusalReason_REFUSAL_REASON_WRONG_PROTOCOL_VERSION},
+		{"version", func(h *peerpb.Hello) { h.Identity.ProtocolVersion = 1 }, peerpb.RefusalReason_REFUSAL_REASON_WRONG_PROTOCOL_VERSION},
 		{"nobody", func(h *peerpb.Hello) { h.Identity = nil }, peerpb.RefusalReason_REFUSAL_REASON_MALFORMED_IDENTITY},
 		{"short group", func(h *peerpb.Hello) { h.Identity.Group = []byte{1} }, peerpb.RefusalReason_REFUSAL_REASON_MALFORMED_IDENTITY},
 		{"long incarnation", func(h *peerpb.Hello) { h.Identity.Incarnation = make([]byte, 17) }, peerpb.RefusalReason_REFUSAL_REASON_MALFORMED_IDENTITY},

@@ -68,6 +68,9 @@ const (
 	// The asked member does not keep the copy that the speaker wants the rest of:
 	// begin a new one, here or with another member.
 	RefusalReason_REFUSAL_REASON_COPY_GONE RefusalReason = 18
+	// The speaker's build is older than that of every member, or does not speak the
+	// protocol that the group has come to.
+	RefusalReason_REFUSAL_REASON_WRONG_VERSION RefusalReason = 19
 )
 
 // Enum value maps for RefusalReason.
@@ -92,6 +95,7 @@ var (
 		16: "REFUSAL_REASON_MALFORMED_REQUEST",
 		17: "REFUSAL_REASON_BUSY",
 		18: "REFUSAL_REASON_COPY_GONE",
+		19: "REFUSAL_REASON_WRONG_VERSION",
 	}
 	RefusalReason_value = map[string]int32{
 		"REFUSAL_REASON_UNSPECIFIED":            0,
@@ -113,6 +117,7 @@ var (
 		"REFUSAL_REASON_MALFORMED_REQUEST":      16,
 		"REFUSAL_REASON_BUSY":                   17,
 		"REFUSAL_REASON_COPY_GONE":              18,
+		"REFUSAL_REASON_WRONG_VERSION":          19,
 	}
 )
 
@@ -582,7 +587,7 @@ type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who wants to join. The incarnation is empty for one that has no data.
 	Identity *Identity `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
-	// The highest communication protocol version the member speaks.
+	// The version of the member's build: major<<16 | minor<<8 | patch.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Weight of the member in elections.
 	Weight uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
@@ -591,9 +596,14 @@ type JoinRequest struct {
 	// What a member that comes back holds. Absent for one that holds nothing.
 	Claim *Claim `protobuf:"bytes,5,opt,name=claim,proto3" json:"claim,omitempty"`
 	// Only say whether the join would be accepted; change nothing.
-	DryRun        bool `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The oldest and the newest of the group's protocols that the member speaks:
+	// of what members tell each other through the log. Both are 0 only where they
+	// are those of its version.
+	OldestProtocol uint32 `protobuf:"varint,7,opt,name=oldest_protocol,json=oldestProtocol,proto3" json:"oldest_protocol,omitempty"`
+	NewestProtocol uint32 `protobuf:"varint,8,opt,name=newest_protocol,json=newestProtocol,proto3" json:"newest_protocol,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
@@ -666,6 +676,20 @@ func (x *JoinRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *JoinRequest) GetOldestProtocol() uint32 {
+	if x != nil {
+		return x.OldestProtocol
+	}
+	return 0
+}
+
+func (x *JoinRequest) GetNewestProtocol() uint32 {
+	if x != nil {
+		return x.NewestProtocol
+	}
+	return 0
 }
 
 // Claim says what a member holds that wants to join with its data.
@@ -1717,14 +1741,16 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x18.concordat.peer.v1.HelloR\x05hello\x12\x1a\n" +
 	"\bmessages\x18\x02 \x03(\fR\bmessages\"G\n" +
 	"\x0fConnectResponse\x124\n" +
-	"\awelcome\x18\x01 \x01(\v2\x1a.concordat.peer.v1.WelcomeR\awelcome\"\xdd\x01\n" +
+	"\awelcome\x18\x01 \x01(\v2\x1a.concordat.peer.v1.WelcomeR\awelcome\"\xaf\x02\n" +
 	"\vJoinRequest\x127\n" +
 	"\bidentity\x18\x01 \x01(\v2\x1b.concordat.peer.v1.IdentityR\bidentity\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12\x16\n" +
 	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1a\n" +
 	"\breplaces\x18\x04 \x01(\x04R\breplaces\x12.\n" +
 	"\x05claim\x18\x05 \x01(\v2\x18.concordat.peer.v1.ClaimR\x05claim\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\xd0\x01\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12'\n" +
+	"\x0foldest_protocol\x18\a \x01(\rR\x0eoldestProtocol\x12'\n" +
+	"\x0fnewest_protocol\x18\b \x01(\rR\x0enewestProtocol\"\xd0\x01\n" +
 	"\x05Claim\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -1788,7 +1814,7 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x05forks\x18\x02 \x03(\v2\x17.concordat.peer.v1.ForkR\x05forks\">\n" +
 	"\x04Fork\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index*\x8a\x05\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index*\xac\x05\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_WRONG_GROUP\x10\x01\x12$\n" +
@@ -1809,7 +1835,8 @@ const file_concordat_peer_v1_peer_proto_rawDesc = "" +
 	"\x1aREFUSAL_REASON_NOT_ALLOWED\x10\x0f\x12$\n" +
 	" REFUSAL_REASON_MALFORMED_REQUEST\x10\x10\x12\x17\n" +
 	"\x13REFUSAL_REASON_BUSY\x10\x11\x12\x1c\n" +
-	"\x18REFUSAL_REASON_COPY_GONE\x10\x12*A\n" +
+	"\x18REFUSAL_REASON_COPY_GONE\x10\x12\x12 \n" +
+	"\x1cREFUSAL_REASON_WRONG_VERSION\x10\x13*A\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
