@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type fleet struct {
 	ctx     context.Context
 	net     network
 	flags   []string // of every node
+	program string   // that is run, "" for the one under test
 	members []*fleetMember
 }
 
@@ -142,7 +144,7 @@ func (f *fleet) command(place int, args ...string) *exec.Cmd {
 	if err != nil {
 		f.Fatal(err)
 	}
-	argv := f.net.in(place, append([]string{self}, args...)...)
+	argv := f.net.in(place, append([]string{cmp.Or(f.program, self)}, args...)...)
 	return exec.CommandContext(f.ctx, argv[0], argv[1:]...)
 }
 

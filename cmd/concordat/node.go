@@ -75,6 +75,7 @@ func newNodeCommand() *cobra.Command {
 	parsed := defaultSettings()
 	flags := parsed.flags()
 	var file string
+	var build func(*concordat.Config) error
 	cmd := &cobra.Command{
 		Use:     "node",
 		Short:   "Run one member of a group",
@@ -86,16 +87,19 @@ func newNodeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runNode(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runNode(cmd.Context(), &s, build, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&file, "config", "", "TOML `file` with settings")
 	cmd.Flags().AddFlagSet(flags)
+	build = asBuild(cmd)
 	return cmd
 }
 
-func runNode(ctx context.Context, s *nodeSettings, out, errOut io.Writer) error {
+// runNode runs a member. Which build it is says build, the last to change its
+// configuration.
+func runNode(ctx context.Context, s *nodeSettings, build func(*concordat.Config) error, out, errOut io.Writer) error {
 	signals, release := takeSignals()
 	defer release()
 	p := newProcess(s, s.logger(errOut), out, signals)
@@ -107,6 +111,9 @@ func runNode(ctx context.Context, s *nodeSettings, out, errOut io.Writer) error 
 		if cfg.TLS, err = files.Load(); err != nil {
 			return &usageError{err}
 		}
+	}
+	if err := build(&cfg); err != nil {
+		return &usageError{err}
 	}
 	if err := p.serve(ctx); err != nil {
 		return err
