@@ -44,7 +44,14 @@ type Operation struct {
 // changes nothing.
 func (n *Node) Plan(op Operation) Plan {
 	s := n.sight()
-	return outlook.Make(s.View, unreachable(&s), outlook.Ask{Verb: op.Verb, Member: op.Member}, n.stalled(&s)...)
+	return outlook.Make(n.outlookOn(&s), outlook.Ask{Verb: op.Verb, Member: op.Member})
+}
+
+// outlookOn is the group as this member sees it.
+func (n *Node) outlookOn(s *known) outlook.Sight {
+	return outlook.Sight{
+		View: s.View, Election: s.Election, Progress: n.progress(s), Unreachable: unreachable(s), Stalled: n.stalled(s),
+	}
 }
 
 // ChangeOption changes how an operator's change of the membership is made.

@@ -120,7 +120,30 @@ func (n *Node) drawPlan(ctx context.Context, id gtid.UUID, members []gtid.UUID, 
 		}
 	}
 	plan, err = forced.New(id, own, members, answers, o.supersedes)
+	if err == nil {
+		n.foretell(&plan)
+	}
 	return plan, false, forceError(err)
+}
+
+// foretell adds to a plan who is primary once it is carried out, and says so where
+// that is another one than now.
+func (n *Node) foretell(p *ForcePlan) {
+	s := n.sight()
+	if s.Election.Mode != SinglePrimary {
+		return
+	}
+	// Who stays has answered, and a forced view takes back what is under way.
+	sight := n.outlookOn(&s)
+	sight.Unreachable, sight.Election.Action = nil, nil
+	then := sight.Writers(gcs.View{Members: p.Members})
+	p.Primary = then.Primary
+	switch now, _ := s.Election.PrimaryMember(); {
+	case then.Primary.IsZero():
+		p.Warnings = append(p.Warnings, forced.Warning{Text: "no member can be primary then, and nobody writes"})
+	case then.Primary != now.UUID:
+		p.Warnings = append(p.Warnings, forced.Warning{Member: then.Primary, Text: "becomes the primary: " + then.Why})
+	}
 }
 
 // sameSurvivors refuses to go on with a plan for other members than it is for.

@@ -245,6 +245,7 @@ func (n *Node) facts(s *known, status *Status) outlook.Facts {
 		State: status.State, View: s.View, Unreachable: unreachable(s), Stalled: n.stalled(s), Quorum: s.Quorum || s.QuorumUnknown, Leader: s.Leader != 0,
 		LogStalled: s.Stalled, Frozen: status.Frozen, RejoinTry: status.RejoinTry, RejoinTries: n.cfg.AutoRejoinTries,
 		Diverged: errors.Is(status.Err, ErrDiverged),
+		Election: s.Election, Alone: s.Alone,
 	}
 	if status.Err != nil {
 		f.Err = status.Err.Error()

@@ -21,6 +21,10 @@ type Plan struct {
 	// of it by now.
 	Executed gtid.Set
 	Known    bool
+	// Primary is who is primary then, by what the coordinating member knows of the
+	// group's mode: zero in a multi-primary group, where nobody can be it, and of
+	// a plan that was not drawn but gone on with.
+	Primary gtid.UUID
 	// Warnings are what the operator should know before confirming.
 	Warnings []Warning
 }

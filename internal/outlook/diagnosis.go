@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/standing"
@@ -33,6 +34,13 @@ const (
 	NoLeader Code = "NO_LEADER"
 	// NoQuorum: this member hears too few voters; nothing commits here.
 	NoQuorum Code = "NO_QUORUM"
+	// PrimaryAlone: this member is the primary of a single-primary group, and is
+	// heard by too few of the others.
+	PrimaryAlone Code = "PRIMARY_ALONE"
+	// NoPrimary: nobody can be primary.
+	NoPrimary Code = "NO_PRIMARY"
+	// PrimarySilent: the primary is UNREACHABLE.
+	PrimarySilent Code = "PRIMARY_SILENT"
 	// RecoveringHere: this member is catching up.
 	RecoveringHere Code = "RECOVERING"
 	// FrozenHere: this member takes no part until a plan of forced membership is
@@ -62,6 +70,10 @@ type Facts struct {
 	// began, zero for none.
 	LeftOutBy gtid.UUID
 	Diverged  bool // it holds transactions that the group does not
+	// Election is who may write, by what the member has delivered; Alone says
+	// that the member is the primary and too few of the others hear it.
+	Election election.Snapshot
+	Alone    bool
 }
 
 // Diagnosis is what an operator must know, and do.
@@ -92,7 +104,15 @@ func Diagnose(f Facts) Diagnosis {
 		return Diagnosis{NoLeader, "A quorum is there and elects its leader; transactions wait. " +
 			"If that lasts, look at the network between the members."}
 	}
-	return f.fine()
+	rights := f.rights()
+	if rights.Code != "" {
+		return rights
+	}
+	d := f.fine()
+	if rights.Text != "" {
+		d.Text += " " + rights.Text
+	}
+	return d
 }
 
 // Waiting says for whom a member waits that has a view and hears no quorum of

@@ -1,5 +1,6 @@
 // Package outlook says how a group stands, what its operator should do about
-// it, and what a change of its membership would lead to.
+// it, and what a change of its membership would lead to, for the quorum and for
+// who writes.
 //
 // It owns the arithmetic of votes, the diagnoses and the rules by which an
 // operator's change is refused. It promises that all of it depends on nothing

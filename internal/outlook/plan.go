@@ -43,7 +43,8 @@ type Plan struct {
 	// present one if no change can be made of it. A newcomer is in it as it was
 	// asked, with zero for what is not known yet.
 	Members   []gcs.Member
-	Primaries []gtid.UUID // who may write then: in a multi-primary group who is ONLINE by the view
+	Primaries []gtid.UUID // who may write then
+	Primary   gtid.UUID   // of a single-primary group then, zero if nobody can be it
 
 	Objection string // why the change is refused, "" if it is not
 	Forceable bool   // it is done all the same if force is asked for
@@ -59,23 +60,18 @@ func (p Plan) Refusal(force bool) string {
 	return p.Objection
 }
 
-// Make works out what a change would lead to, in the eyes of an observer that
-// does not hear the members with the given raft ids, and to whom others say that
-// their disks have stalled.
-func Make(v gcs.View, unreachable []uint64, ask Ask, stalled ...uint64) Plan {
+// Make works out what a change would lead to in the eyes of an observer.
+func Make(s Sight, ask Ask) Plan {
 	m := maker{
-		view: v, then: v, unreachable: unreachable, stalled: stalled, ask: ask,
-		plan: Plan{Now: Of(v, unreachable, stalled...)},
+		sight: s, view: s.View, then: s.View, unreachable: s.Unreachable, stalled: s.Stalled, ask: ask,
+		plan: Plan{Now: Of(s.View, s.Unreachable, s.Stalled...)},
 	}
 	m.make()
 	m.plan.Members = m.then.Members
-	m.plan.Then = Of(m.then, unreachable, stalled...)
-	m.plan.Later = Of(m.promoted(), unreachable, stalled...)
-	for _, member := range m.then.Members {
-		if member.State == gcs.Online {
-			m.plan.Primaries = append(m.plan.Primaries, member.UUID)
-		}
-	}
+	m.plan.Then = Of(m.then, s.Unreachable, s.Stalled...)
+	m.plan.Later = Of(m.promoted(), s.Unreachable, s.Stalled...)
+	m.writers = s.Writers(m.then)
+	m.plan.Primaries, m.plan.Primary = m.writers.All, m.writers.Primary
 	if m.plan.Objection == "" {
 		m.judge()
 	}
@@ -85,6 +81,8 @@ func Make(v gcs.View, unreachable []uint64, ask Ask, stalled ...uint64) Plan {
 
 // maker works out one plan.
 type maker struct {
+	sight       Sight
+	writers     Writers // then
 	view, then  gcs.View
 	unreachable []uint64
 	stalled     []uint64
@@ -260,6 +258,7 @@ func (m *maker) warn() {
 	if gone := m.known && m.ask.Verb != Leave; gone && !m.heard(m.about) {
 		warn("%s is not heard: if it still runs, its clients wait until it learns that it is out", name(m.about))
 	}
+	m.warnOfPrimary(warn)
 	if p.Later.Tolerance == 0 && p.Later.Voters > 1 {
 		warn("no member may fail then: the group stops with the next failure")
 	}

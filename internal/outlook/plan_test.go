@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/outlook"
@@ -18,6 +19,8 @@ type planCase struct {
 	view      gcs.View
 	silent    []uint64
 	stalled   []uint64
+	election  election.Snapshot
+	progress  []election.Progress
 	ask       outlook.Ask
 	objection string // part of it, "" for none
 	forceable bool
@@ -129,7 +132,7 @@ var planCases = []planCase{
 func TestPlan(t *testing.T) {
 	for _, c := range planCases {
 		t.Run(c.name, func(t *testing.T) {
-			p := outlook.Make(c.view, c.silent, c.ask, c.stalled...)
+			p := outlook.Make(outlook.Sight{View: c.view, Election: c.election, Progress: c.progress, Unreachable: c.silent, Stalled: c.stalled}, c.ask)
 			if (p.Objection == "") != (c.objection == "") || !strings.Contains(p.Objection, c.objection) {
 				t.Errorf("objection %q, want %q", p.Objection, c.objection)
 			}
@@ -149,7 +152,7 @@ func TestPlan(t *testing.T) {
 // What is not known of a newcomer is zero in the plan, and what is known stays.
 func TestPlanOfNewcomer(t *testing.T) {
 	v := group(3, 0)
-	p := outlook.Make(v, []uint64{2}, outlook.Ask{Verb: outlook.Replace, Member: uuid(2)})
+	p := outlook.Make(outlook.Sight{View: v, Unreachable: []uint64{2}}, outlook.Ask{Verb: outlook.Replace, Member: uuid(2)})
 	unknown := gcs.Member{State: gcs.Recovering}
 	if diff := cmp.Diff([]gcs.Member{unknown, v.Members[0], v.Members[2]}, p.Members); diff != "" {
 		t.Errorf("members after the replacement (-want +got):\n%s", diff)
@@ -167,7 +170,7 @@ func TestPlanOfNewcomer(t *testing.T) {
 	}
 
 	known := member(9, gcs.Recovering)
-	p = outlook.Make(v, nil, outlook.Ask{Verb: outlook.Join, Member: uuid(9), New: gcs.Member{
+	p = outlook.Make(outlook.Sight{View: v}, outlook.Ask{Verb: outlook.Join, Member: uuid(9), New: gcs.Member{
 		RaftID: known.RaftID, Address: known.Address, Version: known.Version, Weight: known.Weight,
 	}})
 	if diff := cmp.Diff(append(slices.Clone(v.Members), known), p.Members); diff != "" {
@@ -188,7 +191,7 @@ func TestPlanKeepsTheGroup(t *testing.T) {
 			Verb:   rapid.SampledFrom(verbs).Draw(t, "verb"),
 			Member: uuid(uint64(rapid.IntRange(1, gcs.MaxMembers+1).Draw(t, "member"))),
 		}
-		p := outlook.Make(v, silent, ask, stalled...)
+		p := outlook.Make(outlook.Sight{View: v, Unreachable: silent, Stalled: stalled}, ask)
 		if !slices.Equal(v.Members, before) {
 			t.Fatal("the view was changed")
 		}

@@ -129,7 +129,7 @@ func TestPlansTravel(t *testing.T) {
 		}
 		status.View.Members = append(status.View.Members, seen)
 	}
-	made := outlook.Make(v, []uint64{3}, outlook.Ask{Verb: outlook.Replace, Member: v.Members[2].UUID})
+	made := outlook.Make(outlook.Sight{View: v, Unreachable: []uint64{3}}, outlook.Ask{Verb: outlook.Replace, Member: v.Members[2].UUID})
 	got := plan(status, &made)
 	if n := got.GetView().GetMembers()[2]; n.GetState() != adminpb.MemberState_MEMBER_STATE_UNREACHABLE || n.GetHeardNanos() != 60e9 {
 		t.Errorf("the dead member is %v", n)
@@ -148,7 +148,7 @@ func TestPlansTravel(t *testing.T) {
 		t.Errorf("leader %s, then %s", got.GetLeader(), got.GetLeaderAfter())
 	}
 
-	made = outlook.Make(v, nil, outlook.Ask{Verb: outlook.Leave, Member: v.Members[0].UUID})
+	made = outlook.Make(outlook.Sight{View: v}, outlook.Ask{Verb: outlook.Leave, Member: v.Members[0].UUID})
 	got = plan(status, &made)
 	want := &adminpb.Plan{
 		View: got.GetView(), ViewAfter: got.GetViewAfter(), Leader: text(1),
