@@ -35,8 +35,8 @@ func newRootCommand() *cobra.Command {
 		Use:   "concordat",
 		Short: "A replicated, transactional store: Group Replication for Go programs",
 		Long: `Concordat replicates tables of ordered keys over a group of members, each with
-its own disk. Any member takes transactions; a commit that was answered is on
-the disks of a majority.
+its own disk. One member takes transactions that write, the primary, or all do; a
+commit that was answered is on the disks of a majority.
 
 Start with "concordat demo": it runs a group of real processes on this machine.
 

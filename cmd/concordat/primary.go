@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -171,7 +172,7 @@ func printPrimary(w io.Writer, s *adminpb.StatusResponse, r *adminpb.WhyResponse
 	for _, l := range r.GetRanking() {
 		rank := "-"
 		if l.GetRank() > 0 {
-			rank = fmt.Sprint(l.GetRank())
+			rank = strconv.FormatUint(uint64(l.GetRank()), 10)
 		}
 		say(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", rank, l.GetMember(), libraryVersion(l.GetVersion()), l.GetWeight(), l.GetBehind(),
 			word(l.GetVerdict(), "VERDICT_"), l.GetText())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -102,17 +103,19 @@ func (f *switchFlags) run(ctx context.Context, cmd *cobra.Command, c *server.Cli
 
 // switchNow asks for the change. It returns once that is made.
 func switchNow(ctx context.Context, c *server.Client, r *adminpb.PlanActionRequest) (*adminpb.Action, error) {
+	mode := adminpb.Mode_MODE_UNSPECIFIED
 	switch r.GetKind() {
+	case adminpb.Action_KIND_TO_SINGLE:
+		mode = adminpb.Mode_MODE_SINGLE_PRIMARY
+	case adminpb.Action_KIND_TO_MULTI:
+		mode = adminpb.Mode_MODE_MULTI_PRIMARY
 	case adminpb.Action_KIND_SET_PRIMARY:
 		done, err := c.SetPrimary(ctx, &adminpb.SetPrimaryRequest{Member: r.GetMember(), Terms: r.GetTerms()})
 		return done.GetAction(), err
 	case adminpb.Action_KIND_SET_PROTOCOL:
 		done, err := c.SetProtocol(ctx, &adminpb.SetProtocolRequest{Protocol: r.GetProtocol(), Terms: r.GetTerms()})
 		return done.GetAction(), err
-	}
-	mode := adminpb.Mode_MODE_MULTI_PRIMARY
-	if r.GetKind() == adminpb.Action_KIND_TO_SINGLE {
-		mode = adminpb.Mode_MODE_SINGLE_PRIMARY
+	default:
 	}
 	done, err := c.SwitchMode(ctx, &adminpb.SwitchModeRequest{Mode: mode, Member: r.GetMember(), Terms: r.GetTerms()})
 	return done.GetAction(), err
@@ -265,8 +268,8 @@ func printAction(w io.Writer, v *adminpb.View, a *adminpb.Action, asJSON bool) e
 		{"asked at", at(v, a.GetAsker())},
 		{"reason", a.GetReason()},
 		{"waits for", strings.Join(pending, ", ")},
-		{"epoch", fmt.Sprint(a.GetEpoch())},
-		{"log index", fmt.Sprint(a.GetIndex())},
+		{"epoch", strconv.FormatUint(a.GetEpoch(), 10)},
+		{"log index", strconv.FormatUint(a.GetIndex(), 10)},
 	} {
 		if line[0] == "waits for" && a.GetResult() != adminpb.Action_RESULT_UNSPECIFIED {
 			line[0] = "waited for"

@@ -61,7 +61,11 @@ func TestExampleCommands(t *testing.T) {
 	root := newRootCommand()
 	texts := slices.Concat(readme(t, "sh"), document(t, "docs/operations.md", "sh"), []string{root.Example})
 	lines := strings.Split(strings.ReplaceAll(strings.Join(texts, "\n"), "\\\n", ""), "\n")
+	commands := root.Commands()
 	for _, c := range root.Commands() {
+		commands = append(commands, c.Commands()...)
+	}
+	for _, c := range commands {
 		if c.Example == "" {
 			t.Errorf("%s has no example", c.CommandPath())
 		}
