@@ -206,6 +206,45 @@ func TestActionPlans(t *testing.T) {
 	}
 }
 
+// A member that is not heard speaks against a change, unless the operator insists.
+func TestInsistingOnAChange(t *testing.T) {
+	ctx := testContext(t)
+	hasty := func(c *concordat.Config) {
+		c.FoundingMode, c.MemberSuspectTimeout, c.MemberExpelTimeout = concordat.SinglePrimary, 200*time.Millisecond, time.Hour
+	}
+	n := openNode(t, hasty)
+	_, c := start(t, n, Config{})
+	joins := func(c *concordat.Config) { c.Bootstrap, c.Seeds = false, []string{n.Address()} }
+	_, gone := openNode(t, hasty, joins), openNode(t, hasty, joins)
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one of three is UNREACHABLE, and the others are ONLINE", func() bool {
+		states := map[concordat.State]int{}
+		for _, m := range n.Status().View.Members {
+			states[m.State]++
+		}
+		return states[concordat.Online] == 2 && states[concordat.Unreachable] == 1
+	})
+	ask := func(insist bool) *adminpb.PlanActionRequest {
+		return &adminpb.PlanActionRequest{Kind: adminpb.Action_KIND_TO_MULTI, Terms: &adminpb.SwitchTerms{Insist: insist}}
+	}
+	for insist, want := range map[bool]string{false: "are UNREACHABLE", true: ""} {
+		r, err := c.PlanAction(ctx, ask(insist))
+		if p := r.GetPlan(); err != nil || !strings.Contains(p.GetRefused(), want) || (p.GetRefused() != "") == insist || p.GetForceable() == insist {
+			t.Errorf("insisting %t: %v, %v", insist, r, err)
+		}
+	}
+	mode := &adminpb.SwitchModeRequest{Mode: adminpb.Mode_MODE_MULTI_PRIMARY, Terms: &adminpb.SwitchTerms{}}
+	if refused, ok := errors.AsType[*concordat.RefusedError](fail(c.SwitchMode(ctx, mode))); !ok || !refused.Forceable {
+		t.Errorf("refused for %v", refused)
+	}
+	mode.Terms.Insist = true
+	if r, err := c.SwitchMode(ctx, mode); err != nil || r.GetAction().GetResult() != adminpb.Action_RESULT_DONE {
+		t.Errorf("insisting: %v, %v", r, err)
+	}
+}
+
 // A change that waits for a transaction outlives its caller, is told by every member
 // with what it waits for, and is taken back by its id; who asked is told that.
 func TestCancelledChange(t *testing.T) {
