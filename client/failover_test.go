@@ -16,7 +16,7 @@ func TestKilledPrimary(t *testing.T) {
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
-	l := startLoad(t, c, 2)
+	l := startLoad(t, c, 2, time.Minute)
 	l.more(5)
 	g.kill(0)
 	l.more(10)
@@ -33,7 +33,7 @@ func TestStoppedPrimary(t *testing.T) {
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
-	l := startLoad(t, c, 2)
+	l := startLoad(t, c, 2, time.Minute)
 	l.more(5)
 	g.network.stop(0)
 	l.more(10)
@@ -52,7 +52,7 @@ func TestSwitchedPrimary(t *testing.T) {
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
-	l := startLoad(t, c, 2)
+	l := startLoad(t, c, 2, time.Minute)
 	for _, next := range []int{1, 2, 0, 1} {
 		l.more(5)
 		if _, err := g.nodes[0].SetPrimary(ctx, g.uuid(next)); err != nil {
@@ -80,7 +80,7 @@ func TestCutConnections(t *testing.T) {
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
-	l := startLoad(t, c, 2)
+	l := startLoad(t, c, 2, 5*time.Second)
 	for range 5 {
 		for _, n := range l.counts {
 			if n.key[:3] == "add" {
@@ -108,7 +108,7 @@ func TestPrimaryOutOfReach(t *testing.T) {
 	contact(t, c, 3)
 	g.network.part(0)
 	contact(t, c, 2)
-	l := startLoad(t, c, 1)
+	l := startLoad(t, c, 1, time.Minute)
 	if _, err := g.nodes[0].SetPrimary(ctx, g.uuid(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestMinority(t *testing.T) {
 	}
 	g.network.resume(1)
 	g.network.resume(2)
-	l := startLoad(t, c, 1)
+	l := startLoad(t, c, 1, time.Minute)
 	l.more(3)
 	l.mustCount(g, 0)
 }

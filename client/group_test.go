@@ -169,20 +169,22 @@ func (g *group) value(member int, key string) (value int64) {
 
 // load is clients that count, each under a key of its own and in a way of its own.
 type load struct {
-	t       *testing.T
-	c       *client.Client
-	cancel  context.CancelFunc
-	working sync.WaitGroup
-	counts  []*count
+	t        *testing.T
+	c        *client.Client
+	cancel   context.CancelFunc
+	working  sync.WaitGroup
+	counts   []*count
+	patience time.Duration // of each call
 }
 
 // count is what one of them knows.
 type count struct {
-	key   string
-	step  func(ctx context.Context, key []byte) (client.Commit, error)
-	acked atomic.Int64
-	last  atomic.Int64 // when it was answered, in nanoseconds since the epoch
-	worst atomic.Int64 // longest time between two answers
+	key      string
+	step     func(ctx context.Context, key []byte) (client.Commit, error)
+	patience time.Duration
+	acked    atomic.Int64
+	last     atomic.Int64 // when it was answered, in nanoseconds since the epoch
+	worst    atomic.Int64 // longest time between two answers
 
 	mu      sync.Mutex
 	unknown []gtid.UUID
@@ -192,9 +194,9 @@ type count struct {
 // startLoad begins so many of each kind: those that add, in one request, and those
 // that read and then write, in an interactive transaction and in one that is sent
 // whole.
-func startLoad(t *testing.T, c *client.Client, each int) *load {
+func startLoad(t *testing.T, c *client.Client, each int, patience time.Duration) *load {
 	ctx, cancel := context.WithCancel(testContext(t))
-	l := &load{t: t, c: c, cancel: cancel}
+	l := &load{t: t, c: c, cancel: cancel, patience: patience}
 	for i := range each {
 		l.begin(ctx, fmt.Sprint("add", i), func(ctx context.Context, key []byte) (client.Commit, error) {
 			return c.Add(ctx, key, 1)
@@ -217,7 +219,7 @@ func startLoad(t *testing.T, c *client.Client, each int) *load {
 }
 
 func (l *load) begin(ctx context.Context, key string, step func(context.Context, []byte) (client.Commit, error)) {
-	n := &count{key: key, step: step}
+	n := &count{key: key, step: step, patience: l.patience}
 	l.counts = append(l.counts, n)
 	l.working.Go(func() {
 		for ctx.Err() == nil && n.once(ctx, l.t) {
@@ -227,7 +229,7 @@ func (l *load) begin(ctx context.Context, key string, step func(context.Context,
 
 // once counts up by one, and reports whether the client can go on.
 func (n *count) once(ctx context.Context, t *testing.T) bool {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.patience)
 	defer cancel()
 	commit, err := n.step(call, []byte(n.key))
 	if unknown, ok := errors.AsType[*client.OutcomeUnknownError](err); ok {

@@ -144,6 +144,8 @@ func (c *Client) resolve(ctx context.Context, id gtid.UUID, a *attempt, blind bo
 		switch {
 		case f.err != nil && (ctx.Err() != nil || errors.Is(f.err, ErrClosed)):
 			return decision{}, errors.Join(f.err, last)
+		case f.err == nil && o.incarnation.IsZero():
+			last = errors.New("the membership was forced while it was asked for")
 		case f.err != nil:
 			last = f.err
 			passed = append(passed, member)
@@ -169,7 +171,7 @@ func (c *Client) resolve(ctx context.Context, id gtid.UUID, a *attempt, blind bo
 func (c *Client) askAnother(ctx context.Context, id gtid.UUID, passed []gtid.UUID) (Outcome, gtid.UUID, failure) {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	r, err := c.toReader(ctx, Nearest(), passed)
+	r, err := c.toReader(ctx, Nearest(), passed, true)
 	if err != nil {
 		return Outcome{}, gtid.UUID{}, failure{elsewhere, err}
 	}

@@ -23,7 +23,7 @@ func (c *Client) Get(ctx context.Context, key []byte, opts ...Option) (value []b
 		return nil, false, err
 	}
 	var r *kvpb.GetResponse
-	err = c.read(ctx, o, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) (err error) {
+	err = c.read(ctx, o, true, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) (err error) {
 		r, err = kv.Get(ctx, &kvpb.GetRequest{Table: o.table.proto(), Key: key, Freshness: o.freshness()}, to)
 		return err
 	})
@@ -47,7 +47,7 @@ func (c *Client) Scan(ctx context.Context, low, high []byte, limit int, opts ...
 	}
 	var pairs []Pair
 	var session string
-	err = c.read(ctx, o, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) error {
+	err = c.read(ctx, o, false, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) error {
 		pairs, session = nil, "" // of an earlier try, from another snapshot
 		stream, err := kv.Scan(ctx, &kvpb.ScanRequest{
 			Table: o.table.proto(), From: low, To: high, Reverse: o.reverse, Limit: uint64(limit), Freshness: o.freshness(),
@@ -79,12 +79,12 @@ func appendPairs(pairs []Pair, more []*kvpb.Pair) []Pair {
 
 // read has a member serve a call that changes nothing, and another one when that
 // one cannot.
-func (c *Client) read(ctx context.Context, o *options, call func(context.Context, kvpb.KVClient, grpc.CallOption) error) error {
+func (c *Client) read(ctx context.Context, o *options, short bool, call func(context.Context, kvpb.KVClient, grpc.CallOption) error) error {
 	ctx, cancel := c.patience(ctx)
 	defer cancel()
 	var passed []gtid.UUID
 	for tries := 0; ; tries++ {
-		r, err := c.toReader(ctx, *o.from, passed)
+		r, err := c.toReader(ctx, *o.from, passed, short)
 		if err != nil {
 			return err
 		}

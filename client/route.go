@@ -132,11 +132,12 @@ func (c *Client) toWriter(ctx context.Context, passed []gtid.UUID) (r *route, er
 	return r, nil
 }
 
-// toReader waits for a member to read from.
-func (c *Client) toReader(ctx context.Context, from ReadFrom, passed []gtid.UUID) (r *route, err error) {
+// toReader waits for a member to read from. A short call to the primary ends when
+// another one has taken its place; what may take long goes on there.
+func (c *Client) toReader(ctx context.Context, from ReadFrom, passed []gtid.UUID, short bool) (r *route, err error) {
 	err = c.until(ctx, func() bool {
 		if l := c.pickReader(from, passed); l != nil {
-			r = c.route(l, from.place == primary)
+			r = c.route(l, short && from.place == primary)
 		}
 		return r != nil
 	})

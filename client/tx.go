@@ -42,7 +42,7 @@ func (c *Client) Begin(ctx context.Context, opts ...Option) (*Tx, error) {
 	for tries := 0; ; tries++ {
 		var r *route
 		if o.readOnly {
-			r, err = c.toReader(ctx, *o.from, passed)
+			r, err = c.toReader(ctx, *o.from, passed, false)
 		} else {
 			r, err = c.toWriter(ctx, passed)
 		}

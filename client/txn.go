@@ -120,7 +120,7 @@ func (c *Client) Txn(ctx context.Context, ops []Op, opts ...Option) (Result, err
 	}
 	var response *kvpb.TxnResponse
 	if !writes {
-		err = c.read(ctx, o, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) (err error) {
+		err = c.read(ctx, o, true, func(ctx context.Context, kv kvpb.KVClient, to grpc.CallOption) (err error) {
 			request.Freshness = o.freshness()
 			response, err = kv.Txn(ctx, request, to)
 			return err
