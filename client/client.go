@@ -40,7 +40,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	c.lifetime, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.mu.Lock()
-	c.manage()
+	c.manage() //nolint:contextcheck // what it begins ends with the client, not with the call
 	c.mu.Unlock()
 	ctx, cancel := c.patience(ctx)
 	defer cancel()

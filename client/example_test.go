@@ -51,5 +51,5 @@ func Example() {
 
 	// On the nearest member, which may have to wait for what this session wrote.
 	value, _, err := c.Get(ctx, []byte("bob"), client.From(client.Nearest()), client.In(&session), client.AtMost(time.Minute))
-	fmt.Println(value, err)
+	fmt.Printf("%x %v\n", value, err)
 }

@@ -62,7 +62,7 @@ func (c *Client) follow(ctx context.Context, l *link) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		heard, err := c.attend(ctx, l)
-		c.lose(l, err)
+		c.lose(l, err) //nolint:contextcheck // other links that it begins do not end with this one
 		if heard {
 			pause = firstPause
 		}
@@ -107,7 +107,7 @@ func (c *Client) attend(ctx context.Context, l *link) (heard bool, err error) {
 		if s, err = readSighting(r); err != nil {
 			return heard, err
 		}
-		c.hear(l, kv, s)
+		c.hear(l, kv, s) //nolint:contextcheck // other links that it begins do not end with this one
 		if !heard {
 			heard = true
 			c.work.Go(func() { c.measure(ctx, l, conn) })

@@ -24,7 +24,6 @@ type network struct {
 	stopped map[int]bool  // members of which nothing goes in or out
 	apart   map[int]bool  // members that no client reaches
 	conns   map[*pipe]int // to which member
-	counts  map[int]int   // connections of clients made to each
 }
 
 // pipe is a connection through a proxy.
@@ -37,7 +36,7 @@ type pipe struct {
 func newNetwork(t testing.TB) *network {
 	n := &network{
 		t: t, ended: make(chan struct{}), changed: make(chan struct{}),
-		stopped: map[int]bool{}, apart: map[int]bool{}, conns: map[*pipe]int{}, counts: map[int]int{},
+		stopped: map[int]bool{}, apart: map[int]bool{}, conns: map[*pipe]int{},
 	}
 	t.Cleanup(func() {
 		close(n.ended)
@@ -102,9 +101,6 @@ func (n *network) accept(p *pipe, behind string) {
 	default:
 	}
 	n.conns[p] = p.to
-	if p.client {
-		n.counts[p.to]++
-	}
 	n.working.Go(func() { n.carry(p, p.dialer, p.behind) })
 	n.working.Go(func() { n.carry(p, p.behind, p.dialer) })
 }
@@ -201,10 +197,3 @@ func (n *network) part(member int) {
 }
 
 func (n *network) join(member int) { n.set(func() { delete(n.apart, member) }) }
-
-// clientConns is how many connections of clients were made to a member so far.
-func (n *network) clientConns(member int) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.counts[member]
-}

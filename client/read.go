@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ func (c *Client) Scan(ctx context.Context, low, high []byte, limit int, opts ...
 			var r *kvpb.ScanResponse
 			if r, err = stream.Recv(); err == nil {
 				pairs = appendPairs(pairs, r.GetPairs())
-				session += r.GetSession()
+				session = cmp.Or(session, r.GetSession())
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -250,7 +250,7 @@ func (c *Client) nowhere(kind, end error) error {
 		kind, text = ErrUnavailable, "no member is in contact"
 	case !quorum:
 		kind, text = ErrNoQuorum, "no member in contact hears a majority"
-	case kind == ErrUnavailable:
+	case errors.Is(kind, ErrUnavailable):
 		text = "none of those in contact is ONLINE"
 	}
 	return &callError{kind: kind, end: end, text: fmt.Sprintf("%v: %s; nothing happened: %v", kind, text, end)}

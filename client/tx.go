@@ -81,7 +81,7 @@ func (c *Client) beginAt(ctx context.Context, r *route, o *options) (*Tx, failur
 	// The stream outlives ctx, and ends with the client at the latest.
 	bound, unbind := r.bind(context.WithoutCancel(ctx))
 	tx.open, tx.cancel = context.WithCancelCause(bound)
-	stop := context.AfterFunc(c.lifetime, func() { tx.cancel(ErrClosed) })
+	stop := context.AfterFunc(c.lifetime, func() { tx.cancel(ErrClosed) }) //nolint:contextcheck // it ends with the client too
 	tx.release = func() {
 		stop()
 		tx.cancel(nil)
@@ -89,8 +89,8 @@ func (c *Client) beginAt(ctx context.Context, r *route, o *options) (*Tx, failur
 		r.done()
 	}
 	var err error
-	if tx.stream, err = r.kv.Transact(tx.open); err != nil {
-		tx.end(err)
+	if tx.stream, err = r.kv.Transact(tx.open); err != nil { //nolint:contextcheck // it outlives the begin
+		_ = tx.end(err)
 		return nil, judge(err, false)
 	}
 	answer, f := tx.step(ctx, &kvpb.TransactRequest{Request: &kvpb.TransactRequest_Begin_{Begin: begin}})
