@@ -10,8 +10,9 @@ FIRST ?= 1
 # How long make fuzz stays with each target.
 FUZZTIME ?= 10s
 
-# Flags for "concordat bench" and "concordat demo".
+# Flags for "concordat bench", "concordat bench levels" and "concordat demo".
 BENCHARGS ?=
+LEVELARGS ?=
 DEMOARGS ?=
 
 # cgo only where there is a C compiler that works: Concordat does not need it.
@@ -78,8 +79,9 @@ generate: ## write the Go code of proto/ anew
 	@go -C tools run ./protogen
 
 .PHONY: bench
-bench: build ## measure commits with real fsync, and the deterministic packages
+bench: build ## measure commits with real fsync, consistency levels, and the deterministic packages
 	@bin/concordat bench $(BENCHARGS)
+	@bin/concordat bench levels $(LEVELARGS)
 	@go test -run '^$$' -bench . -benchmem $(PURE)
 
 .PHONY: fuzz

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/concordatdb/concordat"
 )
 
 // Shape is where the members run.
@@ -28,6 +30,9 @@ type Placement string
 const (
 	OneMember Placement = "one"    // all at the member that leads
 	AllOver   Placement = "spread" // evenly over the three
+	// OneFollower is for reading in a group with one primary: all are at a member
+	// that is not it.
+	OneFollower Placement = "follower"
 )
 
 // Options say what to measure. Each combination of the lists makes one row.
@@ -58,22 +63,50 @@ type Options struct {
 	// fsync keeps one of them for some time, and in process three members sync
 	// at once; programs that hold one member each have no need of it.
 	Procs int
-	// StartNode starts a member as a process of its own. Needed for Processes.
-	StartNode StartNode
+	// Start starts a member as a process of its own. Needed for Processes.
+	Start StartMember
 	// Progress is told what is being measured. nil is silent.
 	Progress io.Writer
 }
 
-// StartNode starts a member process in dir, founding a group if seed is empty
-// and joining through seed otherwise, and returns when it serves transactions.
-type StartNode func(ctx context.Context, dir, seed string, warmLog bool) (NodeProcess, error)
+// MemberOptions say which member is started.
+type MemberOptions struct {
+	Dir string
+	// Seed is a member to join through; empty: it founds a group, or goes on
+	// from its directory.
+	Seed string
+	// Mode is that of a group that is founded.
+	Mode concordat.Mode
+	// Earlier is the member that ran in this directory before, whose addresses
+	// it has to have again; nil for a new one.
+	Earlier NodeProcess
+	// CheckpointBytes as in the node's configuration, 0 for the default.
+	CheckpointBytes int
+	// WarmLog as in the node's configuration.
+	WarmLog bool
+	// Place is where it is, for those that proxies are in front of.
+	Place *Place
+}
+
+// Place is who a member is and where it is, when both are given to it.
+type Place struct {
+	Member       string // its UUID
+	Listen       string // where it listens for other members
+	Advertise    string // where they reach it
+	ClientListen string
+	// ClientAddress is where clients reach it.
+	ClientAddress string
+}
+
+// StartMember starts a member process and returns when it serves transactions.
+type StartMember func(ctx context.Context, o MemberOptions) (NodeProcess, error)
 
 // NodeProcess is a member running as a process.
 type NodeProcess interface {
 	PID() int
 	MemberAddress() string // for other members
 	ClientAddress() string // for gRPC
-	Stop() error           // ends the process and waits for it
+	Stop() error           // kills the process and waits for its end
 }
 
 // Members is the size of the groups measured.
@@ -112,7 +145,7 @@ func (o *Options) validate() error {
 	}
 	for _, s := range o.Shapes {
 		check(s == InProcess || s == Processes, "unknown shape %q; choose %q or %q", s, InProcess, Processes)
-		check(s != Processes || o.StartNode != nil, "no way to start member processes")
+		check(s != Processes || o.Start != nil, "no way to start member processes")
 	}
 	for _, p := range o.Placements {
 		check(p == OneMember || p == AllOver, "unknown placement %q; choose %q or %q", p, OneMember, AllOver)
@@ -134,19 +167,13 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	if o.Procs > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(o.Procs))
 	}
-	base := o.Dir
-	if base == "" {
-		base = "."
-	}
-	dir, err := os.MkdirTemp(base, "concordat-bench-")
+	dir, remove, err := scratch(o.Dir)
 	if err != nil {
-		return Report{}, fmt.Errorf("bench: directory for the members: %w", err)
+		return Report{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	r.Machine = inspect(dir)
-	if r.Machine.Volatile {
-		fmt.Fprintf(o.Progress, "WARNING: %s is on %s, where fsync costs nothing; choose a directory on a disk\n", dir, r.Machine.Filesystem)
-	}
+	r.Machine.warn(o.Progress, dir)
 	for _, shape := range o.Shapes {
 		rows, err := o.runShape(ctx, shape, filepath.Join(dir, string(shape)))
 		r.Rows = append(r.Rows, rows...)
@@ -157,14 +184,26 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	return r, nil
 }
 
+// scratch makes a directory for members below another one.
+func scratch(below string) (dir string, remove func() error, err error) {
+	if below == "" {
+		below = "."
+	}
+	dir, err = os.MkdirTemp(below, "concordat-bench-")
+	if err != nil {
+		return "", nil, fmt.Errorf("bench: directory for the members: %w", err)
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, nil
+}
+
 // runShape starts a group, and measures all rows of one shape on it.
 func (o *Options) runShape(ctx context.Context, shape Shape, dir string) (rows []Row, err error) {
 	fmt.Fprintf(o.Progress, "%s: starting %d members, preloading %d keys\n", shape, Members, o.Keys)
 	var g group
 	if shape == InProcess {
-		g, err = startNodes(ctx, dir, o.WarmLog)
+		g, err = startNodes(ctx, dir, concordat.MultiPrimary, o.WarmLog)
 	} else {
-		g, err = startProcesses(ctx, dir, o.WarmLog, o.StartNode)
+		g, err = startProcesses(ctx, dir, MemberOptions{Mode: concordat.MultiPrimary, WarmLog: o.WarmLog}, o.Start)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)

@@ -50,7 +50,7 @@ func (o *FailureOptions) found(ctx context.Context, dir string, log int) (_ *tri
 
 // add starts a new member.
 func (g *trio) add(ctx context.Context, name string) (*trioMember, error) {
-	o := MemberOptions{Dir: filepath.Join(g.dir, name), CheckpointBytes: g.log}
+	o := MemberOptions{Dir: filepath.Join(g.dir, name), Mode: concordat.MultiPrimary, CheckpointBytes: g.log}
 	if len(g.members) > 0 {
 		o.Seed = g.members[0].process.MemberAddress()
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,22 +48,6 @@ type FailureOptions struct {
 	Progress io.Writer
 }
 
-// MemberOptions say which member is started.
-type MemberOptions struct {
-	Dir string
-	// Seed is a member to join through; empty: it founds a group, or goes on
-	// from its directory.
-	Seed string
-	// Earlier is the member that ran in this directory before, whose addresses
-	// it has to have again; nil for a new one.
-	Earlier NodeProcess
-	// CheckpointBytes as in the node's configuration, 0 for the default.
-	CheckpointBytes int
-}
-
-// StartMember starts a member process and returns when it serves transactions.
-type StartMember func(ctx context.Context, o MemberOptions) (NodeProcess, error)
-
 // FailureDefaults returns what docs/operations.md has figures of.
 func FailureDefaults() FailureOptions {
 	return FailureOptions{
@@ -100,19 +83,13 @@ func RunFailures(ctx context.Context, o FailureOptions) (r FailureReport, err er
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	base := o.Dir
-	if base == "" {
-		base = "."
-	}
-	dir, err := os.MkdirTemp(base, "concordat-bench-")
+	dir, remove, err := scratch(o.Dir)
 	if err != nil {
-		return r, fmt.Errorf("bench: directory for the members: %w", err)
+		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	r.Machine = inspect(dir)
-	if r.Machine.Volatile {
-		fmt.Fprintf(o.Progress, "WARNING: %s is on %s, where fsync costs nothing; choose a directory on a disk\n", dir, r.Machine.Filesystem)
-	}
+	r.Machine.warn(o.Progress, dir)
 	measures := map[Failure]func(context.Context, string) (FailureRow, error){
 		FollowerKilled: func(ctx context.Context, dir string) (FailureRow, error) { return o.kills(ctx, dir, false) },
 		LeaderKilled:   func(ctx context.Context, dir string) (FailureRow, error) { return o.kills(ctx, dir, true) },
@@ -168,10 +145,7 @@ var failureTexts = map[Failure]string{
 
 // WriteMarkdown writes the report as a table of a document.
 func (r FailureReport) WriteMarkdown(w io.Writer) error {
-	fmt.Fprintf(w, "%s. Three members, each a process; they and the clients share the machine.\n\n", r.Machine)
-	if r.Machine.Volatile {
-		fmt.Fprintln(w, "NOT DURABLE: the members' directories are in memory.")
-	}
+	r.Machine.head(w)
 	fmt.Fprintln(w, "| what | times | median | worst | |")
 	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | --- |")
 	for _, row := range r.Rows {

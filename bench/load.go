@@ -31,7 +31,9 @@ type load struct {
 	// all keys, somewhere, and writes one of them.
 	ScanShare float64 `json:"scan_share,omitempty"`
 
-	keys int // preloaded, to be divided among the clients
+	keys  int // preloaded, to be divided among the clients
+	level concordat.Consistency
+	reads bool // the transaction writes nothing
 }
 
 func (l load) String() string {
@@ -45,6 +47,12 @@ func (l load) String() string {
 	if l.Adds {
 		s += ", added to"
 	}
+	if l.reads {
+		s += ", read only"
+	}
+	if l.level != 0 {
+		s += ", " + l.level.String()
+	}
 	if l.ScanShare > 0 {
 		s += fmt.Sprintf(", serializable scans of %g %%", 100*l.ScanShare)
 	}
@@ -55,13 +63,15 @@ func (l load) String() string {
 type job struct {
 	key, value []byte
 	readFirst  bool
+	reads      bool // it only reads the key
 	add        bool
-	from, to   []byte // scanned, if not nil
+	level      concordat.Consistency // 0: the default
+	from, to   []byte                // scanned, if not nil
 }
 
 // job chooses what a client does next.
 func (l load) job(client int, random *rand.Rand) job {
-	j := job{readFirst: l.ReadFirst, add: l.Adds}
+	j := job{readFirst: l.ReadFirst, reads: l.reads, add: l.Adds, level: l.level}
 	switch {
 	case l.ScanShare > 0:
 		n := max(1, int(l.ScanShare*float64(l.keys)))
@@ -76,7 +86,9 @@ func (l load) job(client int, random *rand.Rand) job {
 		own := l.keys / l.Clients
 		j.key = keyOf(client*own + random.IntN(own))
 	}
-	j.value = valueOf(random, l.ValueBytes)
+	if !l.reads {
+		j.value = valueOf(random, l.ValueBytes)
+	}
 	return j
 }
 
@@ -87,7 +99,7 @@ type group interface {
 	update(ctx context.Context, member int, j job) (id gtid.GTID, conflicts int, err error)
 	// load commits many writes as one transaction.
 	load(ctx context.Context, pairs []pair) error
-	// leader is the member that leads.
+	// leader is the primary, or the member that leads where all write.
 	leader(ctx context.Context) (int, error)
 	// usage returns what the members and this process have used so far.
 	usage(ctx context.Context) (usage, error)
@@ -100,8 +112,8 @@ type usage struct {
 	logWrites uint64 // group commits of the members' logs
 }
 
-// client is one loop's tally.
-type client struct {
+// caller is one loop's tally.
+type caller struct {
 	latency   *hdrhistogram.Histogram // microseconds
 	conflicts int
 	errors    int
@@ -136,22 +148,25 @@ func done(c chan struct{}) bool {
 
 func (o *Options) measure(ctx context.Context, g group, l load) (row Row, err error) {
 	first := 0
-	if l.Placement == OneMember {
+	if l.Placement != AllOver {
 		if first, err = g.leader(ctx); err != nil {
 			return Row{}, err
 		}
 	}
+	if l.Placement == OneFollower {
+		first = (first + 1) % Members
+	}
 	row = Row{load: l}
 	row.BackgroundBefore = background(ctx)
 	p := newPhase()
-	clients := make([]*client, l.Clients)
+	clients := make([]*caller, l.Clients)
 	var loops sync.WaitGroup
 	for i := range clients {
 		member := first
 		if l.Placement == AllOver {
 			member = i % Members
 		}
-		clients[i] = &client{latency: hdrhistogram.New(1, latencyMost, latencyDigits)}
+		clients[i] = &caller{latency: hdrhistogram.New(1, latencyMost, latencyDigits)}
 		loops.Go(func() { clients[i].loop(ctx, g, l, p, i, member) })
 	}
 	defer func() {
@@ -208,8 +223,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// loop is one client: one transaction after the other until the time is over.
-func (c *client) loop(ctx context.Context, g group, l load, p phase, number, member int) {
+// loop is one caller: one transaction after the other until the time is over.
+func (c *caller) loop(ctx context.Context, g group, l load, p phase, number, member int) {
 	random := newRandom(uint64(number) + 1)
 	for !done(p.over) && ctx.Err() == nil {
 		j := l.job(number, random)
@@ -237,7 +252,7 @@ func (c *client) loop(ctx context.Context, g group, l load, p phase, number, mem
 }
 
 // noteScan keeps what tells afterwards whether a refusal was due.
-func (c *client) noteScan(id gtid.GTID, key []byte, err error) {
+func (c *caller) noteScan(id gtid.GTID, key []byte, err error) {
 	if c.wrote == nil {
 		c.wrote = map[gtid.GTID][]byte{}
 	}
@@ -251,7 +266,7 @@ func (c *client) noteScan(id gtid.GTID, key []byte, err error) {
 
 // falselyRefused counts the transactions that were refused for a write outside
 // of what they had scanned.
-func falselyRefused(clients []*client) (n int) {
+func falselyRefused(clients []*caller) (n int) {
 	for _, c := range clients {
 		for _, e := range c.refused {
 			for _, winner := range clients {
@@ -266,7 +281,7 @@ func falselyRefused(clients []*client) (n int) {
 }
 
 // lastError makes a row fail in which nothing but errors happened.
-func lastError(clients []*client) error {
+func lastError(clients []*caller) error {
 	for _, c := range clients {
 		if c.errors > 0 && c.latency.TotalCount() == 0 {
 			return c.last

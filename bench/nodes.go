@@ -19,7 +19,7 @@ var table = concordat.Table{Schema: "bench", Name: "rows"}
 // nodes is a group in this process.
 type nodes struct{ members []*concordat.Node }
 
-func startNodes(ctx context.Context, dir string, warmLog bool) (_ *nodes, err error) {
+func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bool) (_ *nodes, err error) {
 	g := &nodes{}
 	defer func() {
 		if err != nil {
@@ -31,7 +31,7 @@ func startNodes(ctx context.Context, dir string, warmLog bool) (_ *nodes, err er
 			Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0", WarmLog: warmLog,
 		}
 		if i == 0 {
-			cfg.Bootstrap = true
+			cfg.Bootstrap, cfg.FoundingMode = true, mode
 		} else {
 			cfg.Seeds = []string{g.members[0].Address()}
 		}
@@ -46,11 +46,18 @@ func startNodes(ctx context.Context, dir string, warmLog bool) (_ *nodes, err er
 
 func (g *nodes) update(ctx context.Context, member int, j job) (id gtid.GTID, conflicts int, err error) {
 	n := g.members[member]
+	var options []concordat.TxOption
+	if j.level != 0 {
+		options = append(options, concordat.WithConsistency(j.level))
+	}
+	if j.reads {
+		return id, 0, n.View(ctx, j.run, options...)
+	}
 	if j.from == nil {
 		id, err = n.Update(ctx, func(tx *concordat.Tx) error {
 			conflicts++
 			return j.run(tx)
-		})
+		}, options...)
 		return id, conflicts - 1, err
 	}
 	// What was refused is looked at, so it is not run again here.
@@ -71,7 +78,7 @@ func (j job) run(tx *concordat.Tx) error {
 		return tx.Add(table, j.key, 1)
 	}
 	if j.readFirst {
-		if _, _, err := tx.Get(table, j.key); err != nil {
+		if _, _, err := tx.Get(table, j.key); err != nil || j.reads {
 			return err
 		}
 	}
@@ -100,7 +107,8 @@ func (g *nodes) load(ctx context.Context, pairs []pair) error {
 
 func (g *nodes) leader(context.Context) (int, error) {
 	for i, n := range g.members {
-		if s := n.Status(); s.Leader == s.Member {
+		s := n.Status()
+		if p, ok := n.Primary(); ok && p.Member == s.Member || !ok && s.Leader == s.Member {
 			return i, nil
 		}
 	}

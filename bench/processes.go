@@ -20,16 +20,17 @@ type processes struct {
 	clients []*server.Client
 }
 
-func startProcesses(ctx context.Context, dir string, warmLog bool, start StartNode) (_ *processes, err error) {
+// startProcesses starts the members of a group, the first one as o says.
+func startProcesses(ctx context.Context, dir string, o MemberOptions, start StartMember) (_ *processes, err error) {
 	g := &processes{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())
 		}
 	}()
-	seed := ""
 	for i := range Members {
-		p, err := start(ctx, filepath.Join(dir, fmt.Sprint("member", i+1)), seed, warmLog)
+		o.Dir = filepath.Join(dir, fmt.Sprint("member", i+1))
+		p, err := start(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("member process %d: %w", i+1, err)
 		}
@@ -39,14 +40,32 @@ func startProcesses(ctx context.Context, dir string, warmLog bool, start StartNo
 			return nil, err
 		}
 		g.clients = append(g.clients, c)
-		seed = g.members[0].MemberAddress()
+		o.Seed = g.members[0].MemberAddress()
 	}
 	return g, nil
 }
 
-func (g *processes) update(ctx context.Context, member int, j job) (gtid.GTID, int, error) {
-	_, err := g.clients[member].Put(ctx, &kvpb.PutRequest{Table: wireTable, Key: j.key, Value: j.value})
-	return gtid.GTID{}, 0, err
+func (g *processes) update(ctx context.Context, member int, j job) (id gtid.GTID, conflicts int, err error) {
+	c := g.clients[member]
+	var fresh *kvpb.Freshness
+	if j.level != 0 {
+		fresh = &kvpb.Freshness{Consistency: kvpb.Consistency(j.level)} // their numbers are the same
+	}
+	put := &kvpb.PutRequest{Table: wireTable, Key: j.key, Value: j.value}
+	get := &kvpb.GetRequest{Table: wireTable, Key: j.key}
+	switch {
+	case j.reads:
+		get.Freshness = fresh
+		_, err = c.Get(ctx, get)
+	case j.readFirst:
+		_, err = c.Txn(ctx, &kvpb.TxnRequest{Freshness: fresh, Ops: []*kvpb.Op{
+			{Op: &kvpb.Op_Get{Get: get}}, {Op: &kvpb.Op_Put{Put: put}},
+		}})
+	default:
+		put.Freshness = fresh
+		_, err = c.Put(ctx, put)
+	}
+	return id, 0, err
 }
 
 func (g *processes) load(ctx context.Context, pairs []pair) error {

@@ -57,7 +57,7 @@ func (r *Row) diskFlushes() uint64 {
 }
 
 // tally sums the clients up.
-func (r *Row) tally(clients []*client) {
+func (r *Row) tally(clients []*caller) {
 	all := hdrhistogram.New(1, latencyMost, latencyDigits)
 	for _, c := range clients {
 		all.Merge(c.latency)

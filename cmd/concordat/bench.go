@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/bench"
 )
 
@@ -75,14 +76,14 @@ func newBenchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		o.StartNode = benchStarter(executable)
+		o.Start = memberStarter(executable)
 		report, err := bench.Run(ctx, o)
 		if asJSON {
 			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
 		}
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
-	cmd.AddCommand(newBenchFailuresCommand())
+	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand())
 	return cmd
 }
 
@@ -102,28 +103,50 @@ func kinds[T ~string](texts []string) []T {
 	return out
 }
 
-// benchStarter starts members of the group under measurement as processes of
-// this executable.
-func benchStarter(executable string) bench.StartNode {
-	return func(ctx context.Context, dir, seed string, warmLog bool) (bench.NodeProcess, error) {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+// memberStarter starts members of the group under measurement as processes of this
+// executable, which can be started again.
+func memberStarter(executable string) bench.StartMember {
+	return func(ctx context.Context, o bench.MemberOptions) (bench.NodeProcess, error) {
+		if err := os.MkdirAll(filepath.Dir(o.Dir), 0o750); err != nil {
 			return nil, err
 		}
-		join := []string{"--bootstrap"}
-		if seed != "" {
-			join = []string{"--seeds", seed}
-		}
-		args := append([]string{
-			"--group", bench.Group, "--dir", dir, "--listen", loopback, "--client-listen", loopback,
-			"--warm-log=" + strconv.FormatBool(warmLog),
-		}, join...)
-		p, err := startNodeProcess(ctx, executable, dir+".log", args)
+		p, err := startNodeProcess(ctx, executable, o.Dir+".log", memberArgs(&o))
 		if err != nil {
 			return nil, err
 		}
 		return benchNode{p}, nil
 	}
 }
+
+// memberArgs are those of the node command.
+func memberArgs(o *bench.MemberOptions) []string {
+	args := []string{"--group", bench.Group, "--dir", o.Dir}
+	switch {
+	case o.Place != nil:
+		args = append(args, "--member", o.Place.Member, "--listen", o.Place.Listen, "--advertise", o.Place.Advertise,
+			"--client-listen", o.Place.ClientListen, "--client-address", o.Place.ClientAddress)
+	case o.Earlier != nil:
+		args = append(args, "--listen", o.Earlier.MemberAddress(), "--client-listen", o.Earlier.ClientAddress())
+	default:
+		args = append(args, "--listen", loopback, "--client-listen", loopback)
+	}
+	switch {
+	case o.Seed != "":
+		args = append(args, "--seeds", o.Seed)
+	case o.Earlier == nil:
+		args = append(args, "--bootstrap", modeFlag(o.Mode))
+	}
+	if o.CheckpointBytes > 0 {
+		args = append(args, "--checkpoint-size", strconv.Itoa(o.CheckpointBytes)+"B")
+	}
+	if o.WarmLog {
+		args = append(args, "--warm-log")
+	}
+	return args
+}
+
+// modeFlag is the flag of a node that founds a group of a mode.
+func modeFlag(m concordat.Mode) string { return "--" + m.String() }
 
 // benchNode is a node process as the benchmark sees it.
 type benchNode struct{ *nodeProcess }

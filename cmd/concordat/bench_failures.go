@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -72,30 +70,4 @@ func newBenchFailuresCommand() *cobra.Command {
 		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
 	})
 	return cmd
-}
-
-// memberStarter starts members that can be started again.
-func memberStarter(executable string) bench.StartMember {
-	return func(ctx context.Context, o bench.MemberOptions) (bench.NodeProcess, error) {
-		if err := os.MkdirAll(filepath.Dir(o.Dir), 0o750); err != nil {
-			return nil, err
-		}
-		args := []string{"--group", bench.Group, "--dir", o.Dir}
-		switch {
-		case o.Earlier != nil:
-			args = append(args, "--listen", o.Earlier.MemberAddress(), "--client-listen", o.Earlier.ClientAddress())
-		case o.Seed != "":
-			args = append(args, "--listen", loopback, "--client-listen", loopback, "--seeds", o.Seed)
-		default:
-			args = append(args, "--listen", loopback, "--client-listen", loopback, "--bootstrap")
-		}
-		if o.CheckpointBytes > 0 {
-			args = append(args, "--checkpoint-size", strconv.Itoa(o.CheckpointBytes)+"B")
-		}
-		p, err := startNodeProcess(ctx, executable, o.Dir+".log", args)
-		if err != nil {
-			return nil, err
-		}
-		return benchNode{p}, nil
-	}
 }

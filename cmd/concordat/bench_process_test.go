@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/concordatdb/concordat/bench"
@@ -19,5 +20,32 @@ func TestBenchFailures(t *testing.T) {
 	}
 	if len(r.Rows) != 1 || len(r.Rows[0].Seconds) != 2 || r.Rows[0].Seconds[0] <= 0 || r.Rows[0].Failure != bench.BehindInLog {
 		t.Errorf("%+v", r.Rows)
+	}
+}
+
+// Levels are measured with processes, too.
+func TestBenchLevels(t *testing.T) {
+	t.Parallel()
+	out := want(t, exitOK, "bench", "levels", "--shapes", "processes", "--modes", "single-primary", "--clients", "4", "--keys", "100",
+		"--levels", "BEFORE,after", "--duration", "100ms", "--warm-up", "10ms", "--dir", t.TempDir(), "--quiet", "--json")
+	var r bench.LevelReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if len(r.Rows) != 2*3 {
+		t.Fatalf("%d rows of EVENTUAL, BEFORE and AFTER", len(r.Rows))
+	}
+	for _, row := range r.Rows {
+		if row.Errors > 0 || row.PerSecond[0] <= 0 {
+			t.Errorf("%+v", row)
+		}
+	}
+	for text, args := range map[string][]string{
+		`"duo-primary" is no mode`: {"--modes", "duo-primary"},
+		"BEFORE_AND_AFTER":         {"--levels", "NOW"},
+	} {
+		if said := want(t, exitUsage, append([]string{"bench", "levels"}, args...)...); !strings.Contains(said, text) {
+			t.Errorf("%v: %s", args, said)
+		}
 	}
 }
