@@ -23,6 +23,28 @@ func TestBenchFailures(t *testing.T) {
 	}
 }
 
+// Each thing that can happen to a primary is measured, once. How long it takes is
+// the machine's business; that nothing is lost is checked by the measurement.
+func TestBenchFailover(t *testing.T) {
+	t.Parallel()
+	for _, event := range []string{"kill", "stop", "cut", "switch"} {
+		t.Run(event, func(t *testing.T) {
+			t.Parallel()
+			out := want(t, exitOK, "bench", "failover", "--only", event, "--repeats", "1", "--dir", t.TempDir(), "--quiet", "--json")
+			var r bench.FailoverReport
+			if err := json.Unmarshal([]byte(out), &r); err != nil {
+				t.Fatalf("%v in\n%s", err, out)
+			}
+			if len(r.Rows) != 1 || len(r.Rows[0].Seconds) != 1 || r.Rows[0].Seconds[0] <= 0 || r.Rows[0].Acknowledged == 0 {
+				t.Errorf("%+v", r.Rows)
+			}
+			if stale := r.Rows[0].Stale; (event == "stop") != (stale > 0) {
+				t.Errorf("%d writes waited at a stopped primary", stale)
+			}
+		})
+	}
+}
+
 // Levels are measured with processes, too.
 func TestBenchLevels(t *testing.T) {
 	t.Parallel()
