@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -9,8 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/concordatdb/concordat"
-	"github.com/concordatdb/concordat/internal/server"
-	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
 func newAddCommand() *cobra.Command {
@@ -30,21 +27,13 @@ stands at.
 		Args: exactArgs("TABLE", "KEY", "N"),
 	}
 	f.register(cmd)
-	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
-		t, key, err := f.tableAndKey(args)
-		if err != nil {
+	cmd.RunE = f.write(func(w *write, args []string) (err error) {
+		w.verb = verbAdd
+		if w.table, w.key, err = f.tableAndKey(args); err != nil {
 			return err
 		}
-		delta, err := strconv.ParseInt(args[2], 10, 64)
-		if err != nil {
-			return usagef("%q is no number to add: write a whole one of 64 bits, as in 1 or -- -5", args[2])
-		}
-		id, err := f.transactionID()
-		if err != nil {
-			return err
-		}
-		r, err := c.Add(ctx, &kvpb.AddRequest{Table: t, Key: key, Delta: delta, TransactionId: id, Gtid: f.gtid})
-		return f.printGTID(cmd, r.GetGtid(), err)
+		w.delta, err = parseDelta(args[2])
+		return err
 	})
 	return cmd
 }

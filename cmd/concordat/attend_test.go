@@ -60,7 +60,7 @@ func (n *testNode) startWaiting(t *testing.T, what string) (lines *bufio.Reader)
 func TestOfflineNodeJoins(t *testing.T) {
 	first := startNode(t, filepath.Join(t.TempDir(), "1"), "--bootstrap")
 	second, lines := startIdle(t)
-	if text := want(t, exitTryAgain, "put", "app.t", "k", "v", "--address", second.ClientAddress); !strings.Contains(text, "OFFLINE") {
+	if text := want(t, exitTryAgain, "put", "--direct", "app.t", "k", "v", "--address", second.ClientAddress); !strings.Contains(text, "OFFLINE") {
 		t.Error(text)
 	}
 	if text := want(t, exitTryAgain, "get", "app.t", "k", "--address", second.ClientAddress); !strings.Contains(text, "OFFLINE") {
@@ -77,7 +77,7 @@ func TestOfflineNodeJoins(t *testing.T) {
 	if err != nil || json.Unmarshal(line, &second.ready) != nil || second.Event != "ready" {
 		t.Fatalf("%q: %v", line, err)
 	}
-	want(t, exitOK, "put", "app.t", "k", "v", "--address", second.ClientAddress)
+	want(t, exitOK, "put", "--direct", "app.t", "k", "v", "--address", second.ClientAddress)
 	if out := want(t, exitOK, "members", "--address", first.ClientAddress); !strings.Contains(out, second.Member) {
 		t.Error(out)
 	}
@@ -110,7 +110,7 @@ func TestRecoveringNodeReads(t *testing.T) {
 	first := startNode(t, filepath.Join(t.TempDir(), "1"), "--bootstrap")
 	second := startNode(t, filepath.Join(t.TempDir(), "2"), "--seeds", first.Address)
 	get := []string{"get", "app.t", "k", "--address", second.ClientAddress}
-	want(t, exitOK, "put", "app.t", "k", "v", "--address", second.ClientAddress)
+	want(t, exitOK, "put", "--direct", "app.t", "k", "v", "--address", second.ClientAddress)
 	for _, n := range []*testNode{first, second} {
 		n.end(t, syscall.SIGKILL)
 	}

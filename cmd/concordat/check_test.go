@@ -17,7 +17,7 @@ func TestCheckCommand(t *testing.T) {
 	base := t.TempDir()
 	first := startNode(t, filepath.Join(base, "1"), "--bootstrap")
 	second := startNode(t, filepath.Join(base, "2"), "--seeds", first.Address)
-	want(t, exitOK, "put", "app.t", "k", "v", "--address", second.ClientAddress)
+	want(t, exitOK, "put", "--direct", "app.t", "k", "v", "--address", second.ClientAddress)
 	if code := second.end(t, syscall.SIGINT); code != exitOK {
 		t.Fatalf("exit code %d", code)
 	}

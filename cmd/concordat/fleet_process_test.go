@@ -311,7 +311,7 @@ func (m *fleetMember) awaitDiagnosis(code string, texts ...string) statusJSON {
 // put writes through a member, which has to work.
 func (m *fleetMember) put(key, value string) {
 	m.fleet.Helper()
-	m.fleet.want(exitOK, "put", "app.t", key, value, "--address", m.client, "--timeout", "1m")
+	m.fleet.want(exitOK, "put", "--direct", "app.t", key, value, "--address", m.client, "--timeout", "1m")
 }
 
 // agree waits until the members are a group of exactly these, all ONLINE and at

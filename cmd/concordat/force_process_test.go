@@ -34,7 +34,7 @@ func loseThree(f *fleet) {
 	s := left[0].awaitDiagnosis("NO_QUORUM", "any 1 of", lost[0].uuid, lost[1].uuid, lost[2].uuid,
 		"Only if they are gone for good, and stopped: concordat force-members --members ", left[0].uuid, left[1].uuid)
 	for _, patience := range []string{"0s", "1s"} {
-		f.want(exitNoQuorum, "put", "app.t", "k", "no quorum", "--address", left[0].client, "--timeout", patience)
+		f.want(exitNoQuorum, "put", "--direct", "app.t", "k", "no quorum", "--address", left[0].client, "--timeout", patience)
 	}
 
 	_, advice, _ := strings.Cut(s.Diagnosis.Text, ": concordat ") // the members in any order
@@ -57,7 +57,7 @@ func loseThree(f *fleet) {
 			f.Errorf("%s was heard %vs ago, it says", x.Member, x.HeardSeconds)
 		}
 	}
-	f.want(exitOK, "put", "app.t", "k", "at once", "--address", left[0].client, "--timeout", "0s")
+	f.want(exitOK, "put", "--direct", "app.t", "k", "at once", "--address", left[0].client, "--timeout", "0s")
 
 	f.agree(left...)
 	for _, m := range left {
@@ -103,7 +103,7 @@ func loseAll(f *fleet) {
 				f.Errorf("member %d has not heard %s in its life, and says that it has %v seconds ago", m.number, r.Member, r.HeardSeconds)
 			}
 		}
-		f.want(exitTryAgain, "put", "app.t", "k", "too early", "--address", m.client, "--timeout", "0s")
+		f.want(exitTryAgain, "put", "--direct", "app.t", "k", "too early", "--address", m.client, "--timeout", "0s")
 	}
 	back[2].start()
 	for _, m := range back[:3] {

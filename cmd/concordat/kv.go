@@ -13,20 +13,27 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
 // kvFlags are the flags of the commands that read and write keys.
 type kvFlags struct {
 	clientFlags
+	freshFlags
+
 	hex bool
 }
 
 func (f *kvFlags) register(cmd *cobra.Command) {
 	f.clientFlags.register(cmd)
+	f.registerForms(cmd)
+}
+
+// registerForms is register without the timeout.
+func (f *kvFlags) registerForms(cmd *cobra.Command) {
 	f.registerJSON(cmd)
 	cmd.Flags().BoolVar(&f.hex, "hex", false, "keys and values are in hexadecimal, given and printed")
+	f.registerFresh(cmd)
 }
 
 // parseTable reads schema.name. The name may have further points.
@@ -86,31 +93,35 @@ func newGetCommand() *cobra.Command {
 		Short: "Print the value of a key",
 		Long: `Print the value of a key, as it is, and a line end. When there is no such key,
 standard output stays empty and the exit code is 3. What concordat add has
-written is 8 bytes; --counter prints the number that they are.`,
+written is 8 bytes; --counter prints the number that they are.
+
+` + readHelp,
 		Example: `  concordat get bank.accounts alice
   concordat get app.counters visits --counter
+  concordat get bank.accounts alice --address 127.0.0.1:7500,127.0.0.1:7501 --read-from secondary --consistency BEFORE
   concordat get --hex app.blobs 00ff --address 127.0.0.1:7501`,
 		Args: exactArgs("TABLE", "KEY"),
 	}
 	f.register(cmd)
+	f.registerFrom(cmd)
 	cmd.Flags().BoolVar(&asCounter, "counter", false, "print the value as the number at which a counter stands")
-	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
+	cmd.RunE = f.useStore(f.readsDirectly, func(ctx context.Context, cmd *cobra.Command, s store, args []string) error {
 		t, key, err := f.tableAndKey(args)
 		if err != nil {
 			return err
 		}
-		r, err := c.Get(ctx, &kvpb.GetRequest{Table: t, Key: key})
+		value, found, err := s.get(ctx, t, key)
 		switch {
 		case err != nil:
 			return err
-		case !r.GetFound():
+		case !found:
 			return fmt.Errorf("%s %s: %w", args[0], f.quote(key), errNotFound)
 		case asCounter:
-			return f.printCounter(cmd, args[0], key, r.GetValue())
+			return f.printCounter(cmd, args[0], key, value)
 		case f.json:
-			return f.encode(cmd.OutOrStdout(), pairJSON{f.print(key), f.print(r.GetValue())}, key, r.GetValue())
+			return f.encode(cmd.OutOrStdout(), pairJSON{f.print(key), f.print(value)}, key, value)
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), f.print(r.GetValue()))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), f.print(value))
 		return err
 	})
 	return cmd
@@ -135,21 +146,13 @@ func newPutCommand() *cobra.Command {
 		Args: exactArgs("TABLE", "KEY", "VALUE"),
 	}
 	f.register(cmd)
-	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
-		t, key, err := f.tableAndKey(args)
+	cmd.RunE = f.write(func(w *write, args []string) (err error) {
+		w.table, w.key, err = f.tableAndKey(args)
 		if err != nil {
 			return err
 		}
-		value, err := f.parse(args[2])
-		if err != nil {
-			return err
-		}
-		id, err := f.transactionID()
-		if err != nil {
-			return err
-		}
-		r, err := c.Put(ctx, &kvpb.PutRequest{Table: t, Key: key, Value: value, TransactionId: id, Gtid: f.gtid})
-		return f.printGTID(cmd, r.GetGtid(), err)
+		w.value, err = f.parse(args[2])
+		return err
 	})
 	return cmd
 }
@@ -166,17 +169,10 @@ func newDeleteCommand() *cobra.Command {
 		Args:    exactArgs("TABLE", "KEY"),
 	}
 	f.register(cmd)
-	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
-		t, key, err := f.tableAndKey(args)
-		if err != nil {
-			return err
-		}
-		id, err := f.transactionID()
-		if err != nil {
-			return err
-		}
-		r, err := c.Delete(ctx, &kvpb.DeleteRequest{Table: t, Key: key, TransactionId: id, Gtid: f.gtid})
-		return f.printGTID(cmd, r.GetGtid(), err)
+	cmd.RunE = f.write(func(w *write, args []string) (err error) {
+		w.verb = verbDelete
+		w.table, w.key, err = f.tableAndKey(args)
+		return err
 	})
 	return cmd
 }
@@ -199,17 +195,20 @@ func newScanCommand() *cobra.Command {
 		Short: "Print the pairs of a table in the order of their keys",
 		Long: `Print the pairs of a table, or of a range of its keys, all from one snapshot:
 one line for each, key, tab and value. What is not plain text is quoted.
-With --json each line is an object.`,
+With --json each line is an object.
+
+` + readHelp,
 		Example: `  concordat scan bank.accounts
   concordat scan bank.accounts --from a --to b --limit 10 --json`,
 		Args: exactArgs("TABLE"),
 	}
 	f.register(cmd)
+	f.registerFrom(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "first `key`; empty: from the first one on")
 	cmd.Flags().StringVar(&to, "to", "", "`key` before which to stop; empty: to the last one")
 	cmd.Flags().BoolVar(&request.Reverse, "reverse", false, "largest key first")
 	cmd.Flags().Uint64Var(&request.Limit, "limit", 0, "the most pairs to print; 0 for all")
-	cmd.RunE = f.call(func(ctx context.Context, cmd *cobra.Command, c *server.Client, args []string) error {
+	cmd.RunE = f.useStore(f.readsDirectly, func(ctx context.Context, cmd *cobra.Command, s store, args []string) error {
 		var errs [3]error
 		request.Table, errs[0] = parseTable(args[0])
 		request.From, errs[1] = f.parse(from)
@@ -217,37 +216,16 @@ With --json each line is an object.`,
 		if err := errors.Join(errs[:]...); err != nil {
 			return err
 		}
-		return scanPairs(ctx, c, request, func(p *kvpb.Pair) error {
-			if f.json {
-				return f.encode(cmd.OutOrStdout(), pairJSON{f.print(p.GetKey()), f.print(p.GetValue())}, p.GetKey(), p.GetValue())
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", f.quote(p.GetKey()), f.quote(p.GetValue()))
-			return err
-		})
+		return s.scan(ctx, request, func(key, value []byte) error { return f.printPair(cmd.OutOrStdout(), key, value) })
 	})
 	return cmd
 }
 
-// scanPairs gives each pair of a scan to fn.
-func scanPairs(ctx context.Context, c *server.Client, r *kvpb.ScanRequest, fn func(*kvpb.Pair) error) error {
-	ctx, cancel := context.WithCancel(ctx) // a stream that is not read to its end
-	defer cancel()
-	stream, err := c.Scan(ctx, r)
-	if err != nil {
-		return err
+// printPair prints a pair as a line of a scan.
+func (f *kvFlags) printPair(w io.Writer, key, value []byte) error {
+	if f.json {
+		return f.encode(w, pairJSON{f.print(key), f.print(value)}, key, value)
 	}
-	for {
-		run, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, p := range run.GetPairs() {
-			if err := fn(p); err != nil {
-				return err
-			}
-		}
-	}
+	_, err := fmt.Fprintf(w, "%s\t%s\n", f.quote(key), f.quote(value))
+	return err
 }

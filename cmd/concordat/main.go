@@ -79,6 +79,7 @@ Start with "concordat demo": it runs a group of real processes on this machine.
 		newDeleteCommand(),
 		newAddCommand(),
 		newScanCommand(),
+		newTxnCommand(),
 		newOutcomeCommand(),
 		newSimCommand(),
 		newBenchCommand(),

@@ -290,7 +290,7 @@ func TestNodeRefused(t *testing.T) {
 			}
 		})
 	}
-	want(t, exitOK, "put", "app.t", "k", "v", "--address", running.ClientAddress) // it was not disturbed
+	want(t, exitOK, "put", "--direct", "app.t", "k", "v", "--address", running.ClientAddress) // it was not disturbed
 }
 
 // A member that waits for its group answers, and can be told to stop.
@@ -323,7 +323,7 @@ func TestSignalWhileStarting(t *testing.T) {
 		if !strings.Contains(text, second.Member) || !strings.Contains(text, first.Member+" waits for") {
 			t.Errorf("status of a member without its group: %s", text)
 		}
-		if _, _, code := runCommand(t, "put", "app.t", "k", "v", "--address", first.ClientAddress); code != exitTryAgain {
+		if _, _, code := runCommand(t, "put", "--direct", "app.t", "k", "v", "--address", first.ClientAddress); code != exitTryAgain {
 			t.Errorf("put: exit code %d, want %d", code, exitTryAgain)
 		}
 		if code := alone.end(t, c.signal); code != c.code {

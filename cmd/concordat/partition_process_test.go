@@ -42,7 +42,7 @@ func everybodyAlone(f *fleet) {
 		if got := f.want(exitOK, "get", "app.t", "k", "--address", m.client); got != "before\n" {
 			f.Errorf("member %d, alone, reads %q", m.number, got)
 		}
-		f.says(f.want(exitNoQuorum, "put", "app.t", "k", "alone", "--address", m.client, "--timeout", "0s"), m.uuid)
+		f.says(f.want(exitNoQuorum, "put", "--direct", "app.t", "k", "alone", "--address", m.client, "--timeout", "0s"), m.uuid)
 		f.says(m.events(), "QUORUM_LOST")
 	}
 	f.net.mend()

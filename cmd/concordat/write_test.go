@@ -184,7 +184,7 @@ func TestLostWrite(t *testing.T) {
 	if other, _ := f.transactionID(); err != nil || drawn.IsZero() || other == id {
 		t.Fatalf("drew %s and %s: %v", id, other, err)
 	}
-	err = f.printGTID(&cobra.Command{}, "", &concordat.OutcomeUnknownError{ID: drawn, Cause: errors.New("the cable")})
+	err = f.printWritten(&cobra.Command{}, written{}, &concordat.OutcomeUnknownError{ID: drawn, Cause: errors.New("the cable")})
 	if exitCode(err) != exitUnknown || !strings.Contains(err.Error(), "concordat outcome "+id) || !strings.Contains(err.Error(), "the cable") {
 		t.Errorf("exit code %d: %v", exitCode(err), err)
 	}
