@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/client"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
@@ -20,14 +18,17 @@ import (
 const (
 	openingBalance = 1000
 	mostTransfer   = 10
-	// callPatience is above what an election takes: a call that waits for a
-	// new leader is not given up.
+	// callPatience is above what a failover takes: what waits for a new primary
+	// is not given up.
 	callPatience = 10 * time.Second
 )
 
 var (
-	accountsTable = &kvpb.Table{Schema: "bank", Name: "accounts"}
-	receiptsTable = &kvpb.Table{Schema: "bank", Name: "receipts"}
+	accounts = client.Table{Schema: "bank", Name: "accounts"}
+	receipts = client.Table{Schema: "bank", Name: "receipts"}
+	// The same as one member is asked for them.
+	accountsTable = &kvpb.Table{Schema: accounts.Schema, Name: accounts.Name}
+	receiptsTable = &kvpb.Table{Schema: receipts.Schema, Name: receipts.Name}
 )
 
 // transfer moves money between two accounts. Its receipt is written in the
@@ -36,49 +37,56 @@ type transfer struct{ from, to, amount int }
 
 // bank is the load of a demo, and its books: what clients were told.
 type bank struct {
-	group    *demoGroup
 	accounts int
 	fail     context.CancelCauseFunc
-	epoch    atomic.Int64 // counts changes of the members to use
+	client   *client.Client // of all workers; it finds who writes by itself
 	stopping chan struct{}
 	stop     func()
-	clients  sync.WaitGroup
+	workers  sync.WaitGroup
 
 	mu           sync.Mutex
 	acknowledged map[string]transfer
 	unknown      map[string]transfer
 	ids          map[string]string // of the transactions of those in unknown
-	conflicts    int
-	last         time.Time // when a client was last told of a commit
+	repeated     int
+	last         time.Time // when a worker was last told of a commit
 	pause        time.Duration
 }
 
-// tally counts what clients were told.
-type tally struct{ acknowledged, unknown, conflicts int }
+// tally counts what workers were told, and how often a transfer had to be run
+// again.
+type tally struct{ acknowledged, unknown, repeated int }
 
-func newBank(group *demoGroup, accounts int, fail context.CancelCauseFunc) *bank {
+func newBank(accounts int, fail context.CancelCauseFunc) *bank {
 	b := &bank{
-		group: group, accounts: accounts, fail: fail, stopping: make(chan struct{}),
+		accounts: accounts, fail: fail, stopping: make(chan struct{}),
 		acknowledged: map[string]transfer{}, unknown: map[string]transfer{}, ids: map[string]string{},
 	}
 	b.stop = sync.OnceFunc(func() { close(b.stopping) })
 	return b
 }
 
-// open writes the accounts, in one transaction.
-func (b *bank) open(ctx context.Context, m *demoMember) error {
-	r := &kvpb.TxnRequest{}
-	for i := range b.accounts {
-		r.Ops = append(r.Ops, putOp(accountsTable, accountKey(i), openingBalance))
+// open makes the client, and writes the accounts, in one transaction.
+func (b *bank) open(ctx context.Context, members []*demoMember) (err error) {
+	var addresses []string
+	for _, m := range members {
+		addresses = append(addresses, m.ready.ClientAddress)
 	}
-	_, err := m.use().Txn(ctx, r)
+	if b.client, err = client.Open(ctx, client.Config{Addresses: addresses}); err != nil {
+		return err
+	}
+	var ops []client.Op
+	for i := range b.accounts {
+		ops = append(ops, client.OpPut(accountKey(i), digits(openingBalance)).On(accounts))
+	}
+	_, err = b.client.Txn(ctx, ops)
 	return err
 }
 
-// begin starts n clients, spread over the members.
+// begin starts n workers.
 func (b *bank) begin(ctx context.Context, n int) {
 	for i := range n {
-		b.clients.Go(func() {
+		b.workers.Go(func() {
 			if err := b.work(ctx, i); err != nil && ctx.Err() == nil {
 				b.fail(fmt.Errorf("client %d: %w", i, err))
 			}
@@ -86,46 +94,34 @@ func (b *bank) begin(ctx context.Context, n int) {
 	}
 }
 
-// end stops the clients, each after its call.
+// end stops the workers, each after its transfer.
 func (b *bank) end() {
 	b.stop()
-	b.clients.Wait()
+	b.workers.Wait()
 }
 
-// spread has the clients use all members that there are now.
-func (b *bank) spread() { b.epoch.Add(1) }
+// close is end, and the end of the client.
+func (b *bank) close() {
+	b.end()
+	if b.client != nil {
+		_ = b.client.Close() // nobody waits for anything
+	}
+}
 
-// work runs one transfer after the other on one member, and goes to the next
-// member when that one does not serve.
-func (b *bank) work(ctx context.Context, number int) error {
-	at, epoch := number, b.epoch.Load()
+// work runs one transfer after the other.
+func (b *bank) work(ctx context.Context, worker int) error {
 	for sequence := 0; ; sequence++ {
-		id := fmt.Sprintf("%04d-%08d", number, sequence)
-		t := b.draw()
-		named, err := gtid.NewUUID(crand.Reader)
-		if err != nil {
-			return err
+		select {
+		case <-b.stopping:
+			return nil
+		case <-ctx.Done():
+			return nil
+		default:
 		}
-		for settled := false; !settled; {
-			select {
-			case <-b.stopping:
-				return nil
-			case <-ctx.Done():
-				return nil
-			default:
-			}
-			if now := b.epoch.Load(); now != epoch {
-				at, epoch = number, now
-			}
-			err := b.attempt(ctx, at, id, named.String(), t)
-			if settled = b.note(id, named.String(), t, err); settled || errors.Is(err, concordat.ErrConflict) {
-				continue
-			}
-			if !elsewhere(err) {
-				return err
-			}
-			at++
-			breathe(ctx)
+		t := b.draw()
+		id := fmt.Sprintf("%04d-%08d", worker, sequence)
+		if err := b.note(id, t, b.attempt(ctx, id, t)); err != nil {
+			return err
 		}
 	}
 }
@@ -137,87 +133,90 @@ func (b *bank) draw() transfer {
 	return transfer{from: from, to: to, amount: 1 + rand.N(mostTransfer)}
 }
 
-// attempt runs a transfer once: it reads both accounts, and writes them on the
-// condition that they still are what it read.
-func (b *bank) attempt(ctx context.Context, at int, id, transaction string, t transfer) error {
+// attempt makes a transfer. The client runs it again as long as that is safe: when
+// it has lost to another one, and when the member went that ran it.
+func (b *bank) attempt(ctx context.Context, id string, t transfer) error {
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
-	members := b.group.all()
-	c := members[at%len(members)].use()
-	if c == nil {
-		return concordat.ErrNotOnline
-	}
-	from, to := accountKey(t.from), accountKey(t.to)
-	read, err := c.Txn(ctx, &kvpb.TxnRequest{Ops: []*kvpb.Op{getOp(accountsTable, from), getOp(accountsTable, to)}})
-	if err != nil {
+	first := true
+	_, err := b.client.Run(ctx, func(tx *client.Tx) error {
+		if !first {
+			b.noteRepeated()
+		}
+		first = false
+		from, to := accountKey(t.from), accountKey(t.to)
+		read, err := tx.Run(ctx, client.OpGet(from).On(accounts), client.OpGet(to).On(accounts))
+		if err != nil {
+			return err
+		}
+		has, err := balance(read[0])
+		if err != nil {
+			return err
+		}
+		gets, err := balance(read[1])
+		if err != nil {
+			return err
+		}
+		_, err = tx.Run(ctx,
+			client.OpPut(from, digits(has-t.amount)).On(accounts), client.OpPut(to, digits(gets+t.amount)).On(accounts),
+			client.OpPut([]byte(id), t.receipt()).On(receipts))
 		return err
-	}
-	has, err := strconv.Atoi(string(read.GetResults()[0].GetValue()))
-	if err != nil {
-		return fmt.Errorf("%w: account %s: %w", errBroken, from, err)
-	}
-	gets, err := strconv.Atoi(string(read.GetResults()[1].GetValue()))
-	if err != nil {
-		return fmt.Errorf("%w: account %s: %w", errBroken, to, err)
-	}
-	_, err = c.Txn(ctx, &kvpb.TxnRequest{TransactionId: transaction, Ops: []*kvpb.Op{
-		expectOp(accountsTable, from, has), expectOp(accountsTable, to, gets),
-		putOp(accountsTable, from, has-t.amount), putOp(accountsTable, to, gets+t.amount),
-		{Op: &kvpb.Op_Put{Put: &kvpb.PutRequest{Table: receiptsTable, Key: []byte(id), Value: t.receipt()}}},
-	}})
+	})
 	return err
 }
 
-// note enters what a client was told in the books, and reports whether it is
-// done with the transfer.
-func (b *bank) note(id, transaction string, t transfer, err error) bool {
+// balance reads what an account holds.
+func balance(v client.Value) (int, error) {
+	n, err := strconv.Atoi(string(v.Value))
+	if err != nil {
+		return 0, fmt.Errorf("%w: an account: %w", errBroken, err)
+	}
+	return n, nil
+}
+
+func digits(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
+
+func (b *bank) noteRepeated() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case err == nil:
+	b.repeated++
+}
+
+// note enters what a worker was told in the books. What it should never be told is
+// returned.
+func (b *bank) note(id string, t transfer, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
 		b.acknowledged[id] = t
 		now := time.Now()
 		if !b.last.IsZero() {
 			b.pause = max(b.pause, now.Sub(b.last))
 		}
 		b.last = now
-		return true
-	case errors.Is(err, concordat.ErrOutcomeUnknown):
-		b.unknown[id], b.ids[id] = t, transaction
-		return true
-	case errors.Is(err, concordat.ErrConflict):
-		b.conflicts++
+		return nil
 	}
-	return false
+	if open, ok := errors.AsType[*client.OutcomeUnknownError](err); ok {
+		b.unknown[id], b.ids[id] = t, open.ID.String()
+		return nil
+	}
+	if errors.Is(err, client.ErrConflict) {
+		b.repeated++ // too often: nothing has happened
+		return nil
+	}
+	return err
 }
 
-// elsewhere reports whether another member can do what failed with err.
-func elsewhere(err error) bool {
-	for _, e := range []error{
-		concordat.ErrNotOnline, concordat.ErrClosed, concordat.ErrFailed, concordat.ErrSnapshotTooOld,
-		context.Canceled, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// breathe waits a moment, so that a client without a member does not spin.
-func breathe(ctx context.Context) {
-	timer := time.NewTimer(10 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+// goesOn waits until a transfer is acknowledged that was not when it was called.
+func (b *bank) goesOn(ctx context.Context) error {
+	before := b.tally()
+	return poll(ctx, "the bank does not go on", func() bool { return b.tally().acknowledged > before.acknowledged })
 }
 
 func (b *bank) tally() tally {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return tally{len(b.acknowledged), len(b.unknown), b.conflicts}
+	return tally{len(b.acknowledged), len(b.unknown), b.repeated}
 }
 
 // watchPause begins to measure the longest time between two commits.
@@ -350,8 +349,4 @@ func getOp(t *kvpb.Table, key []byte) *kvpb.Op {
 
 func putOp(t *kvpb.Table, key []byte, value int) *kvpb.Op {
 	return &kvpb.Op{Op: &kvpb.Op_Put{Put: &kvpb.PutRequest{Table: t, Key: key, Value: strconv.AppendInt(nil, int64(value), 10)}}}
-}
-
-func expectOp(t *kvpb.Table, key []byte, value int) *kvpb.Op {
-	return &kvpb.Op{Op: &kvpb.Op_Expect{Expect: &kvpb.Expectation{Table: t, Key: key, Value: strconv.AppendInt(nil, int64(value), 10)}}}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
@@ -88,7 +89,7 @@ func (g *demoGroup) run(ctx context.Context, m *demoMember) error {
 	if first := g.all()[0]; first != m {
 		args = append(args, "--seeds", first.ready.Address)
 	} else if m.ready.Member == "" {
-		args = append(args, "--bootstrap")
+		args = append(args, "--bootstrap", modeFlag(concordat.SinglePrimary))
 	}
 	process, err := startNodeProcess(ctx, g.executable, m.dir+".log", args)
 	if err != nil {
@@ -146,31 +147,6 @@ func (g *demoGroup) stop() {
 		_ = m.kill() // the directory goes next, there is nothing to lose
 	}
 	g.attending.Wait()
-}
-
-// leader returns the member that leads raft, as soon as the members that run
-// know one, and it is not former.
-func (g *demoGroup) leader(ctx context.Context, former *demoMember) (*demoMember, error) {
-	var found *demoMember
-	err := poll(ctx, "no leader", func() bool {
-		for _, m := range g.all() {
-			c := m.use()
-			if c == nil {
-				continue
-			}
-			s, err := c.Status(ctx, &adminpb.StatusRequest{})
-			if err != nil {
-				continue
-			}
-			for _, candidate := range g.all() {
-				if candidate != former && candidate.ready.Member == s.GetLeader() && candidate.use() != nil {
-					found = candidate
-				}
-			}
-		}
-		return found != nil
-	})
-	return found, err
 }
 
 // agree returns the status of all members once they are at one position, and
