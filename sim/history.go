@@ -9,6 +9,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -152,6 +153,12 @@ type submission struct {
 	message      []byte // as it was broadcast
 	again        bool   // it is an earlier one, sent once more under its id
 
+	begun  *begun // nil for one sent again
+	epoch  uint64 // of the election, as its member knew it when it was handed over
+	after  bool   // it asked to be visible everywhere
+	handed int64  // when it was handed over
+	early  bool   // it was refused at once, and never broadcast
+
 	index  uint64 // log index of its delivery, 0 before
 	commit int    // its place among the certified, 0 for none
 	acked  bool   // its caller was told that it committed
@@ -176,6 +183,8 @@ type entry struct {
 	view     *gcs.View
 	executed gtid.Set
 	term     uint64 // in which its first deliverer was then
+	// election is who may write after the entry, nil if it changed nothing of that.
+	election *election.Snapshot
 }
 
 // checker watches over one promise. It is told everything in the order in
@@ -191,6 +200,11 @@ type checker interface {
 	read(by string, s *submission) string
 	// answered is told that s got an answer, and what by's engine shows.
 	answered(by string, s *submission, a replica.Answer, at applier.Position) string
+	// began is told that a transaction has taken its snapshot, and read nothing yet.
+	began(b *begun) string
+	// finished is told that a client has its transaction's result: a reader when it
+	// has read, a writer when it was answered.
+	finished(b *begun) string
 	// ended is told what a member's engine holds when all is quiet.
 	ended(by string, s applier.Snapshot) string
 }
@@ -206,6 +220,10 @@ func (indifferent) read(string, *submission) string { return "" }
 
 func (indifferent) ended(string, applier.Snapshot) string { return "" }
 
+func (indifferent) began(*begun) string { return "" }
+
+func (indifferent) finished(*begun) string { return "" }
+
 func (indifferent) answered(string, *submission, replica.Answer, applier.Position) string { return "" }
 
 // history is the complete record of one incarnation of a world's group, with
@@ -217,6 +235,11 @@ type history struct {
 	sent     []*submission // all that were submitted
 	ordered  []*submission // those that this incarnation can have delivered
 	looks    []*submission // that only read
+	begins   []*begun      // all that began, in order
+	runs     []*runRecord  // of members in it, in the order of their starts
+	// elections is who may write after each log entry, from 1; nil before anybody
+	// said.
+	elections []*election.Snapshot
 	numbered []*submission
 	oracle   *oracle
 	growth   growth
@@ -264,6 +287,14 @@ func (h *history) at(index uint64) *entry {
 		return nil
 	}
 	return h.entries[index-1]
+}
+
+// electionAt returns who may write after a log entry, nil if nobody has said.
+func (h *history) electionAt(index uint64) *election.Snapshot {
+	if index == 0 || index > uint64(len(h.elections)) {
+		return nil
+	}
+	return h.elections[index-1]
 }
 
 func (h *history) tell(ask func(c checker) string) {
@@ -354,6 +385,7 @@ func (h *history) enter(e *entry) {
 		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced:
 		}
 	}
+	h.enterElection(e)
 	if e.view != nil {
 		h.enterView(e.view)
 	}

@@ -146,6 +146,12 @@ func (h *history) inherit(parent *history) {
 			h.looks = append(h.looks, twin(s))
 		}
 	}
+	for _, b := range parent.begins {
+		if b.work.snapshot.Index <= h.shared {
+			h.begins = append(h.begins, b.in(h, twin(b.work)))
+		}
+	}
+	h.runs = slices.Clone(parent.runs)
 	// order-free: a copy
 	for name := range parent.sessions {
 		h.sessions[name] = true
