@@ -94,6 +94,10 @@ fuzz: ## fuzz each decoder and parser for FUZZTIME
 		done; \
 	done
 
+.PHONY: faults
+faults: ## plant known faults in a copy, and check that the simulator finds each
+	@go -C tools run ./faults
+
 .PHONY: clean
 clean: ## remove what was built
 	@rm -rf bin

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/concordatdb/concordat/certifier"
-	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -24,8 +23,7 @@ type oracle struct {
 	history   *history
 	settings  replica.Settings
 	blocks    bool // GTIDs have not always followed the order
-	view      gcs.View
-	next      map[uint64]frameName // by origin: the frame that will be accepted
+	intake    intake
 	certified uint64
 	touched   map[key][certifier.Kinds]uint64 // number of the last certified transaction that did so
 	placed    []placedKey
@@ -59,8 +57,8 @@ type recall struct{ from, to int }
 
 func newOracle(h *history) *oracle {
 	return &oracle{
-		history: h, touched: map[key][certifier.Kinds]uint64{},
-		next: map[uint64]frameName{}, numbers: map[gtid.GTID]uint64{}, latest: map[replica.TransactionID]int{},
+		history: h, touched: map[key][certifier.Kinds]uint64{}, intake: newIntake(),
+		numbers: map[gtid.GTID]uint64{}, latest: map[replica.TransactionID]int{},
 	}
 }
 
@@ -75,9 +73,9 @@ func (o *oracle) delivered(by string, e, first *entry) string {
 	if f.mark > 0 && f.mark < e.index {
 		o.marked = max(o.marked, o.reached[f.mark-1])
 	}
-	accepted := o.accepts(&f)
+	accepted := o.intake.accepts(&f)
 	if e.view != nil {
-		o.view = *e.view
+		o.intake.view = *e.view
 	}
 	judged := e.judged
 	for _, p := range f.parts {
@@ -102,24 +100,6 @@ func (o *oracle) delivered(by string, e, first *entry) string {
 		return fmt.Sprintf("%s has executed %s at %d, but %d transactions were certified", by, e.executed, e.index, o.certified)
 	}
 	return ""
-}
-
-// accepts is the delivery rule for frames: of a member of the view, and the next
-// one of its origin.
-func (o *oracle) accepts(f *frame) bool {
-	if _, member := o.view.Member(f.origin); !member {
-		return false
-	}
-	next := o.next[f.origin]
-	if f.session > next.session {
-		next = frameName{session: f.session, seq: 1}
-	}
-	if f.session < next.session || f.seq != next.seq {
-		return false
-	}
-	next.seq++
-	o.next[f.origin] = next
-	return true
 }
 
 func (o *oracle) configure(s replica.Settings) {
@@ -179,6 +159,9 @@ func (o *oracle) judge(s *submission, v certifier.Verdict) string {
 			return fmt.Sprintf("under its id %v has committed (known: %t)", g, ok)
 		}
 		return ""
+	}
+	if v.Outcome == certifier.Fenced {
+		return "" // it was not looked at; P9 says whether that is right
 	}
 	want := o.clash(s)
 	stale := len(s.ranges()) > 0 && s.seen < o.dropped

@@ -33,6 +33,7 @@ const (
 	grpc     = "google.golang.org/grpc"
 	murmur3  = "github.com/spaolacci/murmur3"
 	btree    = "github.com/tidwall/btree"
+	linear   = "github.com/anishathalye/porcupine"
 )
 
 // core is what a member's state machine is made of.
@@ -76,7 +77,7 @@ var house = []room{
 	{
 		dir: "sim", seeded: true,
 		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced", "internal/consistency"}, core...),
-		others: []string{raft, protobuf, btree},
+		others: []string{raft, protobuf, btree, linear},
 	},
 	{
 		dir: "bench", ours: []string{".", "client", "internal/server", "proto", "gtid", "certifier", "applier"},
