@@ -3,20 +3,48 @@ package sim
 import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // client runs transactions on one member, one after the other, for as long as
 // the world lasts. It outlives the member's runs.
 type client struct {
-	member   *member
-	slot     int
-	run      *run // the run that it works with
-	snapshot applier.Snapshot
-	current  *submission
+	member    *member
+	slot      int
+	run       *run // the run that it works with
+	trail     *trail
+	beginning *beginning // its transaction until that has a snapshot
+	begun     *beginning // from then on
+	snapshot  applier.Snapshot
+	current   *submission
 }
 
-func newClient(m *member, slot int) *client { return &client{member: m, slot: slot} }
+// trail is what some clients have committed in one incarnation, on whatever
+// members. They pass it on to each other.
+type trail struct {
+	history *history
+	set     gtid.Set
+}
+
+func (t *trail) executed(h *history) gtid.Set {
+	if t.history != h {
+		return gtid.Set{}
+	}
+	return t.set
+}
+
+func (t *trail) add(h *history, g gtid.GTID) {
+	if t.history != h {
+		t.history, t.set = h, gtid.Set{}
+	}
+	t.set = t.set.Add(g)
+}
+
+func newClient(m *member, slot int) *client {
+	w := m.world
+	return &client{member: m, slot: slot, trail: &w.trails[(m.slot+slot)%len(w.trails)]}
+}
 
 // begin starts the client on the present run of its member.
 func (c *client) begin() {
@@ -36,7 +64,7 @@ func (c *client) think() {
 	}
 	c.run.after(delay, func() {
 		if c.run.state == replica.Online && w.phase < closing {
-			c.transact()
+			c.ask()
 		} else {
 			c.think()
 		}
@@ -44,34 +72,44 @@ func (c *client) think() {
 }
 
 // transact takes a snapshot, reads, and some time later commits.
-func (c *client) transact() {
-	w := c.member.world
+func (c *client) transact(b *beginning) {
+	w, h := c.member.world, c.run.history
 	snapshot, err := c.member.engine.Begin()
 	if err != nil {
 		w.violate("engine", "%s cannot begin: %v", c.member.name, err)
 		return
 	}
-	c.snapshot = snapshot
-	s := &submission{id: w.uuid(), origin: c.run.raftID, session: c.run.session, snapshot: snapshot.Position()}
+	c.snapshot, c.begun = snapshot, b
+	s := &submission{id: w.uuid(), origin: c.run.raftID, session: c.run.session, snapshot: snapshot.Position(), begun: b.begun}
 	s.seen = s.snapshot.Executed.Count()
-	c.run.history.number(s)
+	h.number(s)
 	work := &w.plan.work
 	s.serializable = chance(w.rand, work.serializable)
 	c.current = s
+	b.work, b.began = s, w.now
+	h.begins = append(h.begins, b.begun)
+	w.trace.begun(c, b)
+	h.tell(func(k checker) string { return k.began(b.begun) })
 	c.meddle(s)
-	if chance(w.rand, work.again) && c.again() {
+	if chance(w.rand, work.again) && b.write && c.again() {
 		return
 	}
 	readOnly := chance(w.rand, work.reads)
-	if readOnly {
-		c.look(s)
-	} else {
-		c.work(s)
+	if w.plain {
+		b.write = !readOnly
 	}
-	c.run.history.tell(func(k checker) string { return k.read(c.member.name, s) })
-	if readOnly {
+	if b.write {
+		c.work(s)
+	} else {
+		c.look(s)
+	}
+	b.read = w.now
+	h.tell(func(k checker) string { return k.read(c.member.name, s) })
+	if !b.write {
 		w.report.ReadOnly++
-		c.run.history.looks = append(c.run.history.looks, s)
+		h.looks = append(h.looks, s)
+		b.ended = w.now
+		h.tell(func(k checker) string { return k.finished(b.begun) })
 		c.release()
 		c.think()
 		return
@@ -85,12 +123,16 @@ func (c *client) transact() {
 
 // commit hands the transaction to the member.
 func (c *client) commit() {
-	w, s := c.member.world, c.current
 	if c.run.state != replica.Online {
 		c.release() // not to be committed any more
 		c.think()
 		return
 	}
+	c.submit()
+}
+
+// encode is the submission as it is broadcast.
+func (s *submission) encode() ([]byte, error) {
 	ws := &certifier.WriteSet{}
 	for _, it := range s.items() {
 		ws.Add(it.kind, it.key.index(), certifier.Bytes(it.key.bytes()))
@@ -103,30 +145,35 @@ func (c *client) commit() {
 	for i := range s.writes {
 		payload = applier.AppendMutation(payload, s.writes[i].mutation())
 	}
-	message, err := replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed}, ws, payload)
+	return replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed, Epoch: s.epoch, After: s.after}, ws, payload)
+}
+
+// submit broadcasts the current submission. What the member knows of the election
+// counts, however old that is.
+func (c *client) submit() {
+	w, s := c.member.world, c.current
+	s.epoch, s.after, s.handed = c.run.standing.Election.Epoch, c.begun.level.WaitsAfter(), w.now
+	message, err := s.encode()
 	if err != nil {
 		w.violate("panic", "%s: %v", c.member.name, err)
 		return
 	}
-	s.message = message
-	c.submit()
-}
-
-// submit broadcasts the current submission.
-func (c *client) submit() {
-	w, s := c.member.world, c.current
 	c.run.orders++
 	s.order = c.run.orders
 	c.run.history.submit(s)
 	ticket := w.ticket()
 	c.run.calls[ticket] = c
-	c.run.tell(replica.Submitted{Ticket: ticket, Message: s.message})
+	c.run.tell(replica.Submitted{Ticket: ticket, Message: message})
+	c.run.leaveDrain(c.begun)
 }
 
 // answer hands an answer to the client that waits for it.
 func (r *run) answer(a replica.Answer) {
 	w := r.world
 	c := r.calls[a.Ticket]
+	if r.marks[a.Ticket] && fenced(a.Verdict) {
+		return // who has no right to write is not heard with a mark either
+	}
 	if c == nil {
 		w.violate("P2", "%s answers ticket %d, for which nobody waits", r.member.name, a.Ticket)
 		return
@@ -134,8 +181,26 @@ func (r *run) answer(a replica.Answer) {
 	delete(r.calls, a.Ticket)
 	s, at := c.current, r.member.engine.Position()
 	s.acked = a.Verdict.Outcome == certifier.Certified || a.Verdict.Outcome == certifier.Duplicate
+	if a.Index == 0 {
+		if !fenced(a.Verdict) {
+			w.violate("P2", "%s answers transaction %s, which was not ordered: %s", r.member.name, s.id, verdictText(a.Verdict))
+			return
+		}
+		r.orders--
+		r.history.refusedEarly(s)
+	}
+	if s.acked {
+		c.trail.add(r.history, a.Verdict.GTID)
+	}
 	w.trace.answer(w, r.member, a)
-	c.run.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
+	r.history.tell(func(k checker) string { return k.answered(r.member.name, s, a, at) })
+	b := c.begun.begun
+	if s.again {
+		// What was sent again is another one's: it began nothing here.
+		b = &begun{history: b.history, run: b.run, work: s, asked: b.asked, write: true, level: b.level}
+	}
+	b.ended, b.answered, b.verdict, b.index = w.now, true, a.Verdict, a.Index
+	r.history.tell(func(k checker) string { return k.finished(b) })
 	c.release()
 	c.think()
 }
@@ -147,7 +212,10 @@ func (c *client) release() {
 		// either way.
 		_ = c.snapshot.Close()
 	}
-	c.snapshot, c.current = nil, nil
+	if c.begun != nil {
+		c.run.leaveDrain(c.begun)
+	}
+	c.snapshot, c.current, c.begun = nil, nil, nil
 }
 
 // abandon tells the client that its member has gone. What it had submitted has
@@ -155,6 +223,10 @@ func (c *client) release() {
 func (c *client) abandon() {
 	if c.current != nil && c.current.order > 0 {
 		c.current.lost = true
+		if c.current.begun != nil {
+			c.current.begun.lost = true
+		}
 	}
+	c.beginning = nil
 	c.release()
 }

@@ -22,6 +22,13 @@
 // history: that of the incarnation before, up to where the adopted log is the
 // same. Two may live side by side. Each checker watches over each history.
 //
+// Half of the worlds have one primary, the others as many as there are members.
+// Transactions ask for levels, for data of a bounded age, for what their session has
+// written; before they begin they wait as a real shell has them wait, by the same
+// pure pieces. Operators change the primary, the mode and the protocol, and members
+// die or stand still in the midst of that: a process that was stopped goes on by
+// what it knew.
+//
 // The checkers stand outside of the members and are fed by what these do: one
 // for each promise of docs/DESIGN.md §6, named by its number. They know the
 // whole history and use the obvious rule where a member uses the clever one.
@@ -39,7 +46,9 @@
 //
 // # Randomness
 //
-// A world draws from one PCG. raft draws its election timeouts from
+// A world draws from one PCG, and for what came to worlds later from another one of
+// the same seed: a plain world, in which all members write and nobody asks for a
+// level, is the same with it and without. raft draws its election timeouts from
 // crypto/rand.Reader, on which nobody else in a world depends: while a world
 // runs, that variable holds a ChaCha8 with the world's seed. So a process runs
 // one world at a time, and nothing that needs real randomness may run beside

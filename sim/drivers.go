@@ -128,7 +128,11 @@ func (k *engineWorker) pump(r *run) {
 	if t.Flush {
 		latency = r.world.plan.disk.flush
 	}
-	r.after(r.diskTime(latency), func() {
+	took := r.diskTime(latency)
+	if r.member.slowed > r.world.now && t.Apply != nil {
+		took = min(took*slowness, slowest)
+	}
+	r.after(took, func() {
 		k.busy = false
 		k.do(r, t)
 		k.pump(r)
@@ -158,6 +162,7 @@ func (k *engineWorker) apply(r *run, t replica.Task) {
 	}
 	r.member.checkDigest()
 	r.tell(replica.Applied{Index: t.Apply.To.Index})
+	r.retry()
 	if n := engine.Unsynced(); n > 1 && chance(w.rand, w.plan.disk.flushes) {
 		at := t.Apply.To.Index
 		engine.SyncTo(at - w.rand.Uint64N(min(at, uint64(n))))

@@ -33,6 +33,9 @@ func (w *world) strike() {
 		{f.data, w.loseData},
 		{f.remove, w.removeOne},
 		{f.replace, w.replaceOne},
+		{f.pause, w.pauseOne},
+		{f.slow, w.slowOne},
+		{f.skew, w.skewOne},
 		{f.force, func() { w.someone().force(w.rand.IntN(2) == 0) }},
 	}
 	total := 0
@@ -158,12 +161,12 @@ func (w *world) stormStrikes() {
 // leaveOne has a member leave in order.
 func (w *world) leaveOne() {
 	m := w.someone()
-	if m.run == nil || m.run.replica == nil || m.leaving || m.run.state != replica.Online {
+	if m.run == nil || m.run.replica == nil || m.leaving || m.paused || m.run.state != replica.Online {
 		return
 	}
 	m.leaving, m.asked = true, true
 	w.trace.note(w, m.name+" leaves")
-	m.run.tell(replica.LeaveAsked{Ticket: w.ticket()})
+	m.leaveInOrder()
 }
 
 // stallOne makes a member's disks slow.

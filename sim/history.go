@@ -149,9 +149,8 @@ type submission struct {
 	refs     []key
 
 	serializable bool
-	number       int    // among all that were submitted, from 1
-	message      []byte // as it was broadcast
-	again        bool   // it is an earlier one, sent once more under its id
+	number       int  // among all that were submitted, from 1
+	again        bool // it is an earlier one, sent once more under its id
 
 	begun  *begun // nil for one sent again
 	epoch  uint64 // of the election, as its member knew it when it was handed over
@@ -185,6 +184,7 @@ type entry struct {
 	term     uint64 // in which its first deliverer was then
 	// election is who may write after the entry, nil if it changed nothing of that.
 	election *election.Snapshot
+	at       int64 // when it was delivered first
 }
 
 // checker watches over one promise. It is told everything in the order in
@@ -230,28 +230,31 @@ func (indifferent) answered(string, *submission, replica.Answer, applier.Positio
 // those it came from, and hands it to the checkers.
 type history struct {
 	lineage
-	group    gtid.UUID
-	submits  map[attempt]*submission
-	sent     []*submission // all that were submitted
-	ordered  []*submission // those that this incarnation can have delivered
-	looks    []*submission // that only read
-	begins   []*begun      // all that began, in order
-	runs     []*runRecord  // of members in it, in the order of their starts
+	group   gtid.UUID
+	submits map[attempt]*submission
+	sent    []*submission // all that were submitted
+	ordered []*submission // those that this incarnation can have delivered
+	looks   []*submission // that only read
+	begins  []*begun      // all that began, in order
+	runs    []*runRecord  // of members in it, in the order of their starts
 	// elections is who may write after each log entry, from 1; nil before anybody
 	// said.
-	elections []*election.Snapshot
-	numbered []*submission
-	oracle   *oracle
-	growth   growth
-	now      func() int64
-	markTime int64    // within which a mark is proposed and delivered
-	entries  []*entry // by log index, from 1, as first delivered
-	state    reference
-	checkers []checker
-	violate  func(promise, format string, args ...any)
-	reached  *marked
-	frames   map[frameName]bool
-	refused  Refused
+	elections  []*election.Snapshot
+	numbered   []*submission
+	oracle     *oracle
+	levels     *levels
+	visibility *visibility
+	linear     *linear
+	growth     growth
+	now        func() int64
+	markTime   int64    // within which a mark is proposed and delivered
+	entries    []*entry // by log index, from 1, as first delivered
+	state      reference
+	checkers   []checker
+	violate    func(promise, format string, args ...any)
+	reached    *marked
+	frames     map[frameName]bool
+	refused    Refused
 }
 
 func newHistory(group gtid.UUID, reached *marked, violate func(promise, format string, args ...any)) *history {
@@ -265,7 +268,8 @@ func newHistory(group gtid.UUID, reached *marked, violate func(promise, format s
 		frames:  map[frameName]bool{},
 		now:     func() int64 { return 0 },
 	}
-	h.oracle = newOracle(h)
+	h.oracle, h.levels, h.visibility, h.linear = newOracle(h), newLevels(h), newVisibility(h), newLinear(h)
+	p := newPrimaries()
 	h.checkers = []checker{
 		&agreement{},
 		&separation{history: h},
@@ -277,6 +281,12 @@ func newHistory(group gtid.UUID, reached *marked, violate func(promise, format s
 		&durability{history: h},
 		&isolation{history: h, last: map[key]replica.TransactionID{}},
 		&anomalies{history: h},
+		&succession{primaries: p},
+		&rights{primaries: p},
+		&drains{history: h, primaries: p},
+		h.levels,
+		h.visibility,
+		h.linear,
 	}
 	return h
 }
@@ -337,6 +347,9 @@ func (h *history) deliver(by string, e *entry) {
 	}
 	h.tell(func(c checker) string { return c.delivered(by, e, first) })
 	if first == nil {
+		if e.at == 0 { // a fork's entries have been delivered before
+			e.at = h.now()
+		}
 		h.entries = append(h.entries, e)
 		h.enter(e)
 	}
@@ -382,7 +395,9 @@ func (h *history) enter(e *entry) {
 		case certifier.Duplicate:
 			h.refused.Duplicate++
 			h.reached[markDuplicate]++
-		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced:
+		case certifier.Fenced:
+			h.countFenced(s)
+		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable:
 		}
 	}
 	h.enterElection(e)
@@ -408,6 +423,11 @@ func (h *history) noteFrame(f frame, e *entry) {
 	}
 	if f.mark > 0 {
 		h.reached[markHistoryMark]++
+	}
+	for _, p := range f.parts {
+		if p.deposal != nil && p.deposal.term != e.raw.GetTerm() {
+			h.reached[markStaleDeposal]++
+		}
 	}
 }
 

@@ -66,7 +66,8 @@ func (r *run) ask(whom *member, q *inquiry) {
 			}
 		default:
 			ticket := w.ticket()
-			asked := replica.JoinAsked{Ticket: ticket, Member: m.described(), DryRun: q != nil}
+			self := m.self()
+			asked := replica.JoinAsked{Ticket: ticket, Member: m.described(), DryRun: q != nil, Oldest: self.Oldest, Newest: self.Newest}
 			if q == nil {
 				asked.Replaces, asked.Claim = m.replaces, r.claim
 			}
@@ -113,6 +114,8 @@ func (r *run) joinAnswered(a replica.JoinAnswer) {
 		m.start()
 	case errors.As(refused, &diverged):
 		r.diverges(diverged)
+	case tooOld(refused):
+		m.upgrade()
 	case errors.Is(refused, replica.ErrOtherLineage):
 		m.alien = true
 	case refused != nil:

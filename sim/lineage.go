@@ -152,6 +152,8 @@ func (h *history) inherit(parent *history) {
 		}
 	}
 	h.runs = slices.Clone(parent.runs)
+	h.levels.inherit(parent.levels, h.shared)
+	h.visibility.inherit(parent.visibility, h.shared)
 	// order-free: a copy
 	for name := range parent.sessions {
 		h.sessions[name] = true

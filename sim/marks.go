@@ -72,6 +72,63 @@ const (
 	markPlanDropped
 	markNothingOwn
 	markRivalStopped
+	markPrimaryGone
+	markPrimarySilent
+	markHeirLeads
+	markVacancy
+	markNoPrimary
+	markLeadFollowed
+	markDeposedWrite
+	markSleeperRefused
+	markRefusedAtOnce
+	markActionDone
+	markActionAborted
+	markActionCancelled
+	markDoneByFailover
+	markGraceOver
+	markActionRefused
+	markActionAgain
+	markToSingle
+	markToMulti
+	markProtocolRaised
+	markStaleDeposal
+	markGateClosed
+	markGateByView
+	markGateRebuilt
+	markGateWithJoiner
+	markReadAsked
+	markReadReasked
+	markReadAlone
+	markHeldOnFailover
+	markHeldByGate
+	markBoundKnown
+	markBoundAsked
+	markSessionWaited
+	markWaitEnded
+	markHeldByDrain
+	markDrainedOpen
+	markDrainedIdle
+	markDrainedAgain
+	markAlone
+	markOutdated
+	markForcedAction
+	markForcedGate
+	markNewerPassedOver
+	markUpgraded
+	markLeftInOrder
+	markHeldUp
+	markStaleReadEventual
+	markStaleReadFailover
+	markBackwardsEventual
+	markBackwardsFailover
+	markOwnWriteEventual
+	markOwnWriteFailover
+	markLostEventual
+	markSkewEventual
+	markSkewFailover
+	markSkewBefore
+	markSkewAfter
+	markSkewBoth
 	marks // how many there are
 )
 
@@ -144,6 +201,65 @@ var markNames = [marks]string{
 	markRivalStopped:        "member of a rival plan stopped by its operator",
 	markUnnameable:          "discarded history no longer in the log",
 	markDataLost:            "data lost and the log kept",
+
+	markPrimaryGone:     "primary gone, another one elected",
+	markPrimarySilent:   "silent primary deposed",
+	markHeirLeads:       "lead and primary met on one member",
+	markVacancy:         "vacancy filled",
+	markNoPrimary:       "epoch without a primary",
+	markLeadFollowed:    "lead handed over to the primary",
+	markDeposedWrite:    "write of a deposed primary refused",
+	markSleeperRefused:  "primary that slept through its deposition refused",
+	markRefusedAtOnce:   "write refused before it was broadcast",
+	markActionDone:      "planned change done",
+	markActionAborted:   "planned change aborted",
+	markActionCancelled: "planned change cancelled",
+	markDoneByFailover:  "planned change done by a failover",
+	markGraceOver:       "grace of a planned change over",
+	markActionRefused:   "planned change refused",
+	markActionAgain:     "planned change asked for again in another epoch or view",
+	markToSingle:        "switched to single-primary",
+	markToMulti:         "switched to multi-primary",
+	markProtocolRaised:  "protocol raised",
+	markStaleDeposal:    "deposal of an earlier term void",
+	markGateClosed:      "AFTER transaction held back",
+	markGateByView:      "gate opened by a change of the view",
+	markGateRebuilt:     "gate made again after a restart",
+	markGateWithJoiner:  "member promoted while a gate was closed",
+	markReadAsked:       "read index waited for",
+	markReadReasked:     "leader changed while a read index was asked for",
+	markReadAlone:       "only member of a view asked before it had committed in its term",
+	markHeldOnFailover:  "begin held for the backlog of a primary before",
+	markHeldByGate:      "begin held by a gate",
+	markBoundKnown:      "bounded age known without a question",
+	markBoundAsked:      "bounded age asked for",
+	markSessionWaited:   "session waited for its own writes",
+	markWaitEnded:       "wait of a begin given up",
+	markHeldByDrain:     "begin held by a drain",
+	markDrainedOpen:     "drain ended with transactions open",
+	markDrainedIdle:     "drain ended with nothing open",
+	markDrainedAgain:    "member drained again after a restart",
+	markAlone:           "primary found itself alone",
+	markOutdated:        "newer epoch heard of before it was delivered",
+	markForcedAction:    "membership forced with an action open",
+	markForcedGate:      "member frozen with a gate closed",
+	markNewerPassedOver: "newer version passed over",
+	markUpgraded:        "member upgraded",
+	markLeftInOrder:     "primary handed over before it left",
+	markHeldUp:          "member held up between two effects",
+
+	markStaleReadEventual: "stale read at EVENTUAL",
+	markStaleReadFailover: "stale read at BEFORE_ON_PRIMARY_FAILOVER",
+	markBackwardsEventual: "non-monotonic read across members at EVENTUAL",
+	markBackwardsFailover: "non-monotonic read across members at BEFORE_ON_PRIMARY_FAILOVER",
+	markOwnWriteEventual:  "own write missed on another member at EVENTUAL",
+	markOwnWriteFailover:  "own write missed on another member at BEFORE_ON_PRIMARY_FAILOVER",
+	markLostEventual:      "visibility lost at a failover at EVENTUAL",
+	markSkewEventual:      "write skew at EVENTUAL",
+	markSkewFailover:      "write skew at BEFORE_ON_PRIMARY_FAILOVER",
+	markSkewBefore:        "write skew at BEFORE",
+	markSkewAfter:         "write skew at AFTER",
+	markSkewBoth:          "write skew at BEFORE_AND_AFTER",
 }
 
 // marked counts how often each mark was reached.

@@ -11,6 +11,7 @@ import (
 	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/sim/simdisk"
 )
@@ -43,6 +44,13 @@ type member struct {
 	alien    bool     // the group does not come from what it holds
 	patient  bool     // its next run gives the others the time to be there too
 	returns  bool     // it was in the group before, under another raft id
+
+	version election.Version
+	weight  uint32
+	paused  bool     // its process stands still
+	parked  []func() // what is due there when it goes on
+	slowed  int64    // until then its engine is slow
+	skew    int64    // by how much its clock has jumped ahead
 }
 
 // run is one run of a member, from its start to its stop or crash.
@@ -56,9 +64,25 @@ type run struct {
 	replica *replica.Replica // nil while it takes no part in the group
 	ended   bool
 
-	inbox  []replica.Event
-	waking bool
-	state  replica.State
+	inbox      []replica.Event
+	waking     bool
+	performing bool // effects, so that the next events wait
+	state      replica.State
+
+	record   *runRecord
+	began    int64
+	skew     int64          // its member's, when it began
+	standing replica.Status // as published last
+	mayNow   bool           // by that it may write, and nothing that it has heard is against it
+	floor    consistency.Floor
+	reads    questions
+	drain    drain
+	waiting  []*client // that wait to begin
+	retrying bool
+	stirred  bool   // something has changed for them
+	ticks    uint64 // of its member's clock, as it was called
+	elapsed  uint64 // that have passed by it
+	actions  map[uint64]*planned
 
 	writer logWriter
 	worker engineWorker
@@ -67,6 +91,7 @@ type run struct {
 	orders  int // transactions submitted
 	calls   map[uint64]*client
 	asks    map[uint64]replica.TransactionID // outcomes asked for
+	marks   map[uint64]bool                  // tickets of history marks
 	joins   map[uint64]ask                   // who asked, by ticket
 	changes map[uint64]*removal              // by ticket
 	exports map[uint64]*run
@@ -90,7 +115,15 @@ type run struct {
 func newMember(w *world, slot int) *member {
 	m := &member{
 		world: w, slot: slot, name: fmt.Sprintf("m%d", slot), uuid: w.uuid(), gone: true,
-		drift: w.plan.drift.draw(w.rand),
+		drift: w.plan.drift.draw(w.rand), version: olderVersion, weight: 50,
+	}
+	if p := &w.plan.rights; !w.plain {
+		if slot > 0 && chance(w.more, p.newer) {
+			m.version = newerVersion
+		}
+		if p.weights {
+			m.weight = uint32(w.more.IntN(101))
+		}
 	}
 	for i := range w.plan.clients {
 		m.clients = append(m.clients, newClient(m, i))
@@ -135,7 +168,11 @@ func (m *member) found() {
 	id := m.log.Identity()
 	id.Session, id.Incarnation = 1, w.group // the founding
 	w.histories[0].begin(id.RaftID, id.Session)
-	first, err := gcs.Bootstrap(id, m.described(), replica.FoundingMessage(w.plan.settings))
+	mode := election.MultiPrimary
+	if w.plan.rights.single {
+		mode = election.SinglePrimary
+	}
+	first, err := gcs.Bootstrap(id, m.described(), replica.FoundingMessage(w.plan.settings), replica.FoundingMode(mode, election.FirstProtocol))
 	if err == nil {
 		err = errors.Join(m.log.SetIdentity(id), m.log.Write([]gcs.LogWrite{first}))
 	}
@@ -147,7 +184,7 @@ func (m *member) found() {
 }
 
 func (m *member) described() gcs.Member {
-	return gcs.Member{UUID: m.uuid, RaftID: m.raftID, Address: m.name, Version: 1 << 16, Weight: 50}
+	return gcs.Member{UUID: m.uuid, RaftID: m.raftID, Address: m.name, Version: uint32(m.version), Weight: m.weight}
 }
 
 // start runs a member from what is on its disks. The new session is on the
@@ -184,8 +221,10 @@ func (m *member) awake() (*run, error) {
 	r := &run{
 		member: m, world: w, raftID: id.RaftID, session: id.Session,
 		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]ask{},
-		changes: map[uint64]*removal{}, exports: map[uint64]*run{},
+		changes: map[uint64]*removal{}, exports: map[uint64]*run{}, actions: map[uint64]*planned{}, marks: map[uint64]bool{},
+		began: w.now, skew: m.skew,
 	}
+	r.record = &runRecord{member: m.name, raftID: r.raftID, session: r.session, began: w.now}
 	var err error
 	if r.note, err = decodeNote(m.log.Record()); err == nil {
 		err = r.note.plan.CheckIdentity(id)
@@ -198,6 +237,10 @@ func (m *member) awake() (*run, error) {
 			return nil, fmt.Errorf("it is of incarnation %s, which never began", id.Incarnation)
 		}
 		r.history.begin(id.RaftID, id.Session)
+		r.history.runs = append(r.history.runs, r.record)
+	}
+	if id.Session > 1 && m.version < newerVersion && w.plan.rights.newer > 0 && chance(w.more, w.plan.rights.upgrade) {
+		m.upgrade()
 	}
 	m.run = r
 	w.trace.start(w, m, id.Session)
@@ -218,7 +261,7 @@ func (r *run) live() {
 	m.patient = false
 	if err == nil && !cloneOnly {
 		cfg.Trace = (*delivery)(r)
-		r.replica, err = replica.New(cfg)
+		r.replica, err = m.newReplica(cfg)
 	}
 	if err != nil {
 		w.violate("start", "%s cannot start: %v", m.name, err)
@@ -232,10 +275,24 @@ func (r *run) live() {
 		r.beginCloning()
 		return
 	}
+	r.publish()
 	r.after(w.rand.Int64N(w.plan.tick), r.tick)
 	for _, c := range m.clients {
 		c.begin()
 	}
+}
+
+// newReplica makes a state machine of the version that the member runs. What it
+// holds may be of a group that has gone on to a protocol of the newer one, which is
+// installed then.
+func (m *member) newReplica(cfg replica.Config) (*replica.Replica, error) {
+	r, err := replica.New(cfg)
+	if err != nil && tooOld(err) {
+		m.upgrade()
+		cfg.Self = m.self()
+		r, err = replica.New(cfg)
+	}
+	return r, err
 }
 
 // tryPatience is how long a member that takes up its log hears no majority
@@ -280,6 +337,9 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 			Limits:        w.plan.limits,
 		},
 		MajorityTicks:   w.plan.members.majorityTicks,
+		FailoverTicks:   w.plan.rights.failoverTicks,
+		Tick:            w.tickTime(),
+		Self:            m.self(),
 		Seed:            w.seed,
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
@@ -293,6 +353,8 @@ func (m *member) stop() {
 	if r == nil {
 		return
 	}
+	m.resume()
+	r.record.end(m.world.now)
 	m.run, r.ended = nil, true
 	if r.replica != nil {
 		m.view = r.replica.Status().View
@@ -310,7 +372,9 @@ func (m *member) crash() {
 	if r == nil {
 		return
 	}
-	m.run, r.ended = nil, true
+	m.endPause()
+	r.record.end(w.now)
+	m.run, r.ended, m.parked = nil, true, nil
 	m.boots++
 	m.view = gcs.View{}
 	lost := false
@@ -362,8 +426,9 @@ func (m *member) unrest() string {
 		return fmt.Sprintf("%s has %d calls pending", m.name, len(r.calls))
 	case r.cloner.asked:
 		return m.name + " clones"
+	default:
+		return r.unsettled()
 	}
-	return ""
 }
 
 // mayLeave reports whether anybody else could go on without this member. The
@@ -394,11 +459,18 @@ func (m *member) checkDigest() {
 
 // after schedules what this run will do, unless it has ended by then.
 func (r *run) after(delay int64, what func()) {
-	r.world.after(delay, func() {
-		if !r.ended {
-			what()
-		}
-	})
+	r.world.after(delay, func() { r.do(what) })
+}
+
+// do does something in a run, unless that has ended.
+func (r *run) do(what func()) {
+	switch {
+	case r.ended:
+	case r.member.paused:
+		r.member.running(func() { r.do(what) })
+	default:
+		what()
+	}
 }
 
 // tell gives the member an event. It acts on all that have come together a
@@ -414,84 +486,6 @@ func (r *run) tell(e replica.Event) {
 	}
 }
 
-func (r *run) wake() {
-	r.waking = false
-	events := r.inbox
-	r.inbox = nil
-	r.world.protect(r.member.name, func() {
-		effects := r.replica.Step(events...)
-		r.world.trace.step(r, len(events), effects)
-		r.carryOut(effects)
-	})
-}
-
-func (r *run) tick() {
-	oldest := r.member.engine.Position().Index
-	for _, c := range r.member.clients {
-		if c.snapshot != nil {
-			oldest = min(oldest, c.snapshot.Position().Index)
-		}
-	}
-	if r.replica != nil {
-		s := r.replica.Status()
-		if text := r.history.growth.check(s.History, s.HistoryBytes); text != "" {
-			r.world.violate("P12", "%s %s", r.member.name, text)
-		}
-		r.missLeader(s.Leader)
-	}
-	r.tell(replica.Ticked{OldestSnapshot: oldest, Exports: len(r.exports)})
-	interval := r.world.plan.tick
-	r.after(interval+interval*r.member.drift/1000, r.tick)
-}
-
-// carryOut does what the member wants done.
-func (r *run) carryOut(e *replica.Effects) {
-	w := r.world
-	for _, out := range e.Messages {
-		w.network.send(r, out.To, out.Message)
-	}
-	r.writer.queue(r, e)
-	r.worker.queue(r, e.Tasks)
-	for _, a := range e.Answers {
-		r.answer(a)
-	}
-	for _, a := range e.Outcomes {
-		w.reached[markOutcomeAsked]++
-		if text := r.history.oracle.outcome(r.asks[a.Ticket], a); text != "" {
-			w.violate("P4", "%s is asked for an outcome: %s", r.member.name, text)
-		}
-		delete(r.asks, a.Ticket)
-	}
-	r.answerJoins(e.Joins)
-	r.answerChanges(e.Changes)
-	for range e.Leaves {
-		w.reached[markLeaveRefused]++
-		r.member.leaving = false
-	}
-	r.noteLeader()
-	for i := range e.Notices {
-		r.notice(&e.Notices[i])
-	}
-	if r.member.leaving && e.State == replica.Online && r.state != replica.Online {
-		r.tell(replica.LeaveAsked{Ticket: w.ticket()}) // a crash forgets that it was asked
-	}
-	if w.outage && e.State == replica.Online && r.state != replica.Online {
-		w.outage = false
-		w.reached[markOutageHealed]++
-	}
-	r.state = e.State
-	switch {
-	case e.Failure != nil:
-		w.violate("P6", "%s must not go on: %v", r.member.name, e.Failure)
-	case e.Exit == replica.ExitMinority && r.cloner.asked:
-		// A shell that clones runs no state machine that could count the time.
-	case e.Exit != replica.ExitNone:
-		r.exit(e.Exit)
-	case e.CloneFrom != 0:
-		r.cloner.ask(r, e.CloneFrom)
-	}
-}
-
 // notice counts what members notice and the reports of worlds tell.
 func (r *run) notice(n *gcs.Notice) {
 	w := r.world
@@ -500,19 +494,10 @@ func (r *run) notice(n *gcs.Notice) {
 		w.reached[markHandedOverForDisk]++
 	case n.Kind == gcs.HandedOver && strings.Contains(n.Text, "which is not heard here"):
 		w.reached[markHandedOverForCut]++
+	case n.Kind == gcs.HandedOver && strings.Contains(n.Text, "the one that should lead"):
+		w.reached[markLeadFollowed]++
 	case n.Kind == gcs.Flapping:
 		w.reached[markFlapping]++
-	}
-}
-
-// noteLeader notices a new leader while somebody waits for an answer.
-func (r *run) noteLeader() {
-	leader := r.replica.Status().Leader
-	if leader != r.leader && leader != 0 {
-		if r.leader != 0 && len(r.calls) > 0 {
-			r.world.reached[markLeaderChangePending]++
-		}
-		r.leader = leader
 	}
 }
 
@@ -528,7 +513,7 @@ func (d *delivery) Verdict(_, origin, session uint64, id replica.TransactionID, 
 func (d *delivery) View(v gcs.View) { d.pending.view = &v }
 
 // Election implements [replica.Trace].
-func (d *delivery) Election(uint64, election.Snapshot) {}
+func (d *delivery) Election(_ uint64, s election.Snapshot) { d.pending.election = &s }
 
 // Executed implements [replica.Trace].
 func (d *delivery) Executed(index uint64, executed gtid.Set) {

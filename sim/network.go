@@ -85,7 +85,7 @@ func (n *network) carry(from, to *member, delay int64, what func()) (sent bool) 
 			w.report.Faults.Overtaken++
 		}
 		l.arrived = max(l.arrived, sentAt)
-		what()
+		to.running(what)
 	})
 	return true
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -26,6 +27,7 @@ type plan struct {
 	faults  faultPlan
 	work    workPlan
 	members memberPlan
+	rights  rightsPlan
 
 	limits          gcs.Limits
 	applyBytes      int
@@ -72,6 +74,9 @@ type faultPlan struct {
 	remove    int
 	replace   int
 	force     int // an operator forces the membership, whether there is a reason or not
+	pause     int
+	slow      int
+	skew      int
 }
 
 // memberPlan is how patient members are with each other, in ticks, and what
@@ -129,6 +134,103 @@ type workPlan struct {
 	hot          int   // keys
 	cold         int
 	accounts     int
+}
+
+// rightsPlan is who may write, what is asked of the data that a transaction begins
+// with, and what happens to that. The zero value is of a world in which all members
+// write, and nothing is asked.
+type rightsPlan struct {
+	single        bool  // the group is founded with one primary
+	failoverTicks int   // 0 for the default
+	newer         int64 // in a thousand: a member runs the newer version
+	upgrade       int64 // in a thousand: one that starts anew is upgraded
+	weights       bool  // members differ in weight
+
+	levels    levelWeights
+	bounded   int64 // in a thousand: a transaction that bounds the age of its data
+	atMost    span
+	session   int64 // in a thousand: one that must see what its client did before
+	impatient int64 // in a thousand: one that does not say how long it waits
+	patience  span  // of the others
+	ignorant  int64 // in a thousand: a client where nobody may write tries all the same
+	between   span  // two planned changes; zero for none
+	death     int64 // in a thousand: a planned change is followed by a crash, or a pause
+	graces    []uint64
+	cancel    int64 // in a thousand: somebody takes it back
+	holdups   int64 // in a thousand: a member is held up between two effects
+}
+
+// levelWeights are how often each level is asked for. That of no level at all is
+// for what the group's settings say.
+type levelWeights [consistency.BeforeAndAfter + 1]int
+
+func (l *levelWeights) draw(r *rand.Rand) consistency.Level {
+	total := 0
+	for _, n := range l {
+		total += n
+	}
+	if total == 0 {
+		return consistency.Eventual
+	}
+	n := r.IntN(total)
+	for level, weight := range l {
+		if n < weight {
+			return consistency.Level(level)
+		}
+		n -= weight
+	}
+	panic("sim: weights of levels do not add up")
+}
+
+// drawRights draws from a source of its own, so that a world without all this is
+// the same as ever.
+func drawRights(r *rand.Rand, p *plan) {
+	g := &p.rights
+	g.single = r.IntN(2) == 0
+	g.failoverTicks = pick(r, 4, 8, 12, 20, 40)
+	g.newer = pick[int64](r, 0, 0, 300, 600)
+	g.upgrade = pick[int64](r, 100, 500)
+	g.weights = r.IntN(2) == 0
+	g.levels = drawLevels(r)
+	g.bounded = pick[int64](r, 0, 0, 100, 400)
+	g.atMost = pick(r, span{0, 20 * millisecond}, span{50 * millisecond, 2 * second})
+	g.session = pick[int64](r, 0, 100, 500)
+	g.impatient = pick[int64](r, 0, 200, 700)
+	g.patience = pick(r, span{50 * millisecond, 500 * millisecond}, span{500 * millisecond, 5 * second})
+	g.ignorant = pick[int64](r, 0, 20, 100)
+	g.between = pick(r, span{}, span{500 * millisecond, 3 * second}, span{100 * millisecond, second})
+	g.death = pick[int64](r, 0, 200, 600)
+	g.graces = pick(r, []uint64{10_000}, []uint64{0, 50, 300, 2000})
+	g.cancel = pick[int64](r, 50, 200)
+	g.holdups = pick[int64](r, 0, 0, 5, 30)
+	p.settings.PreferMostUpdated = r.IntN(3) == 0
+	p.settings.Consistency = pick(r, consistency.Default, consistency.Default, consistency.Eventual, consistency.Before, consistency.After)
+	p.work.reads = pick[int64](r, 100, 300, 600)
+	faults := &p.faults
+	faults.pause, faults.slow, faults.skew = r.IntN(4), pick(r, 0, 0, 1, 2), pick(r, 0, 0, 1)
+}
+
+// drawLevels draws what levels a world's transactions ask for. Some worlds know one
+// level only.
+func drawLevels(r *rand.Rand) levelWeights {
+	const (
+		none     = consistency.Default
+		eventual = consistency.Eventual
+		failover = consistency.BeforeOnPrimaryFailover
+		before   = consistency.Before
+		after    = consistency.After
+		both     = consistency.BeforeAndAfter
+	)
+	return pick(r,
+		levelWeights{eventual: 1},
+		levelWeights{none: 1, eventual: 4, failover: 1, before: 2, after: 1, both: 1},
+		levelWeights{eventual: 6, failover: 1, before: 1},
+		levelWeights{eventual: 3, after: 1},
+		levelWeights{before: 1},
+		levelWeights{after: 1},
+		levelWeights{both: 1},
+		levelWeights{eventual: 1, failover: 4},
+		levelWeights{none: 1})
 }
 
 func drawPlan(r *rand.Rand) plan {

@@ -12,6 +12,7 @@ import (
 type begun struct {
 	history *history // in which it is listed
 	run     *runRecord
+	caller  int         // those of one number are one caller, on whatever members
 	work    *submission // its snapshot, what it read, and what it writes if it does
 
 	asked int64 // when its client asked to begin
@@ -61,6 +62,12 @@ type runRecord struct {
 	epochs []epochSeen  // that it has delivered and told its clients of, in order
 	pauses []pauseSpan  // in which nothing ran there
 	drains []*drainSpan // for which it closed, in order
+}
+
+func (r *runRecord) end(now int64) {
+	if r != nil && r.ended == 0 {
+		r.ended = now
+	}
 }
 
 // epochSeen is an epoch that a run has delivered: its clients begin after that.

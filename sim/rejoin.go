@@ -184,7 +184,7 @@ func (m *member) replay(after uint64, each ...func(*replica.Judged)) (*replica.R
 	committed := max(cfg.Group.HardState.Commit, cfg.Group.Applied)
 	cfg.Group.HardState.Commit = committed
 	cfg.Group.Applied = cfg.Group.Checkpoint.Index // as an engine that has to apply it all
-	r, err := replica.New(cfg)
+	r, err := m.newReplica(cfg)
 	if err != nil {
 		return nil, err
 	}

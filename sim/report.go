@@ -17,6 +17,9 @@ type Report struct {
 	Refused      Refused `json:"refused"`
 	Unknown      int     `json:"unknown"` // calls that ended with their member
 	ReadOnly     int     `json:"read_only"`
+	Denied       int     `json:"denied"`  // begins refused for want of a right, a quorum or time
+	Epochs       int     `json:"epochs"`  // changes of who may write
+	Actions      int     `json:"actions"` // planned changes asked for
 
 	Joins    int `json:"joins"`
 	Leaves   int `json:"leaves"`
@@ -53,6 +56,9 @@ type Faults struct {
 	DiskLosses  int `json:"disk_losses"`  // members that lost all they had
 	DataLosses  int `json:"data_losses"`  // members that lost their data and kept their log
 	Disasters   int `json:"disasters"`    // times when a majority was gone at once
+	Pauses      int `json:"pauses"`       // of a process that stood still for a while
+	Slowdowns   int `json:"slowdowns"`    // of an engine that applies slowly for a while
+	Skews       int `json:"skews"`        // of a clock that jumps ahead
 	TornTails   int `json:"torn_tails"`   // crashes that left a part of what was not synced
 	LostTails   int `json:"lost_tails"`   // crashes that lost something not synced
 }
@@ -63,6 +69,8 @@ type Refused struct {
 	SnapshotTooOld int `json:"snapshot_too_old"`
 	Exhausted      int `json:"exhausted"`
 	Duplicate      int `json:"duplicate"` // it had committed before, under its id
+	Fenced         int `json:"fenced"`    // its origin had lost the right to write
+	Early          int `json:"early"`     // and knew that before it was broadcast
 }
 
 // Violation is a promise that was not kept. A world ends with its first one.
@@ -88,6 +96,9 @@ func (r *Report) add(w *Report) {
 	r.Refused.add(w.Refused)
 	r.Unknown += w.Unknown
 	r.ReadOnly += w.ReadOnly
+	r.Denied += w.Denied
+	r.Epochs += w.Epochs
+	r.Actions += w.Actions
 	r.Joins += w.Joins
 	r.Leaves += w.Leaves
 	r.Restarts += w.Restarts
@@ -110,6 +121,8 @@ func (r *Refused) add(q Refused) {
 	r.SnapshotTooOld += q.SnapshotTooOld
 	r.Exhausted += q.Exhausted
 	r.Duplicate += q.Duplicate
+	r.Fenced += q.Fenced
+	r.Early += q.Early
 }
 
 func (f *Faults) add(g Faults) {
@@ -128,6 +141,9 @@ func (f *Faults) add(g Faults) {
 	f.DiskLosses += g.DiskLosses
 	f.DataLosses += g.DataLosses
 	f.Disasters += g.Disasters
+	f.Pauses += g.Pauses
+	f.Slowdowns += g.Slowdowns
+	f.Skews += g.Skews
 	f.TornTails += g.TornTails
 	f.LostTails += g.LostTails
 }

@@ -19,6 +19,9 @@ type Options struct {
 	// Progress, if not nil, is told after each world how many were run and
 	// how many of them broke a promise.
 	Progress func(worlds, violations int)
+	// plain has all members of the worlds write, and asks nothing of what
+	// transactions begin with.
+	plain bool
 }
 
 // ErrNoSeeds is returned by Run when there is nothing to run.
@@ -46,7 +49,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	defer running.Unlock()
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	for i := range o.Seeds {
-		one, err := runWorld(ctx, o.First+uint64(i), newTracer(o.Trace))
+		one, err := runWorld(ctx, o.First+uint64(i), o.plain, newTracer(o.Trace))
 		if err != nil {
 			return report, err
 		}

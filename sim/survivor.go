@@ -125,6 +125,9 @@ func (m *member) freeze(o forced.Order) error {
 	if _, changed, err := r.note.plan.Freeze(o, now); err != nil || !changed {
 		return err
 	}
+	if r.replica != nil && len(r.standing.GateWaits) > 0 {
+		m.world.reached[markForcedGate]++
+	}
 	m.stop()
 	if r.note.plan.MayRun() {
 		hs := m.log.HardState()

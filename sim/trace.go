@@ -104,6 +104,25 @@ func (t *tracer) delivered(w *world, m *member, e *entry) {
 	if e.view != nil {
 		t.line(w, m.name, "  %s", e.view)
 	}
+	if s := e.election; s != nil {
+		t.line(w, m.name, "  epoch %d of view %d since %d, %s, primary %x, action open %t", s.Epoch, s.View, s.Began, s.Mode, s.Primary, s.Action != nil)
+		for _, o := range s.Done {
+			if o.Ended == e.index {
+				t.line(w, m.name, "  %s %s: %s", o.Kind, o.Result, o.Text)
+			}
+		}
+		if n := len(s.Past); n > 0 && s.Past[n-1].Index == e.index {
+			t.line(w, m.name, "  %s: %s", s.Past[n-1].Cause, s.Past[n-1].Reason)
+		}
+	}
+}
+
+func (t *tracer) begun(c *client, b *beginning) {
+	if t != nil {
+		w := c.member.world
+		t.line(w, c.member.name, "begins %s of client %d at %d, asked at %d.%06d: %s, write %t, bounded %t, index %d, floor %d",
+			b.work.id, c.slot, b.work.snapshot.Index, b.asked/second, b.asked%second, b.level, b.write, b.bounded, b.index, b.want)
+	}
 }
 
 func (t *tracer) answer(w *world, m *member, a replica.Answer) {

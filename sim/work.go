@@ -7,8 +7,18 @@ import (
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
-// look reads every account.
+// look reads every account, or a few keys that others write.
 func (c *client) look(s *submission) {
+	w := c.member.world
+	if !w.plain && w.more.IntN(3) > 0 {
+		first := w.more.IntN(w.plan.work.cold)
+		for i := range 1 + w.more.IntN(3) {
+			c.read(s, key{registers, (first + i*7) % w.plan.work.cold})
+		}
+		c.read(s, key{counters, w.more.IntN(w.plan.work.hot)})
+		c.read(s, key{registers, w.more.IntN(w.plan.work.hot)})
+		return
+	}
 	for n := range c.member.world.plan.work.accounts {
 		c.read(s, key{accounts, n})
 	}
@@ -171,8 +181,8 @@ func (c *client) again() bool {
 		return false
 	}
 	s := *earlier
-	s.origin, s.session, s.again = mine.origin, mine.session, true
-	s.index, s.commit, s.order, s.acked, s.lost = 0, 0, 0, false, false
+	s.origin, s.session, s.again, s.begun = mine.origin, mine.session, true, nil
+	s.index, s.commit, s.order, s.acked, s.lost, s.early = 0, 0, 0, false, false, false
 	c.current = &s
 	c.submit()
 	return true
@@ -198,7 +208,11 @@ func (c *client) meddle(s *submission) {
 	if chance(w.rand, work.settings) {
 		settings := c.run.replica.Status().Settings
 		change := drawSettings(w.rand, &w.plan.work)
-		change.Version = settings.Version
+		change.Version, change.Consistency, change.PreferMostUpdated = settings.Version, settings.Consistency, settings.PreferMostUpdated
+		if !w.plain && w.more.IntN(2) == 0 {
+			change.PreferMostUpdated = !change.PreferMostUpdated
+			change.Consistency = w.plan.rights.levels.draw(w.more)
+		}
 		c.run.tell(replica.SettingsAsked{Ticket: w.ticket(), Settings: change})
 	}
 }
@@ -208,5 +222,7 @@ func (c *client) meddle(s *submission) {
 // between two places where it can fall must fall on the earlier one.
 func (c *client) mark(s *submission) {
 	message := binary.AppendUvarint([]byte{markKind}, c.member.world.rand.Uint64N(s.snapshot.Index+1))
-	c.run.tell(replica.Submitted{Ticket: c.member.world.ticket(), Message: message})
+	ticket := c.member.world.ticket()
+	c.run.marks[ticket] = true
+	c.run.tell(replica.Submitted{Ticket: ticket, Message: message})
 }

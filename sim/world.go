@@ -33,6 +33,8 @@ type world struct {
 	seed  uint64
 	plan  plan
 	rand  *rand.Rand
+	more  *rand.Rand // for what is no part of a plain world
+	plain bool       // all members write, and nothing is asked of what they begin with
 	group gtid.UUID
 	phase phase
 
@@ -49,17 +51,18 @@ type world struct {
 	reached   marked
 	trace     *tracer
 	tickets   uint64
+	trails    [3]trail
 	fault     *Violation
 	failed    bool
 }
 
 // runWorld runs the world of a seed and returns what it was and did.
-func runWorld(ctx context.Context, seed uint64, t *tracer) (Report, error) {
+func runWorld(ctx context.Context, seed uint64, plain bool, t *tracer) (Report, error) {
 	before := cryptorand.Reader
 	defer func() { cryptorand.Reader = before }()
 	cryptorand.Reader = rand.NewChaCha8(chachaSeed(seed))
 
-	w := newWorld(seed, t)
+	w := newWorld(seed, plain, t)
 	w.protect("world", w.begin)
 	for i := 0; w.phase != over && !w.failed; i++ {
 		if i%4096 == 0 && ctx.Err() != nil {
@@ -78,14 +81,19 @@ func chachaSeed(seed uint64) (s [32]byte) {
 	return s
 }
 
-func newWorld(seed uint64, t *tracer) *world {
+func newWorld(seed uint64, plain bool, t *tracer) *world {
 	w := &world{
 		seed:   seed,
 		rand:   rand.New(rand.NewPCG(seed, 0)),
+		more:   moreRand(seed),
+		plain:  plain,
 		byRaft: map[uint64]*member{},
 		trace:  t,
 	}
 	w.plan = drawPlan(w.rand)
+	if !plain {
+		drawRights(w.more, &w.plan)
+	}
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
 	first := newHistory(w.group, &w.reached, w.violate)
@@ -134,6 +142,7 @@ func (w *world) begin() {
 		}
 	}
 	w.scheduleFault()
+	w.scheduleAction()
 	for range w.plan.members.disasters {
 		w.after(span{2 * second, w.plan.faulty}.draw(w.rand), w.disaster)
 	}
@@ -149,7 +158,8 @@ func (w *world) heal() {
 	w.trace.note(w, "heal")
 	w.network.heal()
 	for _, m := range w.members {
-		m.stalled, m.hung = false, 0
+		m.stalled, m.hung, m.slowed = false, 0, 0
+		m.resume()
 		if m.run == nil && !m.gone {
 			m.start()
 		}
@@ -214,6 +224,9 @@ func (w *world) finish() {
 		m.run.history.tell(func(c checker) string { return c.ended(m.name, snapshot) })
 		m.checkDigest()
 	}
+	for _, h := range w.histories {
+		h.conclude()
+	}
 }
 
 func (w *world) count() {
@@ -235,6 +248,9 @@ func (w *world) count() {
 func (w *world) countHistory(h *history) {
 	r := &w.report
 	r.Incarnations++
+	if now := h.electionAt(uint64(len(h.elections))); now != nil {
+		r.Epochs += int(now.Epoch)
+	}
 	r.Refused.add(h.refused)
 	for _, s := range h.sent {
 		if s.inherited {

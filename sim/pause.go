@@ -1,0 +1,104 @@
+package sim
+
+import "math/rand/v2"
+
+// pauseOne stops a process as a signal does, or the host of a virtual machine: for
+// a while nothing runs in it, and what comes for it waits. The clock goes on.
+func (w *world) pauseOne() {
+	m := w.someone()
+	if p := w.primary(); p != nil && w.more.IntN(2) == 0 {
+		m = p
+	}
+	w.pause(m, span{200 * millisecond, 5 * second})
+}
+
+func (w *world) pause(m *member, length span) {
+	if m.run == nil || m.paused {
+		return
+	}
+	w.report.Faults.Pauses++
+	w.trace.note(w, m.name+" stands still")
+	m.paused = true
+	of := m.run
+	if of.record != nil {
+		of.record.pauses = append(of.record.pauses, pauseSpan{from: w.now})
+	}
+	w.after(length.draw(w.more), func() {
+		if m.run == of {
+			m.resume()
+		}
+	})
+}
+
+// resume lets a process run again: what came meanwhile, and what it would have done,
+// in the order in which it was due.
+func (m *member) resume() {
+	if !m.paused {
+		return
+	}
+	w := m.world
+	w.trace.note(w, m.name+" goes on")
+	m.endPause()
+	parked := m.parked
+	m.parked = nil
+	for _, what := range parked {
+		w.after(0, what)
+	}
+}
+
+// endPause ends the pause of a process that goes on, or is killed.
+func (m *member) endPause() {
+	if !m.paused {
+		return
+	}
+	m.paused = false
+	if r := m.run.record; r != nil {
+		r.pauses[len(r.pauses)-1].to = m.world.now
+	}
+}
+
+// running has the process do something, when it runs again if it stands still.
+func (m *member) running(what func()) {
+	if m.paused {
+		m.parked = append(m.parked, what)
+		return
+	}
+	what()
+}
+
+// slowOne makes a member's engine slow.
+func (w *world) slowOne() {
+	m := w.someone()
+	w.report.Faults.Slowdowns++
+	m.slowed = w.now + span{500 * millisecond, 4 * second}.draw(w.more)
+	w.trace.note(w, m.name+" applies slowly")
+}
+
+// slowness is what slow engines take longer by, up to slowest.
+const (
+	slowness = 50
+	slowest  = second
+)
+
+// skewOne sets a member's clock ahead.
+func (w *world) skewOne() {
+	m := w.someone()
+	w.report.Faults.Skews++
+	m.skew += span{100 * millisecond, 60 * second}.draw(w.more)
+	w.trace.note(w, "the clock of "+m.name+" jumps ahead")
+}
+
+// primary is the primary of the newest incarnation, as far as anybody has
+// delivered; nil if there is none.
+func (w *world) primary() *member {
+	h := w.newest()
+	now := h.electionAt(uint64(len(h.elections)))
+	if now == nil || now.Primary == 0 {
+		return nil
+	}
+	return w.byRaft[now.Primary]
+}
+
+// moreRand is the source of what came to worlds after their first draws were
+// settled, so that it moves none of those.
+func moreRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
