@@ -427,3 +427,32 @@ func (p *politics) wants(rt *rapid.T, origin uint64, a election.Action, target u
 	}
 	p.asks(origin, a)
 }
+
+// TestElectorateForks checks that an incarnation goes on with who may write where
+// its log leaves the one before, and not where that one is by then.
+func TestElectorateForks(t *testing.T) {
+	for _, shared := range []int{3, 4} {
+		p := newPolitics(newRecord(t))
+		p.single()
+		p.deposes(2, election.Deposal{Epoch: 1, Term: 1, Target: 1})
+		parent := p.history
+		child := newHistory(p.group, &marked{}, parent.violate)
+		child.parent, child.shared = parent, uint64(shared)
+		child.inherit(parent)
+		for _, e := range parent.entries[:shared] {
+			child.deliver("the fork", e)
+		}
+		p.history = child
+		// The first primary is one still, unless the deposal is in the log.
+		deposed := shared == 4
+		if !deposed {
+			again := newPolitics(newRecord(t))
+			again.single()
+			p.state, p.seqs = again.state, again.seqs
+		}
+		p.writes(1, 1, true)
+		if noticed := len(p.broken) > 0; noticed != deposed {
+			t.Errorf("with %d entries of the log before: noticed %q", shared, p.broken)
+		}
+	}
+}

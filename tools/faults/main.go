@@ -29,9 +29,6 @@ import (
 	"strings"
 )
 
-// chunk is how many worlds run at once before the next look.
-const chunk = 20
-
 func main() {
 	root := flag.String("root", "..", "directory of the sources")
 	flag.Parse()
@@ -109,6 +106,42 @@ func read(path string) (f fault, err error) {
 	return f, nil
 }
 
+// sweeper is the program that runs worlds on the copy, the one named first and then
+// the others, until one breaks a promise.
+const sweeper = `package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strconv"
+
+	"github.com/concordatdb/concordat/sim"
+)
+
+func main() {
+	first, _ := strconv.ParseUint(os.Args[1], 10, 64)
+	seeds, _ := strconv.ParseUint(os.Args[2], 10, 64)
+	for n := uint64(0); n <= seeds; n++ {
+		seed := n
+		if n == 0 {
+			seed = first
+		}
+		if seed == 0 {
+			continue
+		}
+		report, err := sim.Run(context.Background(), sim.Options{First: seed, Seeds: 1})
+		if err != nil {
+			panic(err)
+		}
+		for _, v := range report.Violations {
+			_ = json.NewEncoder(os.Stdout).Encode(v)
+			return
+		}
+	}
+}
+`
+
 // find applies the patch to a copy of the sources, and returns the seed that breaks
 // the promise there.
 func (f *fault) find(ctx context.Context, root string) (seed uint64, err error) {
@@ -123,44 +156,35 @@ func (f *fault) find(ctx context.Context, root string) (seed uint64, err error) 
 	if _, err := command(ctx, dir, "git", "apply", "--whitespace=nowarn", f.patch); err != nil {
 		return 0, fmt.Errorf("it does not apply any more: %w", err)
 	}
-	if _, err := command(ctx, dir, "go", "build", "-o", "concordat.faulty", "./cmd/concordat"); err != nil {
+	program := filepath.Join(dir, "sweeper")
+	if err := os.Mkdir(program, 0o755); err != nil {
 		return 0, err
 	}
-	if f.caught != 0 {
-		if seed, err := f.sweep(ctx, dir, f.caught, 1); seed != 0 || err != nil {
-			return seed, err
-		}
+	if err := os.WriteFile(filepath.Join(program, "main.go"), []byte(sweeper), 0o644); err != nil {
+		return 0, err
 	}
-	for first := 1; first <= f.seeds; first += chunk {
-		if seed, err := f.sweep(ctx, dir, uint64(first), min(chunk, f.seeds-first+1)); seed != 0 || err != nil {
-			return seed, err
-		}
+	// Without their paths, what did not change is taken from the last build.
+	if _, err := command(ctx, dir, "go", "build", "-trimpath", "-o", "swept", "./sweeper"); err != nil {
+		return 0, err
 	}
-	return 0, fmt.Errorf("not noticed in %d worlds", f.seeds)
-}
-
-// sweep runs worlds, and returns the first seed that breaks a promise, 0 if none
-// does. It must be the one that the patch names.
-func (f *fault) sweep(ctx context.Context, dir string, first uint64, seeds int) (uint64, error) {
-	out, err := command(ctx, dir, filepath.Join(dir, "concordat.faulty"), "sim", "--json",
-		"--first", strconv.FormatUint(first, 10), "--seeds", strconv.Itoa(seeds))
-	var report struct {
-		Violations []struct {
-			Seed    uint64
-			Promise string
-			Text    string
-		}
+	out, err := command(ctx, dir, filepath.Join(dir, "swept"), strconv.FormatUint(f.caught, 10), strconv.Itoa(f.seeds))
+	if err != nil {
+		return 0, err
 	}
-	if jsonErr := json.Unmarshal(out, &report); jsonErr != nil {
-		return 0, errors.Join(err, jsonErr)
+	var v struct {
+		Seed    uint64
+		Promise string
+		Text    string
 	}
-	for _, v := range report.Violations {
-		if !slices.Contains(f.promises, v.Promise) {
-			return 0, fmt.Errorf("seed %d breaks %s, and %s should be broken: %s", v.Seed, v.Promise, strings.Join(f.promises, " or "), v.Text)
-		}
-		return v.Seed, nil
+	switch {
+	case len(out) == 0:
+		return 0, fmt.Errorf("not noticed in %d worlds", f.seeds)
+	case json.Unmarshal(out, &v) != nil:
+		return 0, fmt.Errorf("the sweeper says %q", out)
+	case !slices.Contains(f.promises, v.Promise):
+		return 0, fmt.Errorf("seed %d breaks %s, and %s should be broken: %s", v.Seed, v.Promise, strings.Join(f.promises, " or "), v.Text)
 	}
-	return 0, nil
+	return v.Seed, nil
 }
 
 // copySources copies what is needed to build the command.
@@ -194,6 +218,7 @@ func command(ctx context.Context, dir, name string, args ...string) ([]byte, err
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &stdout, &stderr
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if err := cmd.Run(); err != nil {
 		return stdout.Bytes(), fmt.Errorf("%s: %w\n%s", filepath.Base(name), err, stderr.Bytes())
 	}
