@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -168,4 +169,20 @@ func TestLinearizableLogs(t *testing.T) {
 			rt.Fatalf("stale: %t, noticed %q", stale, a.broken)
 		}
 	})
+}
+
+// TestSearchGivenUp checks that a search which would not end is given up, and that
+// the log then tells.
+func TestSearchGivenUp(t *testing.T) {
+	a := newAudience(t)
+	a.alone()
+	for range 20 { // nobody was told of these: each may be anywhere, or nowhere
+		a.commits(0, eventual, 1)
+	}
+	a.commits(10, eventual, 1)
+	a.looks(20, 21, 2, 0, 1)
+	a.conclude()
+	if len(a.broken) == 0 || !strings.Contains(a.broken[0], "steps") {
+		t.Errorf("noticed %q", a.broken)
+	}
 }
