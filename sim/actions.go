@@ -31,17 +31,17 @@ func (w *world) scheduleAction() {
 }
 
 // planAction has an operator ask some member for a change of the primary, the mode
-// or the protocol.
-func (w *world) planAction() {
+// or the protocol, and reports whether that was asked for.
+func (w *world) planAction() bool {
 	at := w.members[w.more.IntN(len(w.members))]
 	r := at.run
 	if !r.askable() {
-		return
+		return false
 	}
 	e := &r.standing.Election
 	if e.Action != nil && w.more.IntN(2) == 0 {
 		r.cancelAction(e.Action.ID)
-		return
+		return true
 	}
 	a := election.Action{ID: w.moreUUID(), Asker: at.uuid, Force: w.more.IntN(2) == 0, Reason: "its operator wants it so"}
 	switch n := w.more.IntN(10); {
@@ -62,8 +62,11 @@ func (w *world) planAction() {
 	if a.Kind == election.SetPrimary || a.Kind == election.ToSingle {
 		a.Grace = pick(w.more, w.plan.rights.graces...)
 	}
-	r.askAction(&planned{action: a, tries: 3})
+	if !r.askAction(&planned{action: a, tries: 3}) {
+		return false
+	}
 	w.endangerAction(at, &a)
+	return true
 }
 
 // askable reports whether an operator's order reaches the member.
@@ -73,17 +76,18 @@ func (r *run) askable() bool {
 
 // askAction asks for a change in the epoch and the view that the member knows now.
 // Most of the time what the group would refuse is refused at once.
-func (r *run) askAction(p *planned) {
+func (r *run) askAction(p *planned) bool {
 	w, e := r.world, &r.standing.Election
 	p.action.Epoch, p.action.View = e.Epoch, e.View
 	if err := e.Check(p.action); err != nil && !chance(w.more, 200) {
-		return
+		return false
 	}
 	w.report.Actions++
 	w.trace.note(w, fmt.Sprintf("%s is asked for %s, target %x", r.member.name, p.action.Kind, p.action.Target))
 	ticket := w.ticket()
 	r.actions[ticket] = p
 	r.tell(replica.ActionAsked{Ticket: ticket, Action: p.action})
+	return true
 }
 
 func (r *run) cancelAction(id gtid.UUID) {

@@ -183,11 +183,6 @@ func (c *client) askIndex(b *beginning, shown uint64) {
 	b.step = stepIndex
 	b.ticket = r.reads.ask(r, b)
 	w.reached[markReadAsked]++
-	if s := &r.standing; s.Leading && len(s.View.Members) == 1 {
-		if e := r.history.at(s.Delivered); e != nil && e.raw.GetTerm() < s.Term {
-			w.reached[markReadAlone]++
-		}
-	}
 	r.tell(replica.ReadAsked{Ticket: b.ticket})
 }
 

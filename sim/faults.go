@@ -161,6 +161,9 @@ func (w *world) stormStrikes() {
 // leaveOne has a member leave in order.
 func (w *world) leaveOne() {
 	m := w.someone()
+	if p := w.primary(); !w.plain && p != nil && w.more.IntN(2) == 0 {
+		m = p
+	}
 	if m.run == nil || m.run.replica == nil || m.leaving || m.paused || m.run.state != replica.Online {
 		return
 	}

@@ -228,7 +228,7 @@ var markNames = [marks]string{
 	markGateWithJoiner:  "member promoted while a gate was closed",
 	markReadAsked:       "read index waited for",
 	markReadReasked:     "leader changed while a read index was asked for",
-	markReadAlone:       "only member of a view asked before it had committed in its term",
+	markReadAlone:       "only member of a view asked when it came to lead",
 	markHeldOnFailover:  "begin held for the backlog of a primary before",
 	markHeldByGate:      "begin held by a gate",
 	markBoundKnown:      "bounded age known without a question",

@@ -176,6 +176,21 @@ func (w *world) replaceOne() {
 	newcomer.replaces = old
 }
 
+// changeBefore has an operator plan a change just before something happens, which
+// finds it open.
+func (w *world) changeBefore(at int64) {
+	if w.plan.rights.between.hi == 0 || w.more.IntN(2) == 0 {
+		return
+	}
+	w.after(max(at-span{millisecond, 60 * millisecond}.draw(w.more), 0), func() {
+		for range 5 {
+			if w.planAction() {
+				return
+			}
+		}
+	})
+}
+
 // disaster takes most of the members away at once, dead or alive behind a
 // partition. Then operators force the membership on the rest, more than one of
 // them at a time perhaps, and perhaps on the others as well.

@@ -5,11 +5,36 @@ import "math/rand/v2"
 // pauseOne stops a process as a signal does, or the host of a virtual machine: for
 // a while nothing runs in it, and what comes for it waits. The clock goes on.
 func (w *world) pauseOne() {
-	m := w.someone()
-	if p := w.primary(); p != nil && w.more.IntN(2) == 0 {
-		m = p
+	m, length := w.someone(), span{200 * millisecond, 5 * second}
+	if p := w.primary(); p != nil && w.more.IntN(4) > 0 {
+		// Long enough for another primary, short enough not to be out.
+		m, length.lo = p, int64(w.plan.rights.failoverTicks+4)*w.plan.tick
+		length.hi = 2 * length.lo
+		if w.more.IntN(4) == 0 {
+			w.after(length.lo+span{-6, 2}.draw(w.more)*w.plan.tick, w.cutLeaderOff)
+		}
 	}
-	w.pause(m, span{200 * millisecond, 5 * second})
+	w.pause(m, length)
+}
+
+// cutLeaderOff has the leader alone with what it has just proposed. It says the same
+// again when it is back, and another one leads.
+func (w *world) cutLeaderOff() {
+	for _, m := range w.members {
+		if m.run == nil || m.run.replica == nil || m.paused || !m.run.replica.Status().Leading {
+			continue
+		}
+		w.report.Faults.Partitions++
+		w.trace.note(w, m.name+", which leads, is cut off")
+		var others []*member
+		for _, o := range w.members {
+			if o != m {
+				others = append(others, o)
+			}
+		}
+		w.isolate([]*member{m}, others, span{500 * millisecond, 3 * second}.draw(w.more))
+		return
+	}
 }
 
 func (w *world) pause(m *member, length span) {

@@ -188,7 +188,7 @@ func drawRights(r *rand.Rand, p *plan) {
 	g := &p.rights
 	g.single = r.IntN(2) == 0
 	g.failoverTicks = pick(r, 4, 8, 12, 20, 40)
-	g.newer = pick[int64](r, 0, 0, 300, 600)
+	g.newer = pick[int64](r, 0, 0, 300, 1000)
 	g.upgrade = pick[int64](r, 100, 500)
 	g.weights = r.IntN(2) == 0
 	g.levels = drawLevels(r)
@@ -207,7 +207,7 @@ func drawRights(r *rand.Rand, p *plan) {
 	p.settings.Consistency = pick(r, consistency.Default, consistency.Default, consistency.Eventual, consistency.Before, consistency.After)
 	p.work.reads = pick[int64](r, 100, 300, 600)
 	faults := &p.faults
-	faults.pause, faults.slow, faults.skew = r.IntN(4), pick(r, 0, 0, 1, 2), pick(r, 0, 0, 1)
+	faults.pause, faults.slow, faults.skew = pick(r, 0, 2, 4, 8), pick(r, 0, 0, 1, 2), pick(r, 0, 0, 1)
 }
 
 // drawLevels draws what levels a world's transactions ask for. Some worlds know one

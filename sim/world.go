@@ -144,7 +144,9 @@ func (w *world) begin() {
 	w.scheduleFault()
 	w.scheduleAction()
 	for range w.plan.members.disasters {
-		w.after(span{2 * second, w.plan.faulty}.draw(w.rand), w.disaster)
+		at := span{2 * second, w.plan.faulty}.draw(w.rand)
+		w.after(at, w.disaster)
+		w.changeBefore(at)
 	}
 	if w.plan.members.disasters > 0 {
 		w.reworkPlans()
