@@ -91,12 +91,15 @@ func printReport(w io.Writer, r *sim.Report, took time.Duration) error {
 	line("committed", "%d, of which %d were acknowledged", r.Committed, r.Acknowledged)
 	line("refused", "%d conflicts, %d snapshots too old, %d exhausted", r.Refused.Conflict, r.Refused.SnapshotTooOld, r.Refused.Exhausted)
 	line("other calls", "%d of unknown outcome, %d read-only", r.Unknown, r.ReadOnly)
+	line("without a right", "%d begins denied, %d commits refused before they were ordered, %d after", r.Denied, r.Refused.Early, r.Refused.Fenced)
+	line("primaries", "%d epochs, %d planned changes asked for", r.Epochs, r.Actions)
 	f := &r.Faults
 	line("messages", "%d lost, %d repeated, %d overtaken", f.Lost, f.Repeated, f.Overtaken)
 	line("network", "%d partitions, %d one-way cuts, %d cuts between two, %d links that flap, %d storms of loss",
 		f.Partitions, f.OneWay, f.PartialCuts, f.Flaps, f.Storms)
 	line("crashes", "%d of one member, %d of all at once, %d left a torn log, %d a shorter one", f.Crashes, f.Blackouts, f.TornTails, f.LostTails)
 	line("disks", "%d stalls, %d hangs, %d lost, %d data directories lost", f.Stalls, f.Hangs, f.DiskLosses, f.DataLosses)
+	line("processes", "%d stood still, %d applied slowly, %d had their clocks set ahead", f.Pauses, f.Slowdowns, f.Skews)
 	line("members", "%d joins, %d leaves, %d restarts, %d clones", r.Joins, r.Leaves, r.Restarts, r.Clones)
 	line("out of the group", "%d expelled or replaced, %d removed, %d too long in a minority, %d times back", r.Expelled, r.Removed, r.Minorities, r.Rejoins)
 	line("forced", "%d disasters, %d incarnations, %d histories discarded", f.Disasters, r.Incarnations, r.Discarded)
