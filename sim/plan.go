@@ -152,6 +152,7 @@ type rightsPlan struct {
 	session   int64 // in a thousand: one that must see what its client did before
 	impatient int64 // in a thousand: one that does not say how long it waits
 	patience  span  // of the others
+	readers   int64 // in a thousand: a client that never writes, and so never waits for a commit
 	ignorant  int64 // in a thousand: a client where nobody may write tries all the same
 	between   span  // two planned changes; zero for none
 	death     int64 // in a thousand: a planned change is followed by a crash, or a pause
@@ -172,14 +173,12 @@ func (l *levelWeights) draw(r *rand.Rand) consistency.Level {
 	if total == 0 {
 		return consistency.Eventual
 	}
-	n := r.IntN(total)
-	for level, weight := range l {
-		if n < weight {
-			return consistency.Level(level)
-		}
-		n -= weight
+	level, n := 0, r.IntN(total)
+	for n >= l[level] {
+		n -= l[level]
+		level++
 	}
-	panic("sim: weights of levels do not add up")
+	return consistency.Level(level)
 }
 
 // drawRights draws from a source of its own, so that a world without all this is
@@ -206,6 +205,7 @@ func drawRights(r *rand.Rand, p *plan) {
 	p.settings.PreferMostUpdated = r.IntN(3) == 0
 	p.settings.Consistency = pick(r, consistency.Default, consistency.Default, consistency.Eventual, consistency.Before, consistency.After)
 	p.work.reads = pick[int64](r, 100, 300, 600)
+	g.readers = pick[int64](r, 0, 300, 500)
 	faults := &p.faults
 	faults.pause, faults.slow, faults.skew = pick(r, 0, 2, 4, 8), pick(r, 0, 0, 1, 2), pick(r, 0, 0, 1)
 }
