@@ -51,7 +51,7 @@ func (c *client) ask() {
 		c.proceed()
 		return
 	}
-	if b.write = !chance(w.more, w.plan.work.reads); b.write && r.mayWrite().never {
+	if b.write = !c.reader && !chance(w.more, w.plan.work.reads); b.write && r.mayWrite().never {
 		b.insists = chance(w.more, p.ignorant)
 		if !b.insists && w.more.IntN(2) == 0 {
 			c.deny()

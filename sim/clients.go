@@ -14,6 +14,7 @@ type client struct {
 	slot      int
 	run       *run // the run that it works with
 	trail     *trail
+	reader    bool       // it never writes
 	beginning *beginning // its transaction until that has a snapshot
 	begun     *beginning // from then on
 	snapshot  applier.Snapshot
@@ -43,7 +44,7 @@ func (t *trail) add(h *history, g gtid.GTID) {
 
 func newClient(m *member, slot int) *client {
 	w := m.world
-	return &client{member: m, slot: slot, trail: &w.trails[(m.slot+slot)%len(w.trails)]}
+	return &client{member: m, slot: slot, trail: &w.trails[(m.slot+slot)%len(w.trails)], reader: chance(w.more, w.plan.rights.readers)}
 }
 
 // begin starts the client on the present run of its member.
@@ -90,7 +91,9 @@ func (c *client) transact(b *beginning) {
 	h.begins = append(h.begins, b.begun)
 	w.trace.begun(c, b)
 	h.tell(func(k checker) string { return k.began(b.begun) })
-	c.meddle(s)
+	if b.write {
+		c.meddle(s) // readers are many, and what they broadcast would have no bound
+	}
 	if chance(w.rand, work.again) && b.write && c.again() {
 		return
 	}
