@@ -47,6 +47,10 @@ test: lint unit sim ## run every check: lint, unit, sim
 # those of internal/running.
 PLAIN := $(filter-out ./internal/running/,$(PURE))
 
+# The stores are held against their models at length without it, and for a few
+# sequences of calls with it.
+STORES := ./gcs/raftlog ./applier/pebblekv
+
 # The race detector needs cgo. Without it the tests run all the same, and say
 # so. Tests of members mostly wait, for elections and for what silence has to
 # tell: four at a time keep two processors busy.
@@ -60,6 +64,7 @@ unit: ## run the tests of all packages, with the race detector where it works
 	plain=$$(go list $(PLAIN)) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
 	failed=0; \
 	go test -timeout 8m $$plain || failed=1; \
+	go test -timeout 8m -run '^TestConformance$$/^(Model|random_calls)$$' $(STORES) || failed=1; \
 	go test $$race -parallel 4 -timeout 8m $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...

@@ -2,6 +2,7 @@ package pebblekv
 
 import (
 	"errors"
+	"flag"
 	"log/slog"
 	"math/rand/v2"
 	"testing"
@@ -98,8 +99,27 @@ func closeEngine(e *Engine) error {
 
 func TestConformance(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	checkModel(t)
 	enginetest.Run(t, enginetest.Options{
 		Open:       func(t testing.TB) enginetest.Harness { return newHarness(t) },
 		Concurrent: true,
+	})
+}
+
+// checkModel sets how many sequences of calls the model is tried on, unless
+// somebody has said it.
+func checkModel(t *testing.T) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(modelChecks); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Value.Set(f.DefValue); err != nil {
+			t.Error(err)
+		}
 	})
 }

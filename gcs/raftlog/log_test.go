@@ -1,6 +1,7 @@
 package raftlog_test
 
 import (
+	"flag"
 	"math/rand/v2"
 	"testing"
 
@@ -59,6 +60,7 @@ func (d *crashDisk) Crash(seed uint64) {
 // second kind writes to warm segments.
 func TestConformance(t *testing.T) {
 	noLeaks(t)
+	checkModel(t)
 	tails := []int{16 << 20, 1, 1 << 10}
 	disks := 0
 	logtest.Run(t, logtest.Options{New: func(testing.TB) logtest.Disk {
@@ -71,4 +73,22 @@ func TestConformance(t *testing.T) {
 			return o
 		}}
 	}})
+}
+
+// checkModel sets how many sequences of calls the model is tried on, unless
+// somebody has said it.
+func checkModel(t *testing.T) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(modelChecks); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Value.Set(f.DefValue); err != nil {
+			t.Error(err)
+		}
+	})
 }
