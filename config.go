@@ -126,7 +126,7 @@ type Config struct {
 	Founding GroupSettings
 	// FoundingMode is the mode that a new group begins with. Only Bootstrap looks at
 	// it; later the group switches by [Node.SwitchToSinglePrimary] and
-	// [Node.SwitchToMultiPrimary]. Default MultiPrimary.
+	// [Node.SwitchToMultiPrimary]. Default SinglePrimary.
 	FoundingMode Mode
 	// Consistency is the level of this member's transactions that choose none.
 	// Default: the group's, see [GroupSettings.Consistency].
@@ -395,7 +395,7 @@ func (c Config) withDefaults() Config {
 	c.AutoRejoinInterval = cmp.Or(c.AutoRejoinInterval, DefaultAutoRejoinInterval)
 	c.LogStallTimeout = cmp.Or(c.LogStallTimeout, DefaultLogStallTimeout)
 	c.FailoverTimeout = cmp.Or(c.FailoverTimeout, DefaultFailoverTimeout)
-	c.FoundingMode = cmp.Or(c.FoundingMode, MultiPrimary)
+	c.FoundingMode = cmp.Or(c.FoundingMode, SinglePrimary)
 	c.ExitStateAction = cmp.Or(c.ExitStateAction, ReadOnly)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -65,10 +65,10 @@ func testConfig(t testing.TB) concordat.Config {
 	return cfg
 }
 
-// founder is the configuration of a group's first member.
+// founder is the configuration of the first member of a group in which all write.
 func founder(t testing.TB) concordat.Config {
 	cfg := testConfig(t)
-	cfg.Bootstrap = true
+	cfg.Bootstrap, cfg.FoundingMode = true, concordat.MultiPrimary
 	return cfg
 }
 

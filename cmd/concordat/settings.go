@@ -175,8 +175,8 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.Donor, "donor", "`member`, by UUID or address, to copy the state from if that has to be; empty: the least busy one")
 	text(&s.Replaces, "replaces", "`UUID` of a dead member whose place this new one takes")
 
-	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes")
-	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write (default)")
+	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes (default)")
+	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write")
 	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
 	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
 	number(&s.RangeWrites, "range-writes", "with --bootstrap: written keys remembered to judge the scans of serializable transactions")
