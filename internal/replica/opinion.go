@@ -32,7 +32,7 @@ const (
 type opinions struct {
 	steady  int // ticks for which it has heard a majority without a gap
 	primary uint64
-	unready int // ticks for which the primary has said that it serves nobody
+	unready int // ticks for which the primary has told that it serves nobody
 	action  election.Action
 	since   int // tick at which it came to know of the open action
 
@@ -98,14 +98,15 @@ func (o *opinions) observe(r *Replica, s *election.Snapshot, st *gcs.Status) {
 	o.deposed = slices.DeleteFunc(o.deposed, func(d deposed) bool { return r.ticks-d.at > passedTimes*r.cfg.FailoverTicks })
 }
 
-// ready reports whether a member has not said that it serves nobody.
+// ready reports whether a member has not said that it serves nobody. With a disk
+// that does not answer it acknowledges nothing, whatever others commit for it.
 func (r *Replica) ready(id uint64, st *gcs.Status) bool {
 	if id == r.cfg.Group.Identity.RaftID {
-		return r.state() == Online
+		return r.state() == Online && !st.Stalled
 	}
 	for _, p := range st.Peers {
 		if p.RaftID == id {
-			return !p.Report.Unready && !p.Report.Recovering
+			return !p.Report.Unready && !p.Report.Recovering && !p.Report.Stalled
 		}
 	}
 	return true
@@ -125,7 +126,7 @@ func (r *Replica) useless(id uint64) string {
 	case contact >= limit+hearsayTicks:
 		return fmt.Sprintf("%s has not heard %s, which leads, for %d ticks", m.UUID, self, contact)
 	case id == r.opinions.primary && r.opinions.unready >= limit:
-		return fmt.Sprintf("%s has been RECOVERING for %d ticks", m.UUID, r.opinions.unready)
+		return fmt.Sprintf("%s has told for %d ticks that it serves nobody: it is RECOVERING, or its disk does not answer", m.UUID, r.opinions.unready)
 	}
 	return ""
 }

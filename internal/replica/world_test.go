@@ -60,6 +60,8 @@ type member struct {
 	settings settings
 	identity gcs.Identity
 	log      memlog
+	hangs    bool        // the disk of the log answers nothing
+	unheard  []gcs.Write // what it is asked to do meanwhile
 	saved    []gcs.Checkpoint
 	flushed  int // of saved, those for which the engine was made durable
 	replica  *Replica
@@ -269,10 +271,8 @@ func (m *member) act(e *Effects) {
 	m.epochs = append(m.epochs, e.Epochs...)
 	m.ended = append(m.ended, e.Ended...)
 	m.notices = append(m.notices, e.Notices...)
-	for _, w := range e.Writes {
-		m.log.write(w.LogWrite)
-		m.inbox = append(m.inbox, Written{w.Responses})
-	}
+	m.unheard = append(m.unheard, e.Writes...)
+	m.write()
 	for _, out := range e.Messages {
 		m.send(out)
 	}
@@ -372,6 +372,18 @@ func (m *member) payloads() []string {
 		all = append(all, b.payloads...)
 	}
 	return all
+}
+
+// write has the disk do what the log asks of it, unless it hangs.
+func (m *member) write() {
+	if m.hangs {
+		return
+	}
+	for _, w := range m.unheard {
+		m.log.write(w.LogWrite)
+		m.inbox = append(m.inbox, Written{w.Responses})
+	}
+	m.unheard = nil
 }
 
 // release has the engine do what waits, and go on by itself.
