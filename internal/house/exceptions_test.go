@@ -14,6 +14,10 @@ type exception struct {
 // exceptions is meant to stay short.
 var exceptions = []exception{
 	{
+		rule: "plain tests", path: "internal/running/running_test.go",
+		reason: "the Makefile has them run with the race detector",
+	},
+	{
 		rule: "no exit", path: "gcs/logger.go",
 		reason: "raft relies on its logger's Panic not to return; who drives the member recovers, and it goes to ERROR",
 	},

@@ -17,6 +17,7 @@ var rules = []struct {
 }{
 	{"import law", importLaw},
 	{"purity", purity},
+	{"plain tests", plainTests},
 	{"map order", mapOrder},
 	{"formatted", formatted},
 	{"leftovers", leftovers},

@@ -54,6 +54,30 @@ func purity(t *tree) []finding {
 	return found
 }
 
+// plainTests checks that the tests of pure packages start no goroutine either:
+// make test runs them without the race detector.
+func plainTests(t *tree) []finding {
+	var found []finding
+	for _, s := range t.sources {
+		if r, ok := roomOf(s.dir()); !ok || !r.pure || !s.test || t.foreign(s.dir()) {
+			continue
+		}
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			parallel := false
+			if ok {
+				_, name := selected(call.Fun)
+				parallel = name == "Parallel"
+			}
+			if startsGoroutine(n) || parallel {
+				found = append(found, t.find(n.Pos(), "a test of a pure package starts a goroutine, and runs without the race detector"))
+			}
+			return true
+		})
+	}
+	return found
+}
+
 func impurity(n ast.Node, clock string) string {
 	switch n := n.(type) {
 	case *ast.GoStmt:

@@ -95,6 +95,12 @@ var broken = []struct {
 	},
 
 	{
+		"plain tests",
+		files{"gcs/a_test.go": "package gcs\n\nfunc f(t *testing.T) {\n\tt.Parallel()\n\tgo f(nil)\n}\n"},
+		[]string{"gcs/a_test.go:4: a test of a pure package starts a goroutine", "gcs/a_test.go:5: a test of a pure package starts a goroutine"},
+	},
+
+	{
 		"map order",
 		files{"sim/world/a.go": "package world\n\nfunc f(m map[int]int) {\n\tfor range m {\n\t}\n}\n"},
 		[]string{"sim/world/a.go:4: a loop over the map m"},
