@@ -100,7 +100,14 @@ func WithGTID(g gtid.GTID) TxOption { return func(o *txOptions) { o.wish = g } }
 // way. With 0 any right will do.
 func InEpoch(epoch uint64) TxOption { return func(o *txOptions) { o.epoch = epoch } }
 
-func optionsOf(opts []TxOption) (o txOptions, err error) {
+func optionsOf(opts []TxOption) (txOptions, error) {
+	if len(opts) == 0 {
+		return txOptions{}, nil // most begin so, and need no memory for it
+	}
+	return applied(opts)
+}
+
+func applied(opts []TxOption) (o txOptions, err error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
