@@ -155,36 +155,43 @@ func (c *Client) confirmed(incarnation gtid.UUID) bool {
 	return false
 }
 
-// linkTo returns the way to a member, nil if there is none. The caller holds the
-// lock.
+// linkTo returns the way to a member, nil if there is none: that at the address which
+// it tells, if somebody answers there. The caller holds the lock.
 func (c *Client) linkTo(member gtid.UUID) (found *link) {
+	told := ""
+	if c.held != nil {
+		if n := c.held.node(member); n != nil {
+			told = n.Address
+		}
+	}
 	for _, l := range c.links {
-		if l.up && l.last.self == member && (found == nil || found.retired && !l.retired) {
+		if l.up && l.last.self == member && (found == nil || found.retired && !l.retired || l.address == told) {
 			found = l
 		}
 	}
 	return found
 }
 
-// manage sees to it that there is a link to each member, and to those that were
-// named in the beginning while there is none. The caller holds the lock.
+// manage sees to it that there is a link to each member, and to those addresses that
+// were named in the beginning while some member is in no contact: it may tell no
+// address, or one that is of no use here. The caller holds the lock.
 func (c *Client) manage() {
 	wanted := map[string]bool{}
-	contact := false
+	complete := c.held != nil
 	if h := c.held; h != nil {
 		for _, n := range h.nodes {
 			if n.Address != "" {
 				wanted[n.Address] = true
 			}
-			if l := c.linkTo(n.UUID); l != nil && l.last.incarnation == h.incarnation {
-				contact = true
-				// At another address than it tells, because it tells none, or
-				// because nobody answers there from here.
-				wanted[l.address] = true
+			l := c.linkTo(n.UUID)
+			if l == nil || l.last.incarnation != h.incarnation {
+				complete = false
+				continue
 			}
+			wanted[l.address] = true
 		}
 	}
-	if !contact {
+	if !complete {
 		for _, address := range c.cfg.Addresses {
 			wanted[address] = true
 		}

@@ -371,6 +371,34 @@ func TestTxOfADemotedMember(t *testing.T) {
 	}
 }
 
+// Members that do not tell where clients reach them are found where the client was
+// told to look, also by another name than they have for themselves.
+func TestAddressesThatNobodyTells(t *testing.T) {
+	ctx := testContext(t)
+	gone := listen(t)
+	_ = gone.Close()
+	for name, told := range map[string]string{"none": "", "of no use": gone.Addr().String()} {
+		t.Run(name, func(t *testing.T) {
+			var addresses []string
+			g := openGroup(t, 3, func(c *concordat.Config) {
+				addresses = append(addresses, c.ClientAddress)
+				c.ClientAddress = told
+			})
+			c := g.dial(func(cfg *client.Config) { cfg.Addresses = addresses })
+			contact(t, c, 3)
+			mustPut(t, c, "a", "1")
+			g.network.cut(0, 1, 2)
+			if _, err := g.nodes[1].SetPrimary(ctx, g.uuid(2)); err != nil {
+				t.Fatal(err)
+			}
+			if commit := mustPut(t, c, "a", "2"); commit.Member != g.uuid(2) {
+				t.Errorf("committed as %+v", commit)
+			}
+			contact(t, c, 3)
+		})
+	}
+}
+
 // Close ends what waits, and leaves nothing behind.
 func TestClose(t *testing.T) {
 	g := openGroup(t, 3)

@@ -19,8 +19,9 @@ const DefaultTimeout = 30 * time.Second
 // has none.
 type Config struct {
 	// Addresses, host:port each, are those of some members for clients. One that
-	// answers is enough: it tells of the others. They are asked again whenever no
-	// member is in contact.
+	// answers is enough if the members have told their group where clients reach
+	// them; those that have not must be named here. They are asked again while some
+	// member is in no contact.
 	Addresses []string
 	// TLS, if set, is how members are spoken to; nil means plaintext.
 	TLS *tls.Config
