@@ -13,6 +13,8 @@
 //	ErrConflict          CONFLICT            Aborted
 //	ErrSnapshotTooOld    SNAPSHOT_TOO_OLD    Aborted
 //	ErrOutcomeUnknown    OUTCOME_UNKNOWN     Unknown
+//	ErrWait              WAIT                Unavailable
+//	ErrReadOnly          READ_ONLY           FailedPrecondition
 //	ErrGTIDTaken         GTID_TAKEN          AlreadyExists
 //	ErrExhausted         EXHAUSTED           FailedPrecondition
 //	ErrSettings          SETTINGS            Aborted
@@ -30,6 +32,11 @@
 // named it may be sent again after that, to any member: once it has committed,
 // each repetition is answered with its GTID, even one that could not run any
 // more on what it has itself written.
+//
+// Whoever watches hears who writes and who serves as soon as the member knows it. A
+// write is never forwarded: a member that does not write says who does. A transaction
+// that a client runs step by step ends with its stream, and with the member's right
+// to write.
 //
 // It knows nothing of how members agree, keeps no state between calls, and
 // decides nothing: who may write, and when a member has to go, is the node's
