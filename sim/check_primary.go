@@ -110,6 +110,8 @@ func (c *primaries) compare(by string, e *entry, before uint64) {
 	switch {
 	case (s.Action == nil) != (g.change == nil):
 		wrong("a planned change is open: %t; by the log: %t", s.Action != nil, g.change != nil)
+	case g.change != nil && s.Action.ID == g.change.id && g.change.ranked && s.Action.Target != g.change.target:
+		c.elected = fmt.Sprintf("%s after %d: change %s makes %x primary; by the ranking it is %x", by, e.index, g.change.id, s.Action.Target, g.change.target)
 	case g.change != nil && (s.Action.ID != g.change.id || s.Action.Target != g.change.target || !slices.Equal(s.Action.Pending, g.change.pending)):
 		wrong("the open change %s waits for %x and makes %x primary; by the log %s waits for %x and makes %x primary",
 			s.Action.ID, s.Action.Pending, s.Action.Target, g.change.id, g.change.pending, g.change.target)

@@ -37,6 +37,7 @@ type voter struct {
 type plannedChange struct {
 	request
 	pending []uint64 // raft ids of those who have not said that they are done
+	ranked  bool     // nobody was named, and the target is the first by rank
 }
 
 // knownChange is one whose end is remembered.
@@ -282,10 +283,11 @@ func (c *electorate) allows(origin uint64, a request) bool {
 
 // open begins a change that waits for those who lose the right to write.
 func (c *electorate) open(index uint64, a request) {
-	if a.target == 0 {
+	ranked := a.target == 0
+	if ranked {
 		a.target = c.best(ballot{})
 	}
-	c.change = &plannedChange{request: a}
+	c.change = &plannedChange{request: a, ranked: ranked}
 	c.forget(a.id)
 	for _, v := range c.voters {
 		if _, writes := c.rights[v.id]; writes && v.id != a.target {

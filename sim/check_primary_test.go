@@ -293,6 +293,16 @@ var coups = []struct {
 		p.tamper = func(s *election.Snapshot) { s.Primary = 0 }
 		p.sees(false, person(2, 50, true), person(3, 60, true))
 	}},
+	{"P10", "another primary to be than the one that ranks first", func(p *politics) {
+		p.single()
+		p.asks(3, p.action(election.ToMulti, 0))
+		p.tamper = func(s *election.Snapshot) {
+			a := *s.Action
+			a.Target = 2
+			s.Action = &a
+		}
+		p.asks(2, p.action(election.ToSingle, 0))
+	}},
 	{"P9", "another primary than the one that was asked for", func(p *politics) {
 		p.single()
 		a := p.action(election.SetPrimary, 2)

@@ -56,7 +56,8 @@ func (w *world) pause(m *member, length span) {
 }
 
 // resume lets a process run again: what came meanwhile, and what it would have done,
-// in the order in which it was due.
+// in the order in which it was due. It takes its time over that: those who begin
+// transactions may be faster than the news that all has changed.
 func (m *member) resume() {
 	if !m.paused {
 		return
@@ -66,8 +67,12 @@ func (m *member) resume() {
 	m.endPause()
 	parked := m.parked
 	m.parked = nil
+	at := int64(0)
 	for _, what := range parked {
-		w.after(0, what)
+		if w.plan.network.reorder { // else what comes now would overtake it
+			at += span{0, 100}.draw(w.more)
+		}
+		w.after(at, what)
 	}
 }
 
