@@ -24,7 +24,7 @@ type audience struct {
 func newAudience(t *testing.T) *audience {
 	a := &audience{record: newRecord(t)}
 	a.now = func() int64 { return a.time }
-	a.history.view = gcs.View{Members: []gcs.Member{{RaftID: 1, State: gcs.Online}, {RaftID: 2, State: gcs.Online}}}
+	a.view = gcs.View{Members: []gcs.Member{{RaftID: 1, State: gcs.Online}, {RaftID: 2, State: gcs.Online}}}
 	for id := uint64(1); id <= 2; id++ {
 		a.runs[id] = &runRecord{member: []string{"", "m1", "m2"}[id], raftID: id, session: 1}
 		a.history.runs = append(a.history.runs, a.runs[id])
@@ -127,7 +127,7 @@ var breachesOfLevels = []struct {
 	}},
 	{"AFTER was acknowledged and is missed by who is out of the view", false, func(a *audience) {
 		a.commits(10, everyone, 1)
-		a.history.view.Members = a.history.view.Members[:1]
+		a.view.Members = a.view.Members[:1]
 		a.asks(20, 2, eventual, 0)
 	}},
 	{"AFTER was shown elsewhere and is missed", true, func(a *audience) {
@@ -299,7 +299,7 @@ func TestDrainChecker(t *testing.T) {
 		p.asks(3, change)
 		d := &drainSpan{action: change.ID, told: 1, orders: 1, idle: true}
 		c.span(d)
-		p.history.runs = []*runRecord{{raftID: 1, session: 1, drains: []*drainSpan{d}}}
+		p.runs = []*runRecord{{raftID: 1, session: 1, drains: []*drainSpan{d}}}
 		late := p.hands(1, 1)
 		p.drains(1, election.Drain{Action: change.ID})
 		p.ordered(late, false)

@@ -337,10 +337,14 @@ func (m *store) linearizable(piece []*operation) (ok bool, steps int) {
 			if m.steps++; m.steps > pieceSteps {
 				return false, state
 			}
-			return m.step(state.(string), input.(*operation))
+			now, _ := state.(string)
+			o, _ := input.(*operation)
+			return m.step(now, o)
 		},
-		Equal: func(a, b any) bool { return a.(string) == b.(string) },
-		Hash:  func(state any) uint64 { return hashOf(state.(string)) },
+		Hash: func(state any) uint64 {
+			now, _ := state.(string)
+			return hashOf(now)
+		},
 	}
 	ok = porcupine.CheckEvents(model, timeline(piece))
 	return ok, m.steps

@@ -85,7 +85,7 @@ func TestLinearizability(t *testing.T) {
 		}},
 		{"EVENTUAL reads of who is out of the view do not", false, func(a *audience) {
 			a.commits(10, everyone, 1)
-			a.history.view.Members = a.history.view.Members[:1]
+			a.view.Members = a.view.Members[:1]
 			a.looks(20, 21, 2, 0, 1).level = eventual
 		}},
 		{"a lost update", true, func(a *audience) {
