@@ -22,9 +22,8 @@ import (
 // engine ahead of a log whose tail may be of another history, and a start,
 // which takes what the engine holds for committed, would commit that tail.
 //
-// A clone is only installed when the log does not already hold the entry at
-// its position. Otherwise entries after that position would be lost, and this
-// member may have answered for them.
+// Where the log holds the entry at the copy's position, what comes after it stays:
+// this member may have answered for that.
 type cloner struct {
 	asked    bool
 	imported bool // the log was reset and the engine is not there yet
@@ -76,13 +75,10 @@ func (c *cloner) ask(r *run, donor uint64) {
 	})
 }
 
-// again gives the request up. The member's state machine, or its lack of one,
-// leads to the next.
+// again gives the request up, for the next one.
 func (c *cloner) again(r *run) {
 	c.asked = false
-	if r.replica == nil {
-		c.ask(r, 0)
-	}
+	c.ask(r, 0)
 }
 
 // export copies the engine's state, which at this place in its queue is that
@@ -118,6 +114,21 @@ func (r *run) export(x replica.Export) {
 			to.install(copied{checkpoint: x.Checkpoint, state: b.Bytes()})
 		}
 	})
+}
+
+// cloneInstead ends the member's state machine, which no log can bring any further.
+// There is none until a copy has come: it would take the member for one that
+// serves, and others would wait for what it cannot deliver.
+func (r *run) cloneInstead(donor uint64) {
+	m := r.member
+	m.stop()
+	cloning, err := m.awake() // what is asked of it meanwhile, it reads from its log
+	if err != nil {
+		r.world.violate("start", "%s: %v", m.name, err)
+		return
+	}
+	cloning.cloner.ask(cloning, donor)
+	cloning.reportAlive()
 }
 
 // beginCloning is a member that has no state machine before it has cloned. It
@@ -158,11 +169,7 @@ func (r *run) install(c copied) {
 	m, w := r.member, r.world
 	if !m.wants(&r.note, c.checkpoint) {
 		w.reached[markCloneStale]++
-		if r.replica == nil {
-			r.cloner.again(r)
-		} else {
-			r.restart()
-		}
+		r.cloner.again(r)
 		return
 	}
 	m.stop()
@@ -202,22 +209,15 @@ func (r *run) restart() {
 	r.member.start()
 }
 
-// wants tells whether a checkpoint brings a member on.
+// wants tells whether a checkpoint brings a member on that has no state machine.
+// Where its log holds the checkpoint's entry, only the data are missing.
 func (m *member) wants(n *note, c gcs.Checkpoint) bool {
-	first, firstErr := m.log.FirstIndex()
-	last, lastErr := m.log.LastIndex()
-	if firstErr != nil || lastErr != nil || c.Index+1 < first {
+	first, err := m.log.FirstIndex()
+	if err != nil || c.Index+1 < first {
 		return false
 	}
 	engine := m.engine.Position().Index
-	if n.clone || engine+1 < first {
-		return true
-	}
-	if c.Index <= engine {
-		return false
-	}
-	term, err := m.log.Term(c.Index)
-	return c.Index > last || err != nil || term != c.Term
+	return n.clone || engine+1 < first || c.Index > engine
 }
 
 // installLog makes the log go on from a checkpoint of another member. What this

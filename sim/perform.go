@@ -15,10 +15,35 @@ func (r *run) wake() {
 	events := r.inbox
 	r.inbox = nil
 	r.world.protect(r.member.name, func() {
+		must := r.refusals(events)
 		effects := r.replica.Step(events...)
 		r.world.trace.step(r, len(events), effects)
+		refused := 0
+		for _, a := range effects.Answers {
+			if a.Index == 0 {
+				refused++
+			}
+		}
+		if refused != must {
+			r.world.violate("P9", "%s refuses %d transactions before they are ordered, and is to refuse %d", r.member.name, refused, must)
+			return
+		}
 		r.carryOut(effects)
 	})
+}
+
+// refusals is how many transactions the member has to refuse at once: all, if by what
+// it has delivered it may not write.
+func (r *run) refusals(events []replica.Event) (n int) {
+	for _, e := range events {
+		if _, ok := e.(replica.Submitted); ok {
+			n++
+		}
+	}
+	if n > 0 && r.replica.Status().Election.MayWrite(r.raftID) {
+		return 0
+	}
+	return n
 }
 
 func (r *run) tick() {
@@ -197,12 +222,10 @@ func (r *run) goOn(e *replica.Effects) {
 		r.restart()
 	case e.Failure != nil:
 		w.violate("P6", "%s must not go on: %v", r.member.name, e.Failure)
-	case e.Exit == replica.ExitMinority && r.cloner.asked:
-		// A shell that clones runs no state machine that could count the time.
 	case e.Exit != replica.ExitNone:
 		r.exit(e.Exit)
 	case e.CloneFrom != 0:
-		r.cloner.ask(r, e.CloneFrom)
+		r.cloneInstead(e.CloneFrom)
 	}
 }
 
