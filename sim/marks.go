@@ -98,7 +98,6 @@ const (
 	markGateWithJoiner
 	markReadAsked
 	markReadReasked
-	markReadAlone
 	markHeldOnFailover
 	markHeldByGate
 	markBoundKnown
@@ -228,7 +227,6 @@ var markNames = [marks]string{
 	markGateWithJoiner:  "member promoted while a gate was closed",
 	markReadAsked:       "read index waited for",
 	markReadReasked:     "leader changed while a read index was asked for",
-	markReadAlone:       "only member of a view asked when it came to lead",
 	markHeldOnFailover:  "begin held for the backlog of a primary before",
 	markHeldByGate:      "begin held by a gate",
 	markBoundKnown:      "bounded age known without a question",

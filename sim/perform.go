@@ -231,12 +231,8 @@ func (r *run) goOn(e *replica.Effects) {
 
 // noteLeader notices a new leader while somebody waits for an answer.
 func (r *run) noteLeader() {
-	s := r.replica.Status()
-	leader := s.Leader
+	leader := r.replica.Status().Leader
 	if leader != r.leader && leader != 0 {
-		if s.Leading && len(s.View.Members) == 1 && len(r.reads.waiting) > 0 {
-			r.world.reached[markReadAlone]++
-		}
 		if r.leader != 0 && len(r.calls) > 0 {
 			r.world.reached[markLeaderChangePending]++
 		}
