@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,7 +62,7 @@ func (p *putter) stop() {
 func (p *putter) acknowledged() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.done[:len(p.done):len(p.done)]
+	return slices.Clip(p.done)
 }
 
 // more waits until that much more is acknowledged.
