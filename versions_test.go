@@ -59,10 +59,10 @@ func TestJoinByBuild(t *testing.T) {
 // older ones are gone.
 func TestNewerBuildWaits(t *testing.T) {
 	t.Parallel()
-	ctx := testContext(t)
 	for _, mode := range []concordat.Mode{concordat.SinglePrimary, concordat.MultiPrimary} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
+			ctx := testContext(t)
 			inMode := func(c *concordat.Config) { c.FoundingMode = mode }
 			g := openGroup(t, 1, as("0.2.0", 1), inMode)
 			cfg := joiner(t, g.nodes[0])
