@@ -17,6 +17,7 @@ func TestCheckCommand(t *testing.T) {
 	base := t.TempDir()
 	first := startNode(t, filepath.Join(base, "1"), "--bootstrap")
 	second := startNode(t, filepath.Join(base, "2"), "--seeds", first.Address)
+	startNode(t, filepath.Join(base, "3"), "--seeds", first.Address) // or there is no majority without the second
 	want(t, exitOK, "put", "--direct", "app.t", "k", "v", "--address", second.ClientAddress)
 	if code := second.end(t, syscall.SIGINT); code != exitOK {
 		t.Fatalf("exit code %d", code)
