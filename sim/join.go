@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -87,16 +88,27 @@ func (r *run) answerJoins(answers []replica.JoinAnswer) {
 			case asked.from.ended || asked.from.errant:
 			case asked.inquiry != nil:
 				asked.inquiry.hear(r.member, a)
-			case r.history.incarnation == asked.from.note.ended:
+			case asked.from.leftBehind(r.history):
 				r.world.reached[markLeftBehind]++
+				if errors.Is(a.Answer.Refused, replica.ErrOtherLineage) {
+					asked.from.member.alien = r.history // should it be the group that stays, its operator knows
+				}
 			default:
-				asked.from.joinAnswered(a)
+				asked.from.joinAnswered(r.history, a)
 			}
 		})
 	}
 }
 
-func (r *run) joinAnswered(a replica.JoinAnswer) {
+// leftBehind reports whether an incarnation is the one that the member was left
+// out of, or one that its own came from: such a group has ended, and what it says
+// does not count.
+func (r *run) leftBehind(by *history) bool {
+	return by.incarnation == r.note.ended ||
+		slices.ContainsFunc(r.claim.Forks, func(f replica.Fork) bool { return f.Incarnation == by.incarnation })
+}
+
+func (r *run) joinAnswered(by *history, a replica.JoinAnswer) {
 	m, w := r.member, r.world
 	var diverged *replica.DivergedError
 	refused := a.Answer.Refused
@@ -117,7 +129,7 @@ func (r *run) joinAnswered(a replica.JoinAnswer) {
 	case tooOld(refused):
 		m.upgrade()
 	case errors.Is(refused, replica.ErrOtherLineage):
-		m.alien = true
+		m.alien = by
 	case refused != nil:
 		m.replaces = 0 // the operator thinks better of it
 	default:
@@ -138,7 +150,7 @@ func (m *member) enter(v gcs.View) {
 		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
-	m.view, m.replaces, m.alien = v, 0, false
+	m.view, m.replaces, m.alien = v, 0, nil
 	w.report.Joins++
 	if m.returns {
 		m.returns = false

@@ -41,7 +41,7 @@ type member struct {
 
 	view     gcs.View // the last that its process knew
 	replaces uint64   // raft id of the dead member in whose place it is to come
-	alien    bool     // the group does not come from what it holds
+	alien    *history // of who did not take it in, since that does not come from what it holds
 	patient  bool     // its next run gives the others the time to be there too
 	returns  bool     // it was in the group before, under another raft id
 
@@ -158,7 +158,7 @@ func (m *member) rename() {
 	delete(w.byRaft, m.raftID)
 	m.raftID = w.raftID()
 	w.byRaft[m.raftID] = m
-	m.leaving, m.asked, m.alien, m.view = false, false, false, gcs.View{}
+	m.leaving, m.asked, m.alien, m.view = false, false, nil, gcs.View{}
 }
 
 // found makes a member the first of a new group.

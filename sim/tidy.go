@@ -80,7 +80,7 @@ func (w *world) tidy() {
 			}
 		case r.history != nil && !newest.descends(r.history):
 			r.giveWay(newest)
-		case r.history == nil && m.alien:
+		case r.history == nil && m.alien == newest && !r.errant:
 			w.trace.note(w, m.name+" is started anew by its operator")
 			m.stop()
 			m.settle()
