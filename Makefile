@@ -51,6 +51,10 @@ PLAIN := $(filter-out ./internal/running/,$(PURE))
 # sequences of calls with it.
 STORES := ./gcs/raftlog ./applier/pebblekv
 
+# Whole worlds are one goroutine each. Without it they run in a tenth of the time;
+# TestSweep runs some with it.
+WORLDS := '^(TestMarks|TestRegressions)$$'
+
 # The race detector needs cgo. Without it the tests run all the same, and say
 # so. Tests of members mostly wait, for elections and for what silence has to
 # tell: four at a time keep two processors busy.
@@ -65,7 +69,8 @@ unit: ## run the tests of all packages, with the race detector where it works
 	failed=0; \
 	go test -timeout 8m $$plain || failed=1; \
 	go test -timeout 8m -run '^TestConformance$$/^(Model|random_calls)$$' $(STORES) || failed=1; \
-	go test $$race -parallel 4 -timeout 8m $$raced || failed=1; \
+	go test -timeout 8m -run $(WORLDS) ./sim || failed=1; \
+	go test $$race -parallel 4 -timeout 8m -skip $(WORLDS) $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...
 
