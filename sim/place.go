@@ -66,6 +66,8 @@ func (q *inquiry) hear(whom *member, a replica.JoinAnswer) {
 	case a.Answer.View.Incarnation == r.history.incarnation:
 		r.member.introduce(a.Answer.View)
 		q.end(place{told: true, in: in})
+	case q.byOrder && !r.world.goesOn(r.world.incarnation(a.Answer.View.Incarnation)):
+		return // the operator has named others
 	case q.byOrder || r.listed(whom, a.Answer.View):
 		q.refused = true // until it turns out where that incarnation comes from
 		q.follow(whom, in)

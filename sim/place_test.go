@@ -6,6 +6,7 @@ import (
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/forced"
+	"github.com/concordatdb/concordat/sim/simdisk"
 )
 
 func TestNote(t *testing.T) {
@@ -50,4 +51,43 @@ func TestListed(t *testing.T) {
 			t.Errorf("%s: believed is %t", c.name, got)
 		}
 	}
+}
+
+// TestGoesOn checks where operators send members of whose incarnations two are
+// beside each other, and that they stay with that when these have moved.
+func TestGoesOn(t *testing.T) {
+	w := &world{}
+	for i := range 4 {
+		w.histories = append(w.histories, &history{lineage: lineage{incarnation: gtid.UUID{byte(i + 1)}}})
+	}
+	first, stays, goes, later := w.histories[0], w.histories[1], w.histories[2], w.histories[3]
+	stays.parent, goes.parent, later.parent = first, first, stays
+	first.children, stays.children = []*history{goes, stays}, []*history{later}
+	be := func(m *member, of *history) {
+		if err := m.log.SetIdentity(gcs.Identity{Incarnation: of.incarnation}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, of := range []*history{stays, stays, goes} {
+		m := &member{log: simdisk.NewLog()}
+		w.members = append(w.members, m)
+		be(m, of)
+	}
+	check := func(when string, of *history, wants bool) {
+		t.Helper()
+		if got := w.goesOn(of); got != wants {
+			t.Errorf("%s, operators go on with incarnation %d: %t", when, of.incarnation[0], got)
+		}
+	}
+	check("while faults strike", goes, true)
+	w.phase = healing
+	check("after the faults", goes, false)
+	check("after the faults", stays, true)
+	check("after the faults", first, true)
+	check("before anybody is in it", later, false)
+	be(w.members[0], goes)
+	check("after one has moved", goes, false)
+	check("after one has moved", stays, true)
+	be(w.members[1], later)
+	check("once somebody is in it", later, true)
 }

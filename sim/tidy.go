@@ -34,6 +34,13 @@ func (w *world) newest() *history {
 	return h
 }
 
+// goesOn reports whether an operator would send members to an incarnation: to the
+// newest, or to one that this came from. While faults strike, operators do not
+// know of each other.
+func (w *world) goesOn(with *history) bool {
+	return w.phase == faulty || w.newest().descends(with)
+}
+
 // population is how many members are of an incarnation or one that came from it.
 func (w *world) population(h *history) int {
 	n := 0
