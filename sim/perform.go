@@ -63,11 +63,11 @@ func (r *run) tick() {
 		}
 		r.missLeader(s.Leader)
 		if !w.plain {
-			now := uint64(r.ownClock() / w.tickTime())
-			t.Elapsed, t.Fresh = now-r.elapsed, r.reads.age(r)
-			r.elapsed = now
+			t.Fresh = r.reads.age(r)
 		}
 	}
+	now := uint64(r.ownClock() / w.tickTime())
+	t.Elapsed, r.elapsed = now-r.elapsed, now
 	r.ticks++
 	r.tell(t)
 	r.reads.refresh(r)

@@ -24,7 +24,7 @@ type (
 		// Exports is how many copies of its state the member gives now.
 		Exports int
 		// Elapsed is how many ticks have passed, more than one when the clock
-		// was late. 0 stands for 1.
+		// was late, and 0 where it then was early.
 		Elapsed uint64
 		// Fresh is how many ticks ago what is visible here was complete, as far
 		// as the member knows; gcs.NeverHeard if it knows nothing of that.

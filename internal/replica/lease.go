@@ -20,7 +20,7 @@ type lease struct {
 func newLease(ticks int) lease { return lease{past: make([]uint64, ticks+1)} }
 
 func (l *lease) tick(elapsed uint64) {
-	l.now += min(max(elapsed, 1), maxElapsed)
+	l.now += min(elapsed, maxElapsed)
 	l.at = (l.at + 1) % len(l.past)
 	l.past[l.at] = l.now
 }
@@ -35,10 +35,10 @@ func (l *lease) within(ago int, limit uint64) bool {
 	return l.now-then <= limit
 }
 
-// alone reports whether this member is the primary of what it has delivered, and
+// unheard reports whether this member is the primary of what it has delivered, and
 // too few of the others have told it lately that they hear it: it could commit
 // nothing, and another one may be primary already.
-func (r *Replica) alone() bool {
+func (r *Replica) unheard() bool {
 	self := r.cfg.Group.Identity.RaftID
 	if r.elect.Mode() != election.SinglePrimary || !r.elect.MayWrite(self) {
 		return false
@@ -52,10 +52,13 @@ func (r *Replica) alone() bool {
 	return touched < view.Quorum()
 }
 
-// observeLease notes at a tick what the shell is told of the member's lease.
+// observeLease notes at a tick what the shell is told of the member's lease. It is
+// alone when it was unheard at the tick before, too: what the others said while its
+// process did not run waits between the two to be read.
 func (r *Replica) observeLease(elapsed uint64) {
 	r.lease.tick(elapsed)
-	r.isAlone, r.rumour = r.alone(), 0
+	unheard := r.unheard()
+	r.isAlone, r.wasUnheard, r.rumour = unheard && r.wasUnheard, unheard, 0
 	for _, p := range r.group.Status().Peers {
 		r.rumour = max(r.rumour, p.Report.Epoch)
 	}

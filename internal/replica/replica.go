@@ -76,19 +76,20 @@ type Replica struct {
 	group *gcs.Group
 	cert  *certifier.Certifier
 	// settings is the group's configuration, version 0 before the founder's.
-	settings Settings
-	outcomes *outcome.Window
-	forks    []Fork           // never changed in place
-	views    []gcs.ViewRecord // the group's last, never changed in place
-	origin   gtid.UUID        // member whose messages are being delivered
-	elect    *election.State
-	changed  bool   // by the entry that is being delivered, the election
-	primary  uint64 // raft id, by what is delivered; 0 for none
-	opinions opinions
-	lease    lease
-	isAlone  bool   // as of the last tick
-	rumour   uint64 // the newest epoch that another member has reported, as of the last tick
-	reads    reads
+	settings   Settings
+	outcomes   *outcome.Window
+	forks      []Fork           // never changed in place
+	views      []gcs.ViewRecord // the group's last, never changed in place
+	origin     gtid.UUID        // member whose messages are being delivered
+	elect      *election.State
+	changed    bool   // by the entry that is being delivered, the election
+	primary    uint64 // raft id, by what is delivered; 0 for none
+	opinions   opinions
+	lease      lease
+	isAlone    bool   // as of the last tick
+	wasUnheard bool   // at the last tick
+	rumour     uint64 // the newest epoch that another member has reported, as of the last tick
+	reads      reads
 
 	// after, gates and held keep from the engine what others might not show yet.
 	after gates

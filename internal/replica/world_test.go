@@ -237,7 +237,7 @@ func (m *member) tick(n int) {
 		if m.pinned != 0 {
 			oldest = m.pinned
 		}
-		m.step(Ticked{OldestSnapshot: oldest, Fresh: gcs.NeverHeard})
+		m.step(Ticked{OldestSnapshot: oldest, Elapsed: 1, Fresh: gcs.NeverHeard})
 	}
 }
 
