@@ -177,7 +177,8 @@ func (o *LevelOptions) measure(ctx context.Context, g group, l load) (Row, error
 	if err != nil {
 		return Row{}, err
 	}
-	writing, stop := context.WithCancel(ctx)
+	writing, stop := context.WithTimeout(ctx, o.WarmUp+o.Duration+patience)
+	defer stop()
 	var trickle sync.WaitGroup
 	var failed error
 	trickle.Go(func() { failed = writeNowAndThen(writing, g, writer, l) })

@@ -146,7 +146,11 @@ func done(c chan struct{}) bool {
 	}
 }
 
+// measure measures one row. Its clients wait for a group that is busy with itself,
+// as those of an application do: whose context never ends is refused at once.
 func (o *Options) measure(ctx context.Context, g group, l load) (row Row, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.WarmUp+o.Duration+patience)
+	defer cancel()
 	first := 0
 	if l.Placement != AllOver {
 		if first, err = g.leader(ctx); err != nil {
