@@ -18,6 +18,9 @@ import (
 // single has a group founded with one primary.
 func single(c *concordat.Config) { c.FoundingMode = concordat.SinglePrimary }
 
+// prompt has a silent primary replaced soon.
+func prompt(c *concordat.Config) { c.FailoverTimeout = time.Second }
+
 func uuid(n *concordat.Node) gtid.UUID { return n.Status().Member }
 
 // writers counts up one number, on whatever member the others name as the primary,
@@ -253,6 +256,11 @@ func TestCancelAndGrace(t *testing.T) {
 	}()
 	var open *concordat.ActionReport
 	eventually(t, "the change waits", func() bool {
+		select {
+		case err := <-ended:
+			t.Fatalf("the change waits for nobody: %v", err)
+		default:
+		}
 		open = g.nodes[2].Status().Action
 		return open != nil && len(happened(g.nodes[0], concordat.EventActionDraining)) == 1
 	})
@@ -335,7 +343,7 @@ func TestPrimaryLeavesInTime(t *testing.T) {
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	g := openGroup(t, 3, single)
+	g := openGroup(t, 3, single, prompt)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustClose(t, g.nodes[0])
 	rest := g.nodes[1:]
@@ -362,7 +370,7 @@ func TestFailover(t *testing.T) {
 func TestPrimaryAlone(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	g := openGroup(t, 3, single)
+	g := openGroup(t, 3, single, prompt)
 	mustPut(t, g.nodes[0], "k", "v")
 	mustAgree(t, g.nodes...)
 	mustClose(t, g.nodes[1])

@@ -202,7 +202,7 @@ func (w *travellers) more(t testing.TB, n int) {
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	g := openGroup(t, 3, single, as("0.2.0", 1))
+	g := openGroup(t, 3, single, prompt, as("0.2.0", 1))
 	w := startTravellers(t, 2, g.nodes...)
 	for _, i := range []int{1, 2, 0} {
 		w.more(t, 20)
