@@ -201,6 +201,11 @@ func (s *stage) strike(ctx context.Context, e Event, primary *actor, w *troop) e
 			return err
 		}
 		primary.stopped = true
+		// The signal is under way for a moment, in which the primary still serves: a
+		// write of that moment rightly commits.
+		if err := until(ctx, func() (bool, error) { return !primary.serves(ctx), nil }); err != nil {
+			return err
+		}
 		w.sendStale(ctx, primary)
 		if err := s.epochAfter(ctx, epoch); err != nil {
 			return err
@@ -254,6 +259,13 @@ func (s *stage) ready(ctx context.Context) (primary *actor, err error) {
 		return primary != nil && primary.place.Member == seen.Primary.String(), nil
 	})
 	return primary, err
+}
+
+// serves reports whether a member answers at once.
+func (a *actor) serves(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	return a.status(ctx) != nil
 }
 
 // status is nil of a member that does not answer.
