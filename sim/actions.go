@@ -253,6 +253,10 @@ func (r *run) unsettled() string {
 		return name + " drains"
 	case len(r.actions) > 0:
 		return fmt.Sprintf("%s has %d orders pending", name, len(r.actions))
+	case s.Queues.Reads > 0 && r.reads.refreshing == 0 || s.Queues.Reads > 1:
+		return fmt.Sprintf("%s has %d waiting for a read index", name, s.Queues.Reads)
+	case s.Queues.Engine+s.Queues.Held+s.Queues.Gates+s.Queues.Answers > 0:
+		return fmt.Sprintf("%s has left in its queues %+v", name, s.Queues)
 	}
 	for _, c := range r.member.clients {
 		if c.beginning != nil {

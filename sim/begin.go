@@ -304,6 +304,8 @@ type questions struct {
 	waiting map[uint64]*beginning
 	wanted  time.Duration // when somebody last asked for a bounded age
 	bounded bool
+	// refreshing is the question that nobody waits for, 0 for none.
+	refreshing uint64
 }
 
 func (q *questions) ask(r *run, b *beginning) uint64 {
@@ -328,6 +330,9 @@ func (q *questions) drop(r *run, b *beginning) {
 func (q *questions) answer(answers []replica.ReadAnswer) {
 	for _, a := range answers {
 		q.fresh.Answered(a.Ticket, a.Index)
+		if a.Ticket == q.refreshing {
+			q.refreshing = 0
+		}
 		if b := q.waiting[a.Ticket]; b != nil {
 			delete(q.waiting, a.Ticket)
 			b.index, b.answered = a.Index, true
@@ -344,8 +349,9 @@ const (
 
 // refresh dates what is visible, when that is due.
 func (q *questions) refresh(r *run) {
-	if q.bounded && r.ownClock()-q.wanted <= refreshFor && r.ticks%refreshTicks == 0 {
-		r.tell(replica.ReadAsked{Ticket: q.ask(r, nil)})
+	if q.bounded && q.refreshing == 0 && r.ownClock()-q.wanted <= refreshFor && r.ticks%refreshTicks == 0 {
+		q.refreshing = q.ask(r, nil)
+		r.tell(replica.ReadAsked{Ticket: q.refreshing})
 	}
 }
 

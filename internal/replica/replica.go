@@ -424,9 +424,26 @@ type Status struct {
 	Outdated uint64
 	// Floor is what a transaction must find visible that begins here.
 	Floor consistency.Floor
+	// Queues is what waits in the member.
+	Queues Queues
 	// GateWaits are the raft ids of those whose delivery the oldest AFTER
 	// transaction held back here waits for, ascending. It must not be changed.
 	GateWaits []uint64
+}
+
+// Queues says how much waits in a member for what. In one that is ONLINE in a
+// group in which nothing happens, all of it is 0.
+type Queues struct {
+	// Engine is how many bytes of log the engine was given and does not show yet,
+	// and Held how many more are kept from it by Gates.
+	Engine, Held int
+	// Gates are the log entries that the others may not show yet, with an AFTER
+	// transaction each.
+	Gates int
+	// Answers are the member's own transactions that are certified and not visible.
+	Answers int
+	// Reads are those who wait for a read index.
+	Reads int
 }
 
 // Status returns the member's standing now.
@@ -436,5 +453,9 @@ func (r *Replica) Status() Status {
 		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
 		Views: r.views, Forks: r.forks, Election: r.elect.Snapshot(),
 		Alone: r.isAlone, Outdated: r.outdated(), Floor: r.floor(), GateWaits: r.gateWaits(),
+		Queues: Queues{
+			Engine: r.inApplyBytes - r.heldBytes, Held: r.heldBytes, Gates: r.gates.Len(),
+			Answers: r.certified.Len(), Reads: len(r.reads.calls),
+		},
 	}
 }
