@@ -77,7 +77,7 @@ func forcePlan(p *concordat.ForcePlan, tick time.Duration) *adminpb.ForcePlan {
 		Id: uuidText(p.Plan), View: endedView(p), Seed: seed(p),
 		Survivors: survivors(p), Excluded: excluded(p, tick), AtRisk: atRisk(p), Warnings: warnings(p),
 		OutlookAfter: outlookOf(outlook.Of(after, nil)),
-		Executed:     p.Executed.String(), ExecutedComplete: p.Known,
+		Executed:     p.Executed.String(), ExecutedComplete: p.Known, Primary: uuidText(p.Primary),
 	}
 }
 

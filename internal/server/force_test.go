@@ -51,7 +51,7 @@ func forcing(t *testing.T) (*concordat.ForcePlan, *concordat.Status) {
 			{Member: d},
 			{Member: e, Answers: true, Seen: true, Delivered: 3},
 		},
-		Executed: set, Known: true,
+		Executed: set, Known: true, Primary: b.UUID,
 		Warnings: []forced.Warning{{Member: c.UUID, Text: "is late"}, {Text: "be careful"}},
 	}
 	// As it is once the plan is done: who is left out is not in the view.
@@ -86,7 +86,7 @@ func TestForcePlansTravel(t *testing.T) {
 		AtRisk:       []*adminpb.ForceRisk{{Transactions: text(9) + ":7-8", First: 101, Last: 102, Member: text(3), Address: "m3:7400"}},
 		Warnings:     []string{text(3) + " is late", "be careful"},
 		OutlookAfter: &adminpb.Outlook{Members: 2, Voters: 2, Reachable: 2, Quorum: 2},
-		Executed:     text(9) + ":7-8", ExecutedComplete: true,
+		Executed:     text(9) + ":7-8", ExecutedComplete: true, Primary: text(2),
 	}
 	if diff := cmp.Diff(want, forcePlan(p, testTick), protocmp.Transform()); diff != "" {
 		t.Error(diff)

@@ -2473,8 +2473,12 @@ type ForcePlan struct {
 	// The GTID set of what survives; unless it is complete, of what is known to.
 	Executed         string `protobuf:"bytes,10,opt,name=executed,proto3" json:"executed,omitempty"`
 	ExecutedComplete bool   `protobuf:"varint,11,opt,name=executed_complete,json=executedComplete,proto3" json:"executed_complete,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Who is primary then, as UUID text: by what the coordinating member knows of
+	// the log, whose end may still name another one. Empty where there is none, or
+	// where many write.
+	Primary       string `protobuf:"bytes,12,opt,name=primary,proto3" json:"primary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ForcePlan) Reset() {
@@ -2582,6 +2586,13 @@ func (x *ForcePlan) GetExecutedComplete() bool {
 		return x.ExecutedComplete
 	}
 	return false
+}
+
+func (x *ForcePlan) GetPrimary() string {
+	if x != nil {
+		return x.Primary
+	}
+	return ""
 }
 
 // ForceSurvivor is a member of the new view.
@@ -5502,7 +5513,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\amembers\x18\x01 \x03(\tR\amembers\x12\x1c\n" +
 	"\tsupersede\x18\x02 \x03(\tR\tsupersede\"M\n" +
 	"\x18PlanForceMembersResponse\x121\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\xd6\x03\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1d.concordat.admin.v1.ForcePlanR\x04plan\"\xf0\x03\n" +
 	"\tForcePlan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
 	"\x04view\x18\x02 \x01(\v2\x18.concordat.admin.v1.ViewR\x04view\x12\x12\n" +
@@ -5515,7 +5526,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\routlook_after\x18\t \x01(\v2\x1b.concordat.admin.v1.OutlookR\foutlookAfter\x12\x1a\n" +
 	"\bexecuted\x18\n" +
 	" \x01(\tR\bexecuted\x12+\n" +
-	"\x11executed_complete\x18\v \x01(\bR\x10executedComplete\"\xe4\x01\n" +
+	"\x11executed_complete\x18\v \x01(\bR\x10executedComplete\x12\x18\n" +
+	"\aprimary\x18\f \x01(\tR\aprimary\"\xe4\x01\n" +
 	"\rForceSurvivor\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
