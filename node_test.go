@@ -122,7 +122,8 @@ type group struct {
 	cfgs  []concordat.Config
 }
 
-// openGroup opens n members of a new group, changed by change.
+// openGroup opens n members of a new group, changed by change. All of them know that
+// all are ONLINE: by its own log each is so first.
 func openGroup(t testing.TB, n int, change ...func(*concordat.Config)) *group {
 	t.Helper()
 	g := &group{}
@@ -137,6 +138,12 @@ func openGroup(t testing.TB, n int, change ...func(*concordat.Config)) *group {
 		g.cfgs = append(g.cfgs, cfg)
 		g.nodes = append(g.nodes, mustOpen(t, cfg))
 	}
+	eventually(t, "all know that all are ONLINE", func() bool {
+		return !slices.ContainsFunc(g.nodes, func(one *concordat.Node) bool {
+			members := one.Status().View.Members
+			return len(members) != n || slices.ContainsFunc(members, func(m concordat.Member) bool { return m.State != concordat.Online })
+		})
+	})
 	return g
 }
 
