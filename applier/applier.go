@@ -44,6 +44,9 @@ type Position struct {
 	// Index is the log index of the last entry applied whole; 0 for an empty
 	// engine.
 	Index uint64
+	// Part is how many transactions of the entry after that the state contains
+	// as well, the first ones; 0 unless the engine is [Parallel].
+	Part uint64
 	// Executed holds the GTID of every transaction that the state contains.
 	Executed gtid.Set
 }
@@ -51,22 +54,43 @@ type Position struct {
 // AppendBinary implements [encoding.BinaryAppender]: it appends the canonical
 // binary form, which [DecodePosition] reads. The error is always nil.
 //
-//	position := index(8, big-endian) set      set as in package gtid
+//	position := index(8, big-endian) uvarint part set      set as in package gtid
 func (p Position) AppendBinary(b []byte) ([]byte, error) {
-	return p.Executed.AppendBinary(binary.BigEndian.AppendUint64(b, p.Index))
+	b = binary.BigEndian.AppendUint64(b, p.Index)
+	return p.Executed.AppendBinary(binary.AppendUvarint(b, p.Part))
 }
+
+// After returns the position that holds once t is visible as well, which comes
+// next in commit order. It says no more than is known then: whether t was the
+// last transaction of its log entry, only what comes next tells.
+func (p Position) After(t *Transaction) Position {
+	if t.Index > p.Index+1 {
+		p.Index, p.Part = t.Index-1, 0
+	}
+	p.Part++
+	p.Executed = p.Executed.Add(t.GTID)
+	return p
+}
+
+// Reached returns the log index of the last entry of which the state contains
+// anything.
+func (p Position) Reached() uint64 { return p.Index + min(p.Part, 1) }
 
 // DecodePosition reads a position from the front of b and returns what follows
 // it.
 func DecodePosition(b []byte) (p Position, rest []byte, err error) {
-	if len(b) < 8 {
-		return p, b, fmt.Errorf("position is cut off: %d bytes, at least 9 are needed", len(b))
+	if len(b) < 9 {
+		return p, b, fmt.Errorf("position is cut off: %d bytes, at least 10 are needed", len(b))
 	}
-	executed, rest, err := gtid.DecodeSet(b[8:])
+	part, n, why := uvarint(b[8:])
+	if why != "" {
+		return p, b, fmt.Errorf("position: the part of an entry %s", why)
+	}
+	executed, rest, err := gtid.DecodeSet(b[8+n:])
 	if err != nil {
 		return p, b, fmt.Errorf("position: %w", err)
 	}
-	return Position{Index: binary.BigEndian.Uint64(b), Executed: executed}, rest, nil
+	return Position{Index: binary.BigEndian.Uint64(b), Part: part, Executed: executed}, rest, nil
 }
 
 // Digest identifies the contents of an engine independently of the order in
@@ -80,15 +104,17 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // Transaction is one certified transaction, ready to become visible.
 type Transaction struct {
-	GTID gtid.GTID
+	// Index is the log index of the entry that the transaction came in.
+	Index uint64
+	GTID  gtid.GTID
 	// LastCommitted and Sequence are the parallelisation interval: the
 	// transaction may run in parallel with every one whose Sequence is
 	// greater than LastCommitted. They are the same on every member.
 	LastCommitted uint64
 	Sequence      uint64
 	// Payload is what the origin's engine asked to be applied. It is shared
-	// with the log: an engine must neither change it nor keep it after Apply
-	// returns.
+	// with the log: an engine must neither change it nor keep it after Apply or
+	// Build returns, or what Execute has returned is committed or discarded.
 	Payload []byte
 }
 
@@ -112,15 +138,42 @@ func (b Batch) CheckAfter(p Position) error {
 	return nil
 }
 
+// TransactionError says which transaction an engine could not apply. What comes
+// before it in commit order is sound, and what comes after has not been looked
+// at: of several in one batch an engine names the first.
+type TransactionError struct {
+	GTID gtid.GTID
+	Err  error
+}
+
+// Error names the transaction and the cause.
+func (e *TransactionError) Error() string { return fmt.Sprintf("transaction %v: %v", e.GTID, e.Err) }
+
+// Unwrap returns the cause.
+func (e *TransactionError) Unwrap() error { return e.Err }
+
 // Engine is the database of one member.
 //
+// There are three roads into it, and a node takes the last one that the engine
+// has: Apply, one batch after the other; [Pipelined], which builds a batch while
+// the one before becomes visible; [Parallel], whose transactions are executed
+// side by side and become visible one after the other.
+//
 // Who may call: Apply, NewExport and Import are called by one goroutine at a
-// time; everything else from any goroutine, also concurrently with them. Flush
-// is called by one goroutine at a time, and should not hold up Apply.
+// time, not always the same; everything else from any goroutine, also
+// concurrently with them. Flush is called by one goroutine at a time, and should
+// not hold up Apply. Close comes when nobody is in Apply, NewExport or Import of
+// a node's; readers may be anywhere.
 //
 // What may be lost: Apply need not be durable. After a crash an engine opens at
 // some earlier Position; what it lost must be a suffix of the batches, whole
 // batches only. The group's log replays the rest.
+//
+// Who frees: whoever got a [Snapshot] or an [Export] closes it. A batch and what
+// it holds belong to the caller again when Apply returns.
+//
+// Errors: an engine that fails on a transaction returns a [TransactionError].
+// Anything else is taken for a failure of this member's own disk or memory.
 type Engine interface {
 	// Position returns what is visible now.
 	Position() Position

@@ -72,6 +72,13 @@ func (d *Digester) RemoveHash(h PairHash) {
 	d.h2 -= h.h2
 }
 
+// Merge accounts for what o was told beside d, of pairs with other keys. What
+// happened to different keys can so be reckoned side by side.
+func (d *Digester) Merge(o *Digester) {
+	d.h1 += o.h1
+	d.h2 += o.h2
+}
+
 // Add is AddHash of Hash.
 func (d *Digester) Add(t Table, key, value []byte) { d.AddHash(d.Hash(t, key, value)) }
 

@@ -1,0 +1,82 @@
+package applier
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrRetry marks an error of [Parallel.Execute] that may not come again: a lock
+// that was held for too long, a deadlock, a conflict with what runs beside.
+var ErrRetry = errors.New("applier: may succeed when tried again")
+
+// Pipelined is an [Engine] that can build a batch while the one before it is
+// being made visible.
+//
+// Who may call: Build by one goroutine at a time, Commit and Discard by one at a
+// time, and the two beside each other. Nobody calls Apply, NewExport or Import
+// while anything is built that is neither committed nor discarded, except that
+// NewExport comes between two commits and shows the state there.
+type Pipelined interface {
+	Engine
+	// Build does beforehand what it can of the work of Apply, and changes nothing
+	// that anybody sees. b follows on the batch that was built before it, which
+	// may not be visible yet. An error is one that Apply would have returned; it
+	// leaves what was built before as it was.
+	Build(b Batch) (Built, error)
+}
+
+// Built is a batch on its way to be visible. It is committed or discarded, once,
+// in the order of building.
+type Built interface {
+	// Commit makes the batch visible, as Apply does. After an error nothing has
+	// changed, and what was built behind it can only be discarded.
+	Commit() error
+	// Discard gives the batch up, and with it what was built behind it, which is
+	// discarded, too.
+	Discard()
+}
+
+// Parallel is an [Engine] that executes transactions side by side and makes them
+// visible in commit order.
+//
+// Who may call: Execute and Discard by any number of goroutines. Commit by one
+// at a time, also while others execute. NewExport comes between two commits,
+// perhaps while others execute; Apply, Import and Close when nothing is executed
+// that is neither committed nor discarded.
+//
+// What an engine can rely on: when Execute is called, everything is visible that
+// the transaction depends on, that is, every one whose Sequence is not greater
+// than its LastCommitted. What runs beside it touches other rows.
+//
+// What may be lost: a suffix of what was committed, in units of one transaction.
+// After a crash the Position says what is there, with Part; the node goes on
+// behind that.
+type Parallel interface {
+	Engine
+	// Execute does the work of one transaction, up to where only its turn is
+	// missing. It changes nothing that anybody sees. t stays as it is until the
+	// execution is committed or discarded.
+	//
+	// An error that wraps [ErrRetry] has it tried again, at most a fixed number of
+	// times: when everything before it is visible, and alone, so that what it met
+	// is gone; what was executed behind it is discarded for that, and executed
+	// again. attempt counts from 1. An engine that waits for locks gives up in
+	// time: who holds one may be behind t, and wait for it. When ctx ends, nobody
+	// needs the result.
+	Execute(ctx context.Context, t *Transaction, attempt int) (Execution, error)
+	// Commit makes a run of executed transactions visible, and the position to.
+	// They follow, in commit order, on what is visible. An engine that cannot do
+	// that at once does it one by one, each with the position that
+	// [Position.After] gives, and with to at the end. A run may be empty: then only
+	// the position changes. After an error those that the Position tells are
+	// visible, and nothing is committed any more.
+	Commit(run []Execution, to Position) error
+}
+
+// Execution is a transaction that was executed, and is committed or discarded,
+// once.
+type Execution interface {
+	// Discard gives up all that the execution holds. It cannot fail: what it
+	// leaves behind must harm nobody.
+	Discard()
+}
