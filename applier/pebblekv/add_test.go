@@ -54,17 +54,19 @@ func TestAddReadsOnce(t *testing.T) {
 	e = mustOpen(t, fs)
 	s := e.store
 	add := applier.Mutation{Op: applier.OpAdd, Table: table, Key: []byte("n"), Delta: 1}
-	s.writer.begin()
-	if err := s.mutate(add); err != nil {
+	key := appendKey(nil, table, []byte("n"))
+	d := &s.builder.shards[0]
+	d.pairs.begin()
+	if err := d.mutate(s, &write{mutation: add, key: key}); err != nil {
 		t.Fatal(err)
 	}
-	key := appendKey(nil, table, []byte("n"))
 	if err := s.db.Set(key, []byte("text"), pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.mutate(add); err != nil {
+	if err := d.mutate(s, &write{mutation: add, key: key}); err != nil {
 		t.Errorf("second add of a batch: %v", err)
 	}
+	s.builder.release()
 	// Nothing has been committed, so the engine does not know the counter.
 	if err := e.Apply(addBatch(2, 1)); !errors.Is(err, applier.ErrPayload) {
 		t.Errorf("add to a value that is no counter: %v, want %v", err, applier.ErrPayload)

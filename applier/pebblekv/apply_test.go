@@ -2,7 +2,11 @@ package pebblekv
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -10,25 +14,30 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // TestPairCache compares the cache with maps: what it knows is true, and it
-// knows all that the batch under construction touched.
+// knows all that was touched by the batch under construction and by those that
+// are built.
 func TestPairCache(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var c pairCache
+		c := pairCache{share: rapid.IntRange(0, 3).Draw(t, "share")}
 		var d applier.Digester
 		committed := map[keyID]pairState{}
-		for range rapid.IntRange(1, 8).Draw(t, "batches") {
+		var built []map[keyID]pairState
+		for range rapid.IntRange(1, 12).Draw(t, "batches") {
 			c.begin()
 			touched := map[keyID]pairState{}
 			for range rapid.IntRange(0, 30).Draw(t, "keys") {
 				// Few sets, so that pairs push each other out.
 				n := rapid.Uint64Range(0, 11).Draw(t, "key")
 				id := keyID{lo: n % 3, hi: n}
-				want, ok := touched[id]
-				if !ok {
-					want = committed[id]
+				want, ok := committed[id], false
+				for _, m := range append(slices.Clone(built), touched) {
+					if state, there := m[id]; there {
+						want, ok = state, true
+					}
 				}
 				if got, known := c.find(id); known && got != want || ok && !known {
 					t.Fatalf("find %v: %v, %v, want %v, %v", id, got, known, want, ok)
@@ -39,9 +48,19 @@ func TestPairCache(t *testing.T) {
 				c.touch(id, state)
 				touched[id] = state
 			}
-			if rapid.Bool().Draw(t, "commit") {
+			if rapid.Bool().Draw(t, "build") {
+				c.built()
+				built = append(built, touched)
+			}
+			if rapid.IntRange(0, 4).Draw(t, "lose") == 0 {
+				n := rapid.IntRange(0, len(built)).Draw(t, "keep")
+				c.keep(n)
+				built = built[:n]
+			}
+			for len(built) > 0 && rapid.Bool().Draw(t, "commit") {
 				c.commit()
-				maps.Copy(committed, touched)
+				maps.Copy(committed, built[0])
+				built = built[1:]
 			}
 		}
 	})
@@ -51,14 +70,16 @@ func TestPairCache(t *testing.T) {
 func TestPairCacheKeeps(t *testing.T) {
 	var c pairCache
 	id := func(n uint64) keyID { return keyID{lo: 5, hi: n} }
-	for n := range uint64(4) {
+	touch := func(id keyID, state pairState) {
 		c.begin()
-		c.touch(id(n), pairState{live: true})
+		c.touch(id, state)
+		c.built()
 		c.commit()
 	}
-	c.begin()
-	c.touch(id(2), pairState{}) // again, in place
-	c.commit()
+	for n := range uint64(4) {
+		touch(id(n), pairState{live: true})
+	}
+	touch(id(2), pairState{}) // again, in place
 	c.begin()
 	for n, want := range []bool{false, false, true, true} {
 		if _, known := c.find(id(uint64(n))); known != want {
@@ -68,6 +89,124 @@ func TestPairCacheKeeps(t *testing.T) {
 	if state, _ := c.find(id(2)); state.live {
 		t.Error("an older state of a key is found")
 	}
+}
+
+// TestWorkers builds the same batches with one goroutine and with several: what
+// they come to, and what is wrong with them, must not depend on that.
+func TestWorkers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		one, several := testOptions(), testOptions()
+		one.Workers, several.Workers = 1, rapid.IntRange(2, 5).Draw(t, "workers")
+		var engines [2]*Engine
+		for i, o := range []Options{one, several} {
+			o.FS = vfs.NewMem()
+			e, err := Open(testDir, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			engines[i] = e
+		}
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		keys := rapid.SampledFrom([]int{3, 40, 2000}).Draw(t, "keys")
+		for index := uint64(1); index <= 6; index++ {
+			b := randomBatch(rng, index, keys)
+			errs := [2]error{engines[0].Apply(b), engines[1].Apply(b)}
+			if fmt.Sprint(errs[0]) != fmt.Sprint(errs[1]) {
+				t.Fatalf("batch %d: %v with one worker, %v with %d", index, errs[0], errs[1], several.Workers)
+			}
+		}
+		a, at, _ := engines[0].Digest()
+		b, _, err := engines[1].Digest()
+		if a != b || err != nil || at.Index != engines[1].Position().Index {
+			t.Fatalf("digests %v and %v, %v", a, b, err)
+		}
+	})
+}
+
+// randomBatch makes a batch that is large enough to be spread. Sometimes there are
+// payloads in it that are none, and sums to what is no counter.
+func randomBatch(rng *rand.Rand, index uint64, keys int) applier.Batch {
+	b := applier.Batch{To: applier.Position{Index: index}}
+	worst := rng.IntN(3)
+	for i := range 1 + rng.IntN(200) {
+		tx := applier.Transaction{Index: index, GTID: gtid.GTID{UUID: gtid.UUID{1}, Number: index*1000 + uint64(i)}}
+		for range rng.IntN(6) {
+			n := rng.IntN(keys)
+			m := applier.Mutation{Op: applier.OpPut, Table: table, Key: benchKey(n), Value: make([]byte, 100+rng.IntN(50))}
+			switch {
+			case n%2 == 0 || worst == 0 && rng.IntN(100) == 0:
+				m = applier.Mutation{Op: applier.OpAdd, Table: table, Key: benchKey(n), Delta: rng.Int64()}
+			case rng.IntN(4) == 0:
+				m = applier.Mutation{Op: applier.OpDelete, Table: table, Key: benchKey(n)}
+			default:
+				m.Value[0] = byte(rng.Uint32())
+			}
+			tx.Payload = applier.AppendMutation(tx.Payload, m)
+		}
+		if worst == 1 && rng.IntN(100) == 0 {
+			tx.Payload = append(tx.Payload, 99)
+		}
+		b.Transactions = append(b.Transactions, tx)
+	}
+	return b
+}
+
+// TestBuildAhead builds batches on others that are not committed, gives some up,
+// and compares what comes of it with the same batches one after the other.
+func TestBuildAhead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		opts := testOptions()
+		opts.FS = vfs.NewMem()
+		e, err := Open(testDir, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.FS = vfs.NewMem()
+		plain, err := Open(testDir, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		var built []applier.Built
+		var batches []applier.Batch
+		for index := uint64(1); index <= 20; index++ {
+			b := randomBatch(rng, index, 40)
+			if x, err := e.Build(b); err == nil {
+				built, batches = append(built, x), append(batches, b)
+			}
+			switch rapid.IntRange(0, 5).Draw(t, "then") {
+			case 0: // and with it what was built behind it
+				for i := rapid.IntRange(0, len(built)).Draw(t, "discard"); i < len(built); i++ {
+					built[i].Discard()
+					built, batches = built[:i+copy(built[i:], built[i+1:])], append(batches[:i], batches[i+1:]...)
+					i--
+				}
+			case 1, 2, 3:
+				for len(built) > rapid.IntRange(0, 2).Draw(t, "ahead") {
+					if err := errors.Join(built[0].Commit(), plain.Apply(batches[0])); err != nil {
+						t.Fatal(err)
+					}
+					built, batches = built[1:], batches[1:]
+				}
+			}
+			a, at, _ := e.Digest()
+			b2, at2, err := plain.Digest()
+			if a != b2 || at.Index != at2.Index || err != nil {
+				t.Fatalf("digest %v at %d, want %v at %d", a, at.Index, b2, at2.Index)
+			}
+		}
+		for _, x := range built {
+			x.Discard()
+		}
+		if err := errors.Join(e.Close(), plain.Close()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestBeginDuringCommit begins a snapshot at the moment when a commit can be

@@ -23,7 +23,12 @@ func benchKey(n int) []byte {
 // benchEngine is an engine on disk with benchKeys keys, flushed.
 func benchEngine(b *testing.B) *Engine {
 	b.Helper()
-	e, err := Open(b.TempDir(), Options{})
+	return benchEngineOf(b, Options{})
+}
+
+func benchEngineOf(b *testing.B, opts Options) *Engine {
+	b.Helper()
+	e, err := Open(b.TempDir(), opts)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -108,6 +113,61 @@ func BenchmarkApplyHot(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			benchApply(b, func(w *benchWriter, size int) applier.Batch { return w.nextOf(size, c.mutation) })
 		})
+	}
+}
+
+// BenchmarkWorkers applies batches that lie ready, one after the other and, as a
+// node does, with the next one built while one is committed. Its unit is a
+// transaction.
+func BenchmarkWorkers(b *testing.B) {
+	for _, workers := range []int{1, 2, 4} {
+		for _, ahead := range []bool{false, true} {
+			b.Run(fmt.Sprintf("workers=%d,ahead=%v", workers, ahead), func(b *testing.B) { benchWorkers(b, workers, ahead) })
+		}
+	}
+}
+
+func benchWorkers(b *testing.B, workers int, ahead bool) {
+	const size = 1024
+	e := benchEngineOf(b, Options{Workers: workers})
+	rng := rand.New(rand.NewPCG(1, 1))
+	var ready []applier.Batch
+	for range 64 {
+		ready = append(ready, newBenchWriter().next(size, func(int) int { return rng.IntN(benchKeys) }))
+	}
+	to := e.Position()
+	built, done := make(chan applier.Built, 1), make(chan error, 1)
+	go func() {
+		var err error
+		for x := range built {
+			if err == nil {
+				err = x.Commit()
+			}
+		}
+		done <- err
+	}()
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		if n%size == 0 {
+			batch := ready[n/size%len(ready)]
+			to.Index++
+			batch.To = to
+			x, err := e.Build(batch)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if ahead {
+				built <- x
+			} else if err := x.Commit(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n++
+	}
+	close(built)
+	if err := <-done; err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -42,7 +42,7 @@ type Engine struct {
 	holders   int
 }
 
-var _ applier.Engine = (*Engine)(nil)
+var _ applier.Pipelined = (*Engine)(nil)
 
 // Open opens the engine in directory path, creating it if there is none. It
 // finishes or discards what a crash interrupted. What it then shows is durable.
@@ -191,17 +191,6 @@ func (e *Engine) Begin() (applier.Snapshot, error) {
 	}
 	defer done()
 	return s.begin()
-}
-
-// Apply implements [applier.Engine]. It returns without waiting for the disk,
-// unless Pebble has to hold writers back.
-func (e *Engine) Apply(b applier.Batch) error {
-	s, done, err := e.use()
-	if err != nil {
-		return err
-	}
-	defer done()
-	return s.apply(b)
 }
 
 // Durable implements [applier.Engine]. It costs one read.

@@ -42,7 +42,7 @@ type state struct {
 const (
 	recordDigest   = 4
 	recordPosition = recordDigest + len(applier.Digest{})
-	recordMin      = recordPosition + 8
+	recordMin      = recordPosition + 10
 )
 
 // appendRecord appends the position record of s.

@@ -14,6 +14,8 @@ import (
 const (
 	DefaultCacheBytes    = 64 << 20
 	DefaultMemTableBytes = 64 << 20
+	// MaxWorkers bounds Workers where nobody has set it.
+	MaxWorkers = 4
 )
 
 // pebbleFormat is pinned, not "newest": raising it is a one-way door for a
@@ -32,6 +34,9 @@ type Options struct {
 	// writes less to disk in all, and leaves more for the group's log to
 	// replay after a crash. 0 means [DefaultMemTableBytes].
 	MemTableBytes uint64
+	// Workers is how many goroutines build a batch, if it is large enough. 0 means
+	// as many as Go runs at a time, at most [MaxWorkers] by itself.
+	Workers int
 	// Logger receives what Pebble reports: errors of background work and
 	// corruption as errors, stalls as warnings, the rest as debug messages.
 	// Nil means silence.
@@ -54,6 +59,9 @@ func (o Options) withDefaults() Options {
 		o.OnFatal = func(error) {}
 	}
 	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
+	if o.Workers <= 0 {
+		o.Workers = min(MaxWorkers, runtime.GOMAXPROCS(0))
+	}
 	o.MemTableBytes = cmp.Or(o.MemTableBytes, DefaultMemTableBytes)
 	return o
 }

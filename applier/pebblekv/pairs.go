@@ -1,7 +1,7 @@
 package pebblekv
 
 import (
-	"hash/maphash"
+	"slices"
 
 	"github.com/concordatdb/concordat/applier"
 )
@@ -12,15 +12,15 @@ import (
 // counter, it needs its value, of 8 bytes. Without the cache it would read the
 // database for every mutation, which costs several times what the write does.
 //
-// A key stands for itself by 128 bits of a keyed hash, drawn anew in every
-// process, so nobody can choose keys that collide, and by chance none do.
-//
-// What the batch under construction touches is kept apart until it is
-// committed, because it may come to nothing, and then must leave no trace.
+// What the batch under construction touches is kept apart, and so is what those
+// have touched that are built and not committed, because they may come to
+// nothing, and then must leave no trace.
 type pairCache struct {
-	seeds   [2]maphash.Seed
-	sets    [][pairWays]cachedPair // indexed by the low bits of a keyID
-	touched map[keyID]pairState
+	share   int                    // how many caches share the memory for pairs; 0 is 1
+	sets    [][pairWays]cachedPair // indexed by the low half of a keyID
+	pending []map[keyID]pairState  // by batches that are built, oldest first
+	touched map[keyID]pairState    // by the batch under construction
+	spare   []map[keyID]pairState  // for the next ones
 }
 
 const (
@@ -59,22 +59,20 @@ type cachedPair struct {
 	state pairState
 }
 
-// begin starts a new batch and forgets one that was not committed.
+// begin starts a new batch and forgets one that was not built.
 func (c *pairCache) begin() {
-	switch {
-	case c.sets == nil:
-		c.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-		c.sets = make([][pairWays]cachedPair, pairSets)
-		c.touched = make(map[keyID]pairState)
-	case len(c.touched) > maxKeptTouched:
-		c.touched = make(map[keyID]pairState)
-	default:
-		clear(c.touched)
+	if c.sets == nil {
+		c.sets = make([][pairWays]cachedPair, pairSets/max(1, c.share))
 	}
+	c.touched = cleared(c.touched)
 }
 
-func (c *pairCache) id(key []byte) keyID {
-	return keyID{maphash.Bytes(c.seeds[0], key), maphash.Bytes(c.seeds[1], key)}
+func cleared(m map[keyID]pairState) map[keyID]pairState {
+	if m == nil || len(m) > maxKeptTouched {
+		return make(map[keyID]pairState)
+	}
+	clear(m)
+	return m
 }
 
 // find returns what is known of a key, as the batch under construction leaves
@@ -83,8 +81,14 @@ func (c *pairCache) find(id keyID) (state pairState, known bool) {
 	if state, known = c.touched[id]; known {
 		return state, true
 	}
-	for i := range c.sets[id.lo%pairSets] {
-		if p := &c.sets[id.lo%pairSets][i]; p.used && p.id == id {
+	for _, touched := range slices.Backward(c.pending) {
+		if state, known = touched[id]; known {
+			return state, true
+		}
+	}
+	set := &c.sets[id.lo%uint64(len(c.sets))]
+	for i := range set {
+		if p := &set[i]; p.used && p.id == id {
 			return p.state, true
 		}
 	}
@@ -94,11 +98,25 @@ func (c *pairCache) find(id keyID) (state pairState, known bool) {
 // touch notes what the batch under construction makes of a key.
 func (c *pairCache) touch(id keyID, state pairState) { c.touched[id] = state }
 
-// commit takes over what the batch has touched. Each set keeps its newest
-// pairs, newest first.
+// built ends the batch under construction, to be committed later.
+func (c *pairCache) built() {
+	c.pending = append(c.pending, c.touched)
+	c.touched = nil
+	if n := len(c.spare); n > 0 {
+		c.touched, c.spare = c.spare[n-1], c.spare[:n-1]
+	}
+}
+
+// keep forgets all but the first n batches that are built.
+func (c *pairCache) keep(n int) { c.pending = slices.Delete(c.pending, n, len(c.pending)) }
+
+// commit takes over what the oldest batch has touched that is built. Each set
+// keeps its newest pairs, newest first.
 func (c *pairCache) commit() {
-	for id, state := range c.touched {
-		set := &c.sets[id.lo%pairSets]
+	touched := c.pending[0]
+	c.pending = slices.Delete(c.pending, 0, 1)
+	for id, state := range touched {
+		set := &c.sets[id.lo%uint64(len(c.sets))]
 		at := 0
 		for at < pairWays-1 && set[at].id != id {
 			at++
@@ -106,4 +124,5 @@ func (c *pairCache) commit() {
 		copy(set[1:at+1], set[:at])
 		set[0] = cachedPair{used: true, id: id, state: state}
 	}
+	c.spare = append(c.spare, touched)
 }

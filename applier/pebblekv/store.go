@@ -36,7 +36,7 @@ type store struct {
 
 	visible atomic.Pointer[state] // what readers see
 	commits atomic.Uint64         // odd while a commit is under way
-	writer  writer                // scratch of apply
+	builder builder               // of batches
 
 	mu    sync.Mutex
 	snaps map[*snapshot]struct{} // open
@@ -69,7 +69,8 @@ func openStore(dir string, opts Options, f *failure, create bool) (*store, error
 		dir: dir, db: db, cache: cache, failure: f,
 		work: make(chan job), results: make(chan error, 1), idle: make(chan struct{}),
 		reap: make(chan *pebble.Snapshot, maxUnreaped), reaped: make(chan struct{}),
-		snaps: make(map[*snapshot]struct{}),
+		snaps:   make(map[*snapshot]struct{}),
+		builder: newBuilder(opts.Workers),
 	}
 	g.armed.Store(true)
 	go s.worker()
