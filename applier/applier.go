@@ -93,6 +93,15 @@ func DecodePosition(b []byte) (p Position, rest []byte, err error) {
 	return Position{Index: binary.BigEndian.Uint64(b), Part: part, Executed: executed}, rest, nil
 }
 
+// CheckAfter reports an error that wraps [ErrOrder] unless a state at before can
+// become one at p. Every engine that is [Parallel] calls it in Commit.
+func (p Position) CheckAfter(before Position) error {
+	if p.Index < before.Index || p.Index == before.Index && p.Part <= before.Part {
+		return fmt.Errorf("%w: to log index %d and %d of the next, the engine is at %d and %d", ErrOrder, p.Index, p.Part, before.Index, before.Part)
+	}
+	return nil
+}
+
 // Digest identifies the contents of an engine independently of the order in
 // which they came about: two engines at the same Position must have the same
 // Digest, and engines whose contents differ have different ones but for a

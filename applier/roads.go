@@ -69,7 +69,8 @@ type Parallel interface {
 	// that at once does it one by one, each with the position that
 	// [Position.After] gives, and with to at the end. A run may be empty: then only
 	// the position changes. After an error those that the Position tells are
-	// visible, and nothing is committed any more.
+	// visible, and nothing is committed any more. Either way the run is the
+	// engine's then: it is not discarded.
 	Commit(run []Execution, to Position) error
 }
 

@@ -6,7 +6,9 @@
 //	}
 //
 // It owns the reading of the interface: what is not checked here is not
-// promised to a member. It knows an engine only by the interface, and payloads
+// promised to a member. Each road into the engine that it has, by Apply, as
+// [applier.Pipelined] or as [applier.Parallel], is taken with the same streams of
+// transactions, and, where the harness can crash, cut off at every call. It knows an engine only by the interface, and payloads
 // only as those of package applier, which the engine under test must apply.
 package enginetest
 
@@ -83,10 +85,16 @@ func Run(t *testing.T, opts Options) {
 	if opts.Concurrent {
 		t.Run("Concurrent", s.concurrent)
 	}
-	if s.canCrash(t) {
+	crashes := s.asked(t, func(h Harness) bool { _, ok := h.(Crasher); return ok })
+	if crashes {
 		t.Run("Crash", s.crash)
 		t.Run("CrashReplay", s.crashReplay)
 		t.Run("CrashDuringImport", s.crashDuringImport)
+	}
+	for _, r := range roads {
+		if s.asked(t, func(h Harness) bool { return r.has(h.Engine()) }) {
+			t.Run(r.name, func(t *testing.T) { s.road(t, r, crashes) })
+		}
 	}
 }
 
@@ -104,15 +112,15 @@ func (s *suite) open(t *testing.T) Harness {
 	return h
 }
 
-func (s *suite) canCrash(t *testing.T) bool {
+// asked asks something of a harness that is good for nothing else.
+func (s *suite) asked(t *testing.T, what func(Harness) bool) bool {
 	h := s.opts.Open(t)
 	defer func() {
 		if err := h.Close(); err != nil {
 			t.Errorf("close harness: %v", err)
 		}
 	}()
-	_, ok := h.(Crasher)
-	return ok
+	return what(h)
 }
 
 // crash crashes h, which must be able to.

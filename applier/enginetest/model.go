@@ -87,7 +87,7 @@ func (m *model) batch(txs ...tx) applier.Batch {
 		b.To.Index++
 		id := gtid.GTID{UUID: group, Number: b.To.Index}
 		b.To.Executed = b.To.Executed.Add(id)
-		t := applier.Transaction{GTID: id, LastCommitted: b.To.Index - 1, Sequence: b.To.Index}
+		t := applier.Transaction{Index: b.To.Index, GTID: id, LastCommitted: b.To.Index - 1, Sequence: b.To.Index}
 		for _, mu := range muts {
 			t.Payload = applier.AppendMutation(t.Payload, mu)
 			m.mutate(mu)
@@ -206,8 +206,8 @@ func (m *model) diff(s applier.Snapshot) error {
 }
 
 func samePosition(got, want applier.Position) error {
-	if got.Index != want.Index || !got.Executed.Equal(want.Executed) {
-		return fmt.Errorf("position %d %v, want %d %v", got.Index, got.Executed, want.Index, want.Executed)
+	if got.Index != want.Index || got.Part != want.Part || !got.Executed.Equal(want.Executed) {
+		return fmt.Errorf("position %d+%d %v, want %d+%d %v", got.Index, got.Part, got.Executed, want.Index, want.Part, want.Executed)
 	}
 	return nil
 }

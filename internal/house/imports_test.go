@@ -49,6 +49,8 @@ var house = []room{
 	{dir: "election", pure: true, ours: []string{"gtid", "internal/wire"}},
 	{dir: "flowcontrol", pure: true, ours: []string{"gtid"}},
 	{dir: "applier", ours: []string{"gtid"}, others: []string{murmur3}},
+	{dir: "applier/schedule", pure: true, ours: []string{"internal/queue"}},
+	{dir: "applier/feed", ours: []string{"applier", "applier/schedule", "internal/queue"}},
 	{dir: "applier/pebblekv", ours: []string{"applier", "gtid"}, others: []string{pebble}},
 	{dir: "gcs", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{raft, protobuf}},
 	{dir: "internal/forced", pure: true, ours: []string{"gcs", "gtid", "internal/wire"}, others: []string{raft}},
@@ -69,14 +71,14 @@ var house = []room{
 	{dir: "internal/running", pure: true, ours: []string{"gtid", "certifier", "internal/queue"}},
 	{
 		dir:    ".",
-		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "internal/consistency", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "proto"}, core...),
+		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "internal/consistency", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "applier/feed", "proto"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
 	{dir: "client", ours: []string{"gtid", "proto"}, others: []string{protobuf, grpc}},
 	{dir: "internal/server", ours: []string{".", "applier", "election", "gtid", "proto", "internal/consistency", "internal/outlook"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
-		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced", "internal/consistency"}, core...),
+		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced", "internal/consistency", "applier/schedule"}, core...),
 		others: []string{raft, protobuf, btree, linear},
 	},
 	{
@@ -88,6 +90,7 @@ var house = []room{
 		ours:   []string{".", "client", "internal/server", "sim", "bench", "proto", "gtid", "applier"},
 		others: []string{anything},
 	},
+	{dir: "examples", ours: []string{".", "applier", "gtid"}, others: []string{anything}},
 	{dir: "internal/house"},
 }
 
