@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/concordatdb/concordat/applier"
@@ -33,6 +34,7 @@ const (
 	DefaultCacheBytes           = 64 << 20
 	DefaultCheckpointBytes      = 64 << 20
 	DefaultApplyQueueBytes      = 64 << 20
+	DefaultApplyWorkers         = 4 // at most; see Config.ApplyWorkers
 
 	DefaultMemberSuspectTimeout = 2 * time.Second
 	DefaultMemberExpelTimeout   = 5 * time.Second
@@ -151,6 +153,12 @@ type Config struct {
 	// ApplyQueueBytes bounds what is delivered and not yet visible. Default
 	// 64 MiB.
 	ApplyQueueBytes int
+	// ApplyWorkers is how many goroutines build what becomes visible: parts of a
+	// batch in the built-in store, which beyond 1 also builds the next batch while
+	// one is committed; transactions, with an Engine that is [applier.Parallel].
+	// They become visible in the order in which they were certified, whatever it
+	// is. Default: as many as Go runs at a time, at most 4.
+	ApplyWorkers int
 	// TickInterval is the unit of the group's clock, and the interval of
 	// heartbeats. It should be the same on all members. Default 50 ms.
 	TickInterval time.Duration
@@ -277,6 +285,7 @@ func (c Config) checkNotNegative(check complain) {
 		{"MaxPendingBytes", int64(c.MaxPendingBytes)},
 		{"CheckpointBytes", int64(c.CheckpointBytes)},
 		{"ApplyQueueBytes", int64(c.ApplyQueueBytes)},
+		{"ApplyWorkers", int64(c.ApplyWorkers)},
 		{"TickInterval", int64(c.TickInterval)},
 		{"ElectionTicks", int64(c.ElectionTicks)},
 		{"CacheBytes", c.CacheBytes},
@@ -386,6 +395,7 @@ func (c Config) withDefaults() Config {
 	c.Founding = c.Founding.withDefaults()
 	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
 	c.ApplyQueueBytes = cmp.Or(c.ApplyQueueBytes, DefaultApplyQueueBytes)
+	c.ApplyWorkers = cmp.Or(c.ApplyWorkers, min(runtime.GOMAXPROCS(0), DefaultApplyWorkers))
 	c.TickInterval = cmp.Or(c.TickInterval, DefaultTickInterval)
 	c.ElectionTicks = cmp.Or(c.ElectionTicks, DefaultElectionTicks)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)

@@ -24,7 +24,7 @@ func newEarly() *early {
 func (e *early) begin(tx *Tx) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	tx.running = e.registry.Begin(tx.snapshot.Position().Index, tx)
+	tx.running = e.registry.Begin(tx.snapshot.Position().Reached(), tx)
 }
 
 func (e *early) touch(tx *Tx, item certifier.Item, kind certifier.Kind) *running.Doom {

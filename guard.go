@@ -14,6 +14,46 @@ import (
 // of a snapshot are left alone, they panic in the caller's own goroutine.
 type guardedEngine struct{ applier.Engine }
 
+// guard guards an engine, and keeps the roads into it that it has.
+func guard(e applier.Engine) applier.Engine {
+	guarded := guardedEngine{e}
+	switch e := e.(type) {
+	case applier.Parallel:
+		return guardedParallel{guarded, e}
+	case applier.Pipelined:
+		return guardedPipelined{guarded, e}
+	}
+	return guarded
+}
+
+// guardedParallel is one whose transactions are executed side by side. What it
+// returns is used, and guarded, by the feeder.
+type guardedParallel struct {
+	guardedEngine
+	parallel applier.Parallel
+}
+
+func (e guardedParallel) Execute(ctx context.Context, t *applier.Transaction, attempt int) (x applier.Execution, err error) {
+	defer panicked("Execute", &err)
+	return e.parallel.Execute(ctx, t, attempt)
+}
+
+func (e guardedParallel) Commit(run []applier.Execution, to applier.Position) (err error) {
+	defer panicked("Commit", &err)
+	return e.parallel.Commit(run, to)
+}
+
+// guardedPipelined is one that builds ahead, likewise.
+type guardedPipelined struct {
+	guardedEngine
+	pipelined applier.Pipelined
+}
+
+func (e guardedPipelined) Build(b applier.Batch) (x applier.Built, err error) {
+	defer panicked("Build", &err)
+	return e.pipelined.Build(b)
+}
+
 // panicked makes err out of a panic, if there is one.
 func panicked(call string, err *error) {
 	if p := recover(); p != nil {

@@ -131,6 +131,13 @@ func (m *mailbox[T]) signal() {
 	}
 }
 
+// waiting reports whether there is work to take.
+func (m *mailbox[T]) waiting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.items) > 0
+}
+
 // take waits for work and returns all there is; ok is false once the mailbox
 // is closed and empty. spare is a slice to gather into next.
 func (m *mailbox[T]) take(spare []T) (items []T, ok bool) {

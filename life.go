@@ -386,58 +386,6 @@ func (l *life) tendLog(w logWork) error {
 	return l.node.log.Truncate(w.truncate)
 }
 
-// feedEngine gives the engine its tasks in order, batches that have gathered
-// as one.
-func (l *life) feedEngine() {
-	var tasks []replica.Task
-	for ok := true; ok; {
-		if tasks, ok = l.engine.take(tasks); !ok {
-			return
-		}
-		for rest := tasks; len(rest) > 0; {
-			n := 0
-			for n < len(rest) && rest[n].Apply != nil {
-				n++
-			}
-			var err error
-			if n > 0 {
-				err = l.applyBatches(rest[:n])
-			} else {
-				n = 1
-				l.engineTask(rest[0])
-			}
-			if err != nil {
-				l.node.fail(fmt.Errorf("engine: %w", err))
-				return
-			}
-			rest = rest[n:]
-		}
-	}
-}
-
-func (l *life) applyBatches(tasks []replica.Task) error {
-	batch := *tasks[0].Apply
-	for _, t := range tasks[1:] {
-		batch.Transactions = append(batch.Transactions, t.Apply.Transactions...)
-		batch.To = t.Apply.To
-	}
-	if err := l.node.engine.Apply(batch); err != nil {
-		return err
-	}
-	l.node.counters.applied.Add(uint64(len(batch.Transactions)))
-	l.node.visible.broadcast()
-	l.inbox.put(replica.Applied{Index: batch.To.Index})
-	return nil
-}
-
-func (l *life) engineTask(t replica.Task) {
-	if t.Export != nil {
-		l.pinExport(t.Export)
-	} else {
-		l.flushes.put(struct{}{})
-	}
-}
-
 // flushEngine makes the engine durable beside the batches that go on. Flushes
 // asked for meanwhile are done by one.
 func (l *life) flushEngine(ctx context.Context) {

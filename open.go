@@ -191,10 +191,10 @@ func (n *Node) openStores(open *closers) error {
 	n.log = log
 	*open = append(*open, log.Close)
 	if n.cfg.Engine != nil {
-		n.engine = guardedEngine{n.cfg.Engine}
+		n.engine = guard(n.cfg.Engine)
 	} else {
 		n.engine, err = pebblekv.Open(filepath.Join(n.cfg.Dir, dataDir), pebblekv.Options{
-			CacheBytes: n.cfg.CacheBytes, Logger: n.logger, OnFatal: n.storeFailed,
+			CacheBytes: n.cfg.CacheBytes, Workers: n.cfg.ApplyWorkers, Logger: n.logger, OnFatal: n.storeFailed,
 		})
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDirectory, err)
@@ -306,7 +306,8 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 		Group: gcs.Config{
 			Identity:      n.log.Identity(), // with the session of this life
 			Log:           n.log,
-			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
+			// What the engine holds was committed, though the log may not say so.
+			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: max(hs.GetCommit(), at.Reached())},
 			Checkpoint:    checkpoint,
 			Applied:       at.Index,
 			ElectionTicks: c.ElectionTicks,
@@ -316,6 +317,7 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 			Limits:        gcs.DefaultLimits(),
 			Logger:        n.logger,
 		},
+		AppliedPart:     at.Part,
 		MajorityTicks:   c.ticks(c.UnreachableMajorityTimeout),
 		FailoverTicks:   c.ticks(c.FailoverTimeout),
 		Tick:            c.TickInterval,

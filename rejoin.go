@@ -203,7 +203,7 @@ func (n *Node) holds(keep holding) (last uint64, err error) {
 	}
 	// A checkpoint is of what was delivered, also where the commit index on disk
 	// lags behind.
-	last = max(n.log.HardState().GetCommit(), n.engine.Position().Index, newest.Index)
+	last = max(n.log.HardState().GetCommit(), n.engine.Position().Reached(), newest.Index)
 	if last > end {
 		return 0, fmt.Errorf("%w: log ends at %d, committed is %d", ErrDirectory, end, last)
 	}

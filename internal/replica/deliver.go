@@ -167,7 +167,7 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 			r.effects.Answers = append(r.effects.Answers, answer)
 		}
 	}
-	if d.Index <= r.engine {
+	if d.Index <= r.engine || v.Outcome == certifier.Certified && r.hasApplied(d.Index) {
 		return
 	}
 	r.effects.Judged = append(r.effects.Judged, Judged{
@@ -176,9 +176,20 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	})
 	if v.Outcome == certifier.Certified {
 		r.extendBatch(&applier.Transaction{
-			GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence, Payload: t.Payload,
+			Index: d.Index, GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence, Payload: t.Payload,
 		})
 	}
+}
+
+// hasApplied reports whether the engine held the certified transaction that is
+// being delivered when the member started: it may have been interrupted inside of
+// an entry.
+func (r *Replica) hasApplied(index uint64) bool {
+	if r.part == 0 || index != r.engine+1 {
+		return false
+	}
+	r.part--
+	return true
 }
 
 // judge certifies a transaction, and remembers its fate by its id. One that has

@@ -44,6 +44,9 @@ const keptCheckpoints = 8
 // Config says what a member starts from.
 type Config struct {
 	Group gcs.Config
+	// AppliedPart is how many transactions of the entry after Group.Applied the
+	// engine holds as well. The entry is committed, by HardState, if there are any.
+	AppliedPart uint64
 	// ApplyBytes bounds what is delivered and given to the engine but not yet
 	// applied. Beyond it delivery waits, and with it raft.
 	ApplyBytes int
@@ -103,6 +106,7 @@ type Replica struct {
 	// engine is the log index that the engine held when the member started.
 	// What lies before it is certified again but not applied again.
 	engine  uint64
+	part    uint64 // transactions of the entry after it that the engine held, too, and that are yet to be delivered
 	applied uint64
 	durable uint64
 
@@ -159,7 +163,7 @@ func New(cfg Config) (*Replica, error) {
 	}
 	cfg.FailoverTicks = cmp.Or(cfg.FailoverTicks, DefaultFailoverTicks)
 	cfg.Tick = cmp.Or(cfg.Tick, 50*time.Millisecond)
-	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
+	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, part: cfg.AppliedPart, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
 	saved := cfg.Group.Checkpoint
 	groupState, own, err := splitState(saved)
 	if err != nil {

@@ -71,6 +71,7 @@ type member struct {
 	held     bool
 	tasks    []Task
 	position applier.Position
+	part     uint64 // of the next entry, that the engine holds when the member starts
 	durable  uint64
 	batches  []batch
 
@@ -187,8 +188,9 @@ func (m *member) config() Config {
 			Identity: m.identity, Log: &m.log, HardState: m.log.hard, Applied: m.position.Index,
 			ElectionTicks: cmp.Or(s.elect, 10), Limits: gcs.DefaultLimits(), ExpelTicks: -1,
 		},
-		Self:       s.self,
-		ApplyBytes: ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
+		AppliedPart: m.part,
+		Self:        s.self,
+		ApplyBytes:  ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
 		Trace: m,
 	}
 	if s.expel > 0 {
