@@ -85,6 +85,9 @@ func Run(t *testing.T, opts Options) {
 	if opts.Concurrent {
 		t.Run("Concurrent", s.concurrent)
 	}
+	if s.canCheck(t) {
+		t.Run("Checks", s.checks)
+	}
 	crashes := s.asked(t, func(h Harness) bool { _, ok := h.(Crasher); return ok })
 	if crashes {
 		t.Run("Crash", s.crash)
@@ -121,6 +124,20 @@ func (s *suite) asked(t *testing.T, what func(Harness) bool) bool {
 		}
 	}()
 	return what(h)
+}
+
+// canCheck reports whether the engine's data can be compared with those of other
+// members.
+func (s *suite) canCheck(t *testing.T) bool {
+	return s.asked(t, func(h Harness) bool {
+		snapshot, err := h.Engine().Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = snapshot.Close() }()
+		_, ok := snapshot.(applier.Checker)
+		return ok
+	})
 }
 
 // crash crashes h, which must be able to.
