@@ -44,6 +44,7 @@ var house = []room{
 	{dir: "gtid", pure: true},
 	{dir: "internal/queue", pure: true},
 	{dir: "internal/wire", pure: true, ours: []string{"gtid"}},
+	{dir: "internal/statecheck", pure: true, ours: []string{"applier", "gtid", "internal/wire"}},
 	{dir: "internal/outcome", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}},
 	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}, others: []string{murmur3}},
 	{dir: "election", pure: true, ours: []string{"gtid", "internal/wire"}},
@@ -61,7 +62,7 @@ var house = []room{
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
 	{
-		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome", "internal/wire", "internal/consistency"}, core...),
+		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome", "internal/statecheck", "internal/wire", "internal/consistency"}, core...),
 		others: []string{raft, protobuf},
 	},
 	{dir: "internal/standing", pure: true},
@@ -71,14 +72,14 @@ var house = []room{
 	{dir: "internal/running", pure: true, ours: []string{"gtid", "certifier", "internal/queue"}},
 	{
 		dir:    ".",
-		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "internal/consistency", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "applier/feed", "proto"}, core...),
+		ours:   append([]string{"internal/replica", "internal/standing", "internal/outlook", "internal/forced", "internal/contention", "internal/running", "internal/outcome", "internal/consistency", "gcs/raftlog", "gcs/transport", "applier/pebblekv", "applier/feed", "proto", "internal/statecheck"}, core...),
 		others: []string{raft, pebble, protobuf, grpc},
 	},
 	{dir: "client", ours: []string{"gtid", "proto"}, others: []string{protobuf, grpc}},
 	{dir: "internal/server", ours: []string{".", "applier", "election", "gtid", "proto", "internal/consistency", "internal/outlook"}, others: []string{anything}},
 	{
 		dir: "sim", seeded: true,
-		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced", "internal/consistency", "applier/schedule"}, core...),
+		ours:   append([]string{"internal/replica", "internal/queue", "internal/outcome", "internal/forced", "internal/consistency", "applier/schedule", "internal/statecheck"}, core...),
 		others: []string{raft, protobuf, btree, linear},
 	},
 	{
