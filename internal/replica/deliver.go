@@ -61,6 +61,7 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		r.batch.To = applier.Position{Index: d.Index, Executed: r.cert.Executed()}
 		r.batchBytes += bytes
 	}
+	r.pinChecks()
 	r.last = gcs.Delivery{Index: d.Index, Term: d.Term}
 	r.sinceCheckpoint += bytes
 	r.sinceStart += uint64(bytes)
@@ -79,6 +80,7 @@ func (r *Replica) deliverView(v gcs.View) {
 	}
 	r.incarnation, r.views = v.Incarnation, r.group.History()
 	r.cert.View()
+	r.checks.state.View(r.inView)
 	r.effects.Views = append(r.effects.Views, v)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.View(v)
@@ -123,6 +125,10 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		r.electLapse(d, body, local)
 	case kindCancel:
 		r.electCancel(d, body, local)
+	case kindCheck:
+		r.deliverCheck(d, body)
+	case kindChecked:
+		r.deliverChecked(d, body)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/outcome"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 // Event is something that happened to a member. It is a closed set.
@@ -115,6 +116,13 @@ type (
 	}
 )
 
+// Checked: the slice that a check asked for is hashed.
+type Checked struct {
+	Number uint64
+	Slice  applier.Slice // belongs to the replica from here on
+}
+
+func (Checked) event()        {}
 func (Ticked) event()         {}
 func (Received) event()       {}
 func (Unreachable) event()    {}
@@ -176,6 +184,9 @@ type Effects struct {
 	// Alone and Outdated are what Status says of them.
 	Alone    bool
 	Outdated uint64
+	// Findings are those of state checks that are new, or have become more exact.
+	// Those that the member knew when it started are left out.
+	Findings []statecheck.Finding
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -211,6 +222,7 @@ func (e *Effects) reset() {
 	clear(e.Actions)
 	clear(e.Epochs)
 	clear(e.Ended)
+	clear(e.Findings)
 	clear(e.Joins)
 	clear(e.Leaves)
 	clear(e.Changes)
@@ -222,6 +234,7 @@ func (e *Effects) reset() {
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
 		Changes: e.Changes[:0], Notices: e.Notices[:0],
 		Reads: e.Reads[:0], Actions: e.Actions[:0], Epochs: e.Epochs[:0], Ended: e.Ended[:0],
+		Findings: e.Findings[:0],
 	}
 }
 
@@ -234,6 +247,10 @@ type Task struct {
 	// Export pins the engine's state, which at this place in the order of the
 	// tasks is exactly at the checkpoint's index.
 	Export *Export
+	// Check has a slice of the data hashed as they are at this place in the order
+	// of the tasks; later ones need not wait for that. Answer with Checked, or not
+	// at all.
+	Check *CheckTask
 }
 
 // Export is the replica's half of a copy of the whole state.
@@ -337,6 +354,9 @@ const (
 	// ExitMinority: the member heard no majority for Config.MajorityTicks. The
 	// group may have it still.
 	ExitMinority
+	// ExitDiffers: a state check has found that the member's data are not what
+	// the others have. The group has it still, and it must serve nobody.
+	ExitDiffers
 )
 
 // LeaveAnswer says why the member cannot leave.

@@ -41,6 +41,10 @@ const (
 	kindGraceOver = 9
 	// kindCancel takes a planned change back.
 	kindCancel = 10
+	// kindCheck has all that are ONLINE hash a slice of their data.
+	kindCheck = 14
+	// kindChecked is what one of them says of its slice.
+	kindChecked = 15
 )
 
 // TransactionID names one attempt to commit. It is drawn at random by its
@@ -84,17 +88,20 @@ const (
 //	wish        := 0 | 1 uvarint len tag | 2 gtid
 //	open        := 2  description
 //	mark        := 3  uvarint index
-//	settings    := 4  version, the certifier's, outcomes, level, choice, as uvarints
+//	settings    := 4  version, the certifier's, outcomes, level, choice, the checks', as uvarints
 //	founding    := 5  body
 //	depose      := 6  body
 //	action      := 7  body
 //	drained     := 8  body
 //	grace over  := 9  body
 //	cancel      := 10 body
+//	check       := 14 check
+//	checked     := 15 (0 answer | 1 detail)
 //
 // The only flag is 1, for AFTER. GTID and snapshot have the binary form of
 // package gtid, the write set that of package certifier, description and bodies
-// those of package election; the payload is the rest.
+// those of package election, checks, answers and details those of package
+// statecheck; the payload is the rest.
 func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload []byte) (_ []byte, err error) {
 	b = append(b, kindTransaction)
 	b = append(b, h.ID[:]...)

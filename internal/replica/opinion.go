@@ -114,8 +114,8 @@ func (r *Replica) ready(id uint64, st *gcs.Status) bool {
 
 // useless says why a primary, or who might be one, can serve nobody as far as
 // this member can see, "" if it can: it is not heard, it hears this member no
-// more, so that a cut of one direction is no different, or it has not come to
-// serve. That nobody but this leader misses it does not save it: without the
+// more, so that a cut of one direction is no different, its data differ from what
+// the others have, or it has not come to serve. That nobody but this leader misses it does not save it: without the
 // leader it commits nothing.
 func (r *Replica) useless(id uint64) string {
 	limit, self := r.cfg.FailoverTicks, r.cfg.Group.Identity.Member
@@ -125,6 +125,8 @@ func (r *Replica) useless(id uint64) string {
 		return fmt.Sprintf("%s has not heard %s for %d ticks", self, m.UUID, silent)
 	case contact >= limit+hearsayTicks:
 		return fmt.Sprintf("%s has not heard %s, which leads, for %d ticks", m.UUID, self, contact)
+	case r.checks.state.Blamed(id):
+		return fmt.Sprintf("a state check has found that the data of %s are not what the others have", m.UUID)
 	case id == r.opinions.primary && r.opinions.unready >= limit:
 		return fmt.Sprintf("%s has told for %d ticks that it serves nobody: it is RECOVERING, or its disk does not answer", m.UUID, r.opinions.unready)
 	}

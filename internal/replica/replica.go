@@ -27,6 +27,7 @@ import (
 	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/outcome"
 	"github.com/concordatdb/concordat/internal/queue"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 // The rhythm of a member, in ticks.
@@ -69,6 +70,8 @@ type Config struct {
 	// Seed is any number that users cannot guess. Only how long something takes
 	// depends on it.
 	Seed uint64
+	// Checks says that the member can hash its data, and so may ask for that.
+	Checks bool
 	// Trace may be nil.
 	Trace Trace
 }
@@ -93,6 +96,7 @@ type Replica struct {
 	wasUnheard bool   // at the last tick
 	rumour     uint64 // the newest epoch that another member has reported, as of the last tick
 	reads      reads
+	checks     checks
 
 	// after, gates and held keep from the engine what others might not show yet.
 	after gates
@@ -177,6 +181,7 @@ func New(cfg Config) (*Replica, error) {
 	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	r.elect = election.New()
+	r.checks.state = statecheck.New()
 	if saved.Index > 0 {
 		if err := r.restore(own); err != nil {
 			return nil, err
@@ -237,6 +242,8 @@ func (r *Replica) step(e Event) {
 		r.broadcast(e)
 	case Applied:
 		r.noteApplied(e.Index)
+	case Checked:
+		r.hashed(e)
 	case Durable:
 		r.durable = max(r.durable, e.Index)
 		r.cutLog()
@@ -289,6 +296,7 @@ func (r *Replica) tick(e Ticked) {
 	r.observeLease(e.Elapsed)
 	r.tendElection()
 	r.cutLog()
+	r.proposeCheck()
 	if r.ticks%markTicks == 0 {
 		r.proposeMark()
 	}
@@ -383,6 +391,8 @@ func (r *Replica) exit() Exit {
 		return ExitRemoved
 	case r.group.Removed():
 		return ExitExpelled
+	case r.differs():
+		return ExitDiffers
 	case limit > 0 && r.group.Status().NoQuorumTicks > limit:
 		return ExitMinority
 	}
@@ -433,6 +443,8 @@ type Status struct {
 	// GateWaits are the raft ids of those whose delivery the oldest AFTER
 	// transaction held back here waits for, ascending. It must not be changed.
 	GateWaits []uint64
+	// Checks is what is known of the group's state checks.
+	Checks statecheck.Snapshot
 }
 
 // Queues says how much waits in a member for what. In one that is ONLINE in a
@@ -461,5 +473,6 @@ func (r *Replica) Status() Status {
 			Engine: r.inApplyBytes - r.heldBytes, Held: r.heldBytes, Gates: r.gates.Len(),
 			Answers: r.certified.Len(), Reads: len(r.reads.calls),
 		},
+		Checks: r.checks.state.Snapshot(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/internal/consistency"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 // Settings is the group's configuration: what all members must agree on. It is
@@ -24,6 +25,10 @@ type Settings struct {
 	// PreferMostUpdated has a new primary elected by how far members are before
 	// their weights count.
 	PreferMostUpdated bool
+	// CheckInterval is how many transactions lie between two state checks, 0 for
+	// no checks; CheckBytes how much of its data a member hashes for one.
+	CheckInterval int
+	CheckBytes    int
 }
 
 // The bounds of settings. At all of them together a checkpoint takes some
@@ -33,6 +38,7 @@ const (
 	MaxHistoryBytes = 1 << 40
 	MaxRangeWrites  = 1 << 20
 	MaxOutcomes     = 1 << 22
+	MaxCheckBytes   = statecheck.MaxBudget
 )
 
 // Check reports the first field that is out of its bounds.
@@ -45,6 +51,8 @@ func (s *Settings) Check() error {
 		{"HistoryBytes", s.Certifier.HistoryBytes, MaxHistoryBytes},
 		{"RangeWrites", s.Certifier.RangeWrites, MaxRangeWrites},
 		{"OutcomeTransactions", s.Outcomes, MaxOutcomes},
+		{"StateCheckInterval", s.CheckInterval, math.MaxInt64},
+		{"StateCheckBytes", s.CheckBytes, MaxCheckBytes},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%w: %s is %d, it must be between 0 and %d", ErrSettings, f.name, f.value, f.most)
@@ -56,11 +64,17 @@ func (s *Settings) Check() error {
 	if !s.Consistency.Valid() {
 		return fmt.Errorf("%w: Consistency is %v, which is no level", ErrSettings, s.Consistency)
 	}
+	if s.CheckInterval > 0 && s.CheckBytes == 0 {
+		return fmt.Errorf("%w: StateCheckBytes is 0 with checks every %d transactions; set StateCheckInterval to none instead", ErrSettings, s.CheckInterval)
+	}
 	return nil
 }
 
+// settingsFields is how many they are.
+const settingsFields = 10
+
 // fields lists the settings in the order of their encoding.
-func (s *Settings) fields() [8]uint64 {
+func (s *Settings) fields() [settingsFields]uint64 {
 	c := &s.Certifier
 	prefer := uint64(0)
 	if s.PreferMostUpdated {
@@ -68,7 +82,7 @@ func (s *Settings) fields() [8]uint64 {
 	}
 	return [...]uint64{
 		s.Version, uint64(c.HistoryItems), uint64(c.HistoryBytes), uint64(c.RangeWrites), c.BlockSize, uint64(s.Outcomes),
-		uint64(s.Consistency), prefer,
+		uint64(s.Consistency), prefer, uint64(s.CheckInterval), uint64(s.CheckBytes),
 	}
 }
 
@@ -82,7 +96,7 @@ func (s *Settings) append(b []byte) []byte {
 
 // takeSettings takes settings off the front of b. They have passed Check.
 func takeSettings(b []byte) (s Settings, rest []byte, err error) {
-	var fields [8]uint64
+	var fields [settingsFields]uint64
 	for i := range fields {
 		v, n := binary.Uvarint(b)
 		if n <= 0 || n > 1 && b[n-1] == 0 || i > 0 && v > math.MaxInt64 {
@@ -95,6 +109,7 @@ func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 	}
 	s = Settings{
 		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
+		CheckInterval: int(fields[8]), CheckBytes: int(fields[9]),
 	}
 	s.Certifier = certifier.Settings{
 		HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],

@@ -9,6 +9,7 @@ import (
 	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/outcome"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 // ErrState marks a checkpoint that is not a member's state.
@@ -33,7 +34,7 @@ func (r *Replica) checkProtocol() error {
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := 0 1  uvarint len  group state  settings  forks  election  uvarint len  outcomes  certifier state
+//	state := 0 1  uvarint len  group state  settings  forks  election  checks  uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint {
 	group := r.group.AppendState(nil)
 	b := binary.AppendUvarint([]byte{0, stateFormat}, uint64(len(group)))
@@ -41,7 +42,7 @@ func (r *Replica) serialise() gcs.Checkpoint {
 	b = r.settings.append(b)
 	b, err := appendForks(b, r.forks)
 	if err == nil {
-		b = r.elect.AppendState(b)
+		b = r.checks.state.AppendState(r.elect.AppendState(b))
 		outcomes := r.outcomes.AppendState(nil)
 		b = binary.AppendUvarint(b, uint64(len(outcomes)))
 		b, err = r.cert.AppendState(append(b, outcomes...))
@@ -67,6 +68,9 @@ func (r *Replica) restore(b []byte) (err error) {
 	}
 	if why := misfit(r.elect.Snapshot(), r.group.View()); why != "" {
 		return fmt.Errorf("%w: %s", ErrState, why)
+	}
+	if r.checks.state, b, err = statecheck.Restore(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	size, n := binary.Uvarint(b)
 	if n <= 0 || size > uint64(len(b)-n) {

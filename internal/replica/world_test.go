@@ -16,6 +16,7 @@ import (
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 var (
@@ -32,6 +33,7 @@ type settings struct {
 	self   election.Description
 	expel  int // ticks, 0 for never
 	elect  int // ElectionTicks, 0 for 10
+	check  int // transactions between two state checks, 0 for none
 }
 
 // world is members whose disks are at once as durable as asked and whose
@@ -86,6 +88,10 @@ type member struct {
 	ended   []election.Outcome
 	notices []gcs.Notice
 
+	findings []statecheck.Finding
+	exit     Exit
+	harm     func(payload string) string // what its disk makes of data, "" for nothing; nil for no harm
+
 	answers  []Answer
 	outcomes []OutcomeAnswer
 	changes  []SettingsAnswer
@@ -133,6 +139,9 @@ func (m *member) info() gcs.Member {
 func newFounder(t testing.TB, s settings) *member {
 	m := newWorld(t).member(1, s)
 	founding := Settings{PreferMostUpdated: s.prefer, Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
+	if s.check > 0 {
+		founding.CheckInterval, founding.CheckBytes = s.check, 200
+	}
 	if s.historyItems == 0 {
 		founding.Certifier.HistoryItems = MaxHistoryItems
 	}
@@ -191,7 +200,7 @@ func (m *member) config() Config {
 		AppliedPart: m.part,
 		Self:        s.self,
 		ApplyBytes:  ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
-		Trace: m,
+		Trace: m, Checks: s.check > 0,
 	}
 	if s.expel > 0 {
 		cfg.Group.ExpelTicks = s.expel
@@ -273,6 +282,10 @@ func (m *member) act(e *Effects) {
 	m.epochs = append(m.epochs, e.Epochs...)
 	m.ended = append(m.ended, e.Ended...)
 	m.notices = append(m.notices, e.Notices...)
+	m.findings = append(m.findings, e.Findings...)
+	if e.Exit != ExitNone {
+		m.exit = e.Exit
+	}
 	m.unheard = append(m.unheard, e.Writes...)
 	m.write()
 	for _, out := range e.Messages {
@@ -342,6 +355,11 @@ func (m *member) work(n int) {
 			m.inbox = append(m.inbox, Durable{m.durable})
 		case task.Export != nil:
 			m.exports = append(m.exports, *task.Export)
+		case task.Check != nil:
+			if m.position.Index != task.Check.Index {
+				m.world.t.Errorf("member %d: a check of %d comes at %d", m.identity.RaftID, task.Check.Index, m.position.Index)
+			}
+			m.inbox = append(m.inbox, Checked{Number: task.Check.Number, Slice: m.slice(task.Check)})
 		}
 	}
 	m.tasks = slices.Delete(m.tasks, 0, n)
