@@ -314,7 +314,8 @@ type RejoinReport struct {
 
 // Rejoin has a member that is in ERROR because it lost its place, or that has
 // left, ask the group to take it back, now. It returns once the member is in the
-// group and on its way to ONLINE.
+// group and on its way to ONLINE. One whose data differ from the group's
+// ([ErrDiffers]) gives them up for a copy of another member's.
 //
 // One that has its place gives that up only where a member named in Seeds has
 // gone over, by force, to an incarnation that came of this one's or was forced
@@ -357,7 +358,7 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 			}
 		}
 		n.triesMade = 0
-		next, err := n.rejoin(ctx, true)
+		next, err := n.rejoinByOrder(ctx)
 		if diverged, ok := errors.AsType[*DivergedError](err); ok && o.DiscardErrant {
 			next, report, err = n.discard(ctx, diverged)
 		}
@@ -368,6 +369,25 @@ func (n *Node) Rejoin(ctx context.Context, o RejoinOptions) (report RejoinReport
 		return next, nil
 	})
 	return report, err
+}
+
+// rejoinByOrder is rejoin for an operator: one whose data are not the group's
+// gives them up first, and shows them to nobody before it has others.
+func (n *Node) rejoinByOrder(ctx context.Context) (phase, error) {
+	e := n.lost()
+	if e == nil || !errors.Is(e.err, ErrDiffers) {
+		return n.rejoin(ctx, true)
+	}
+	if !n.log.Identity().Incarnation.IsZero() {
+		if err := n.giveUpData(ctx); err != nil {
+			return nil, errDiffering(err.Error())
+		}
+	}
+	next, err := n.rejoin(ctx, true)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrDiffers, err)
+	}
+	return next, err
 }
 
 // giveWay has a member that has its place give it up for an incarnation that

@@ -48,6 +48,7 @@ const (
 	EventProtocolChanged EventKind = "PROTOCOL_CHANGED" // the group speaks a newer protocol
 	EventActionBegun     EventKind = "ACTION_BEGUN"     // a planned change that takes somebody's right to write
 	EventActionDraining  EventKind = "ACTION_DRAINING"  // nothing more begins here for it
+	EventStateDiffers    EventKind = "STATE_DIFFERS"    // a state check has found that the member's data are not the group's
 	EventActionEnded     EventKind = "ACTION_ENDED"     // a planned change was made, refused or given up
 )
 

@@ -34,7 +34,10 @@ func (l *life) feedEngine() {
 				if f.Drain() != nil {
 					return
 				}
-				l.engineTask(rest[0])
+				if err := l.engineTask(rest[0]); err != nil {
+					l.applyFailed(err)
+					return
+				}
 				rest = rest[1:]
 				continue
 			}
@@ -74,10 +77,14 @@ func (l *life) shown(at applier.Position, transactions int) {
 // its batch where batches are visible at once, is visible then.
 func (l *life) applyFailed(err error) { l.node.fail(fmt.Errorf("engine: %w", err)) }
 
-func (l *life) engineTask(t replica.Task) {
-	if t.Export != nil {
+func (l *life) engineTask(t replica.Task) error {
+	switch {
+	case t.Export != nil:
 		l.pinExport(t.Export)
-	} else {
+	case t.Check != nil:
+		return l.pinCheck(t.Check)
+	default:
 		l.flushes.put(struct{}{})
 	}
+	return nil
 }

@@ -20,9 +20,9 @@ import (
 const peerInboxBytes = 16 << 20
 
 // life is one run of the member's state machine, from a state on disk to the
-// end of the node or to a clone that replaces that state. It has four
+// end of the node or to a clone that replaces that state. It has five
 // goroutines: one owns the state machine, one writes the log, one feeds the
-// engine, one makes the engine durable. The first gives the others work and
+// engine, one makes the engine durable, one hashes slices of what it holds. The first gives the others work and
 // never waits for them; their completions come back to it as events.
 type life struct {
 	node     *Node
@@ -31,6 +31,7 @@ type life struct {
 	log      *mailbox[logWork]
 	engine   *mailbox[replica.Task]
 	flushes  *mailbox[struct{}]
+	pins     *mailbox[pinned]
 	calls    callTable
 	joins    waiters[replica.JoinAnswer]
 	leaves   waiters[error]
@@ -76,7 +77,7 @@ func newLife(n *Node, r *replica.Replica) *life {
 		node: n, replica: r,
 		inbox:  newInbox(peerInboxBytes),
 		log:    newMailbox[logWork](),
-		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](),
+		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](), pins: newMailbox[pinned](),
 		calls: callTable{calls: map[uint64]*call{}},
 		looks: make(chan func()),
 		done:  make(chan struct{}),
@@ -105,12 +106,14 @@ func (l *life) run(ctx context.Context) (end ending) {
 	workers.Go(l.guarded("engine feeder", l.feedEngine))
 	ctx, cancel := context.WithCancel(ctx)
 	workers.Go(l.guarded("engine flusher", func() { l.flushEngine(ctx) }))
+	workers.Go(l.guarded("state check", func() { l.hashSlices(ctx) }))
 	defer func() {
 		cancel()
 		l.inbox.close()
 		l.log.close()
 		l.engine.close()
 		l.flushes.close()
+		l.pins.close()
 		workers.Wait()
 		l.exports.fail(exported{err: ErrNotOnline})
 		close(l.done)
@@ -226,6 +229,7 @@ func (l *life) perform(e *replica.Effects) {
 	l.engine.put(e.Tasks...)
 	l.judged(e.Judged)
 	l.noticed(e.Notices)
+	l.node.noteFindings(e.Findings)
 	if l.tells(e) {
 		l.publish()
 	}
@@ -237,7 +241,7 @@ func (l *life) perform(e *replica.Effects) {
 // they find after the next tick.
 func (l *life) tells(e *replica.Effects) bool {
 	known := l.node.standing.Load()
-	return len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0 ||
+	return len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0 || len(e.Findings) > 0 ||
 		e.State != known.State || e.Alone != known.Alone || e.Outdated != known.Outdated
 }
 

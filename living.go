@@ -26,6 +26,10 @@ type ending struct {
 
 // living is the phase of a member that runs its state machine.
 func (n *Node) living(ctx context.Context) phase {
+	if why := n.recordNow().Differs; why != "" {
+		n.move(n.entering)
+		return n.out(standing.Differs, errDiffering(why))
+	}
 	if err := n.freshSession(); err != nil {
 		n.fail(err)
 		return nil
@@ -81,6 +85,17 @@ func (n *Node) afterLife(ctx context.Context, end ending) phase {
 		// It keeps its identity, and so is told again if it is started again. An
 		// operator decides when it joins anew.
 		return n.out(standing.Removed, errRemoved)
+	case replica.ExitDiffers:
+		// It keeps its identity, and so is told again if it is started again. Its
+		// data stay, for whoever wants to look at them.
+		s := n.known()
+		next := n.recordNow()
+		next.Differs, next.Peers = n.differing(&s), n.seeds()
+		if err := n.remember(next); err != nil {
+			n.fail(err)
+			return nil
+		}
+		return n.out(standing.Differs, errDiffering(next.Differs))
 	case replica.ExitMinority:
 		return n.out(standing.MinorityTimeout, fmt.Errorf("%w: %w", ErrNoQuorum, errMinority))
 	case replica.ExitNone:

@@ -27,6 +27,7 @@ type Node struct {
 
 	log       gcs.Log
 	engine    applier.Engine
+	compared  bool // its data can be compared with those of others
 	transport *transport.Transport
 
 	commits   *admission
@@ -97,7 +98,8 @@ type known = replica.Status
 type counters struct {
 	committed, duplicates, conflicts, snapshotsTooOld atomic.Uint64
 	applied, logWrites                                atomic.Uint64
-	logNanos                                          atomic.Int64
+	logNanos, checkNanos                              atomic.Int64
+	checks, checkedPairs                              atomic.Uint64
 }
 
 func (n *Node) known() known { return *n.standing.Load() }
@@ -220,11 +222,12 @@ func (n *Node) serving() error {
 }
 
 // reading returns nil if the member shows what it holds. One in ERROR still does, as
-// old as that is, unless its ExitStateAction forbids it or the transaction asks for
-// more.
+// old as that is, unless its ExitStateAction forbids it, or the transaction asks for
+// more, or what it holds is known to be wrong.
 func (n *Node) reading(o *txOptions) error {
 	e, failed := n.lost(), n.failed() != nil
 	closedToAll := (failed || e != nil && e.final) && n.cfg.ExitStateAction != ReadOnly
+	closedToAll = closedToAll || e != nil && errors.Is(e.err, ErrDiffers)
 	inError := failed || e != nil && !e.never
 	if !n.closed.Load() && inError && !closedToAll && o.level == Eventual && !o.bounded {
 		return nil

@@ -201,6 +201,9 @@ func (n *Node) openStores(open *closers) error {
 		}
 	}
 	*open = append(*open, n.engine.Close)
+	if n.compared, err = canCompare(n.engine); err != nil {
+		return fmt.Errorf("%w: %w", ErrDirectory, err)
+	}
 	return nil
 }
 
@@ -325,6 +328,7 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 		Seed:            rand.Uint64(),
 		ApplyBytes:      c.ApplyQueueBytes,
 		CheckpointBytes: c.CheckpointBytes,
+		Checks:          n.compared,
 	}, nil
 }
 

@@ -18,6 +18,9 @@ type record struct {
 	// after: whoever is still of it cannot judge what the member holds. Empty for
 	// none.
 	Ended string `json:"ended,omitempty"`
+	// Differs says what a state check has found of the data in the directory: they
+	// are not the group's. Empty while nothing is.
+	Differs string `json:"differs,omitempty"`
 	// Plan is the step that the member has reached in a plan of force-members,
 	// in the form of package forced; nil when it takes part in none.
 	Plan []byte `json:"plan,omitempty"`
@@ -31,7 +34,7 @@ const maxRecord = 1 << 20
 // encode returns the bytes to store; nil, which stands for no record, if there
 // is nothing to remember.
 func (r record) encode() ([]byte, error) {
-	if len(r.Peers) == 0 && r.Plan == nil && r.Ended == "" {
+	if len(r.Peers) == 0 && r.Plan == nil && r.Ended == "" && r.Differs == "" {
 		return nil, nil
 	}
 	r.Format = recordFormat

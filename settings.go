@@ -16,6 +16,8 @@ const (
 	DefaultRangeWrites             = 1 << 16
 	DefaultOutcomeTransactions     = 1 << 16
 	DefaultGTIDAssignmentBlockSize = 1
+	DefaultStateCheckInterval      = 2000
+	DefaultStateCheckBytes         = 64 << 10
 )
 
 // GroupSettings is the group's configuration: what all members must agree on.
@@ -49,6 +51,15 @@ type GroupSettings struct {
 	// PreferMostUpdated elects, of the members that can be primary, one that has
 	// applied most of the log, before weights count. Default false.
 	PreferMostUpdated bool
+	// StateCheckInterval is how many transactions lie between two state checks, at
+	// each of which all members hash a slice of their data at one position of the
+	// log, to find the one that has come to hold something else. Default 2,000;
+	// negative for no checks.
+	StateCheckInterval int
+	// StateCheckBytes is about how long such a slice is: keys, values, and 32 bytes
+	// for each. All data are gone through slice by slice, and then again. Default
+	// 64 KiB.
+	StateCheckBytes int
 }
 
 func (s GroupSettings) withDefaults() GroupSettings {
@@ -57,6 +68,8 @@ func (s GroupSettings) withDefaults() GroupSettings {
 	s.RangeWrites = cmp.Or(s.RangeWrites, DefaultRangeWrites)
 	s.OutcomeTransactions = cmp.Or(s.OutcomeTransactions, DefaultOutcomeTransactions)
 	s.GTIDAssignmentBlockSize = cmp.Or(s.GTIDAssignmentBlockSize, DefaultGTIDAssignmentBlockSize)
+	s.StateCheckInterval = cmp.Or(s.StateCheckInterval, DefaultStateCheckInterval)
+	s.StateCheckBytes = cmp.Or(s.StateCheckBytes, DefaultStateCheckBytes)
 	return s
 }
 
@@ -70,16 +83,22 @@ func (s GroupSettings) replicated() replica.Settings {
 		},
 		Outcomes:    s.OutcomeTransactions,
 		Consistency: s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
+		CheckInterval: max(s.StateCheckInterval, 0), CheckBytes: s.StateCheckBytes,
 	}
 }
 
 func groupSettings(s replica.Settings) GroupSettings {
+	interval := s.CheckInterval
+	if interval == 0 {
+		interval = -1
+	}
 	return GroupSettings{
 		Version:      s.Version,
 		HistoryItems: s.Certifier.HistoryItems, HistoryBytes: s.Certifier.HistoryBytes,
 		RangeWrites: s.Certifier.RangeWrites, OutcomeTransactions: s.Outcomes,
 		GTIDAssignmentBlockSize: s.Certifier.BlockSize,
 		Consistency:             s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
+		StateCheckInterval: interval, StateCheckBytes: s.CheckBytes,
 	}
 }
 

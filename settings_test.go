@@ -25,7 +25,7 @@ func mustHave(t testing.TB, n *concordat.Node, want concordat.GroupSettings) {
 func TestGroupSettings(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	first := concordat.GroupSettings{HistoryItems: 5000, HistoryBytes: 1 << 20, RangeWrites: 100, OutcomeTransactions: 50, GTIDAssignmentBlockSize: 1}
+	first := concordat.GroupSettings{HistoryItems: 5000, HistoryBytes: 1 << 20, RangeWrites: 100, OutcomeTransactions: 50, GTIDAssignmentBlockSize: 1, StateCheckInterval: -1, StateCheckBytes: 99}
 	founders := true
 	g := openGroup(t, 2, func(c *concordat.Config) {
 		if c.Founding = first; !founders {

@@ -115,6 +115,8 @@ type Status struct {
 	// handed to the group yet: a planned change that takes this member's right to
 	// write waits for them.
 	Running int
+	// StateCheck is how the members' data compare.
+	StateCheck StateCheck
 }
 
 // Gate is an After transaction that others may not know of yet. What is ordered
@@ -138,6 +140,9 @@ type Counters struct {
 	HistoryItems    uint64 // items and transactions in the certification history now
 	HistoryBytes    uint64 // about what that takes, as GroupSettings.HistoryBytes limits it
 	Sequence        uint64 // transactions certified since the group began
+	StateChecks     uint64 // slices that were hashed here for state checks
+	CheckedPairs    uint64 // pairs in them
+	StateCheckTime  time.Duration
 }
 
 // Status returns what the node knows now. It never blocks for long, and works
@@ -160,8 +165,12 @@ func (n *Node) Status() Status {
 			HistoryItems:    uint64(s.History),
 			HistoryBytes:    uint64(s.HistoryBytes),
 			Sequence:        s.Sequence,
+			StateChecks:     n.counters.checks.Load(),
+			CheckedPairs:    n.counters.checkedPairs.Load(),
+			StateCheckTime:  time.Duration(n.counters.checkNanos.Load()),
 		},
 		Quorum: s.Quorum, LogStalled: s.Stalled, RejoinTry: int(n.rejoinTry.Load()),
+		StateCheck: stateCheck(&s.Checks),
 	}
 	n.statusOfRights(&s, &status)
 	if leader, ok := s.View.Member(s.Leader); ok {

@@ -131,6 +131,26 @@ var groupSettings = []groupSetting{
 			return nil
 		},
 	},
+	{
+		"state-check-interval", "transactions between two state checks, -1 for none",
+		func(s *adminpb.Settings) string { return strconv.FormatInt(s.GetStateCheckInterval(), 10) },
+		func(s *adminpb.Settings, text string) (err error) {
+			if s.StateCheckInterval, err = strconv.ParseInt(text, 10, 64); err != nil || s.StateCheckInterval < -1 {
+				return fmt.Errorf("%q is no interval: write a number of transactions, or -1 for no checks", text)
+			}
+			return nil
+		},
+	},
+	{
+		"state-check-size", "and about how much data each member hashes for one",
+		func(s *adminpb.Settings) string { v := size(s.GetStateCheckBytes()); return v.String() },
+		func(s *adminpb.Settings, text string) error {
+			if text == "0" {
+				text = "0B"
+			}
+			return (*size)(&s.StateCheckBytes).Set(text)
+		},
+	},
 }
 
 func number(name, help string, field func(*adminpb.Settings) *int64) groupSetting {
@@ -209,6 +229,8 @@ type settingsJSON struct {
 	GTIDAssignmentBlockSize uint64 `json:"gtid_assignment_block_size"`
 	DefaultConsistency      string `json:"default_consistency"`
 	PreferMostUpdated       bool   `json:"prefer_most_updated"`
+	StateCheckInterval      int64  `json:"state_check_interval"`
+	StateCheckBytes         int64  `json:"state_check_bytes"`
 }
 
 func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
@@ -218,5 +240,6 @@ func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
 		RangeWrites: s.GetRangeWrites(), OutcomeTransactions: s.GetOutcomeTransactions(),
 		GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize(),
 		DefaultConsistency:      orEventual(s.GetConsistency()), PreferMostUpdated: s.GetPreferMostUpdated(),
+		StateCheckInterval: s.GetStateCheckInterval(), StateCheckBytes: s.GetStateCheckBytes(),
 	})
 }

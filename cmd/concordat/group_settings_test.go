@@ -21,17 +21,19 @@ outcome-transactions        65536
 gtid-assignment-block-size  1
 default-consistency         EVENTUAL
 prefer-most-updated         false
+state-check-interval        2000
+state-check-size            64KiB
 `
 	if got := want(t, exitOK, at("settings")...); got != founded {
 		t.Errorf("a new group has\n%s\nwant\n%s", got, founded)
 	}
 	var s settingsJSON
 	changed := want(t, exitOK, at("settings", "--json", "--set", "history-items=1000,history-size=1GiB",
-		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true")...)
+		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true,state-check-interval=-1,state-check-size=1MiB")...)
 	if err := json.Unmarshal([]byte(changed), &s); err != nil {
 		t.Fatalf("%v in\n%s", err, changed)
 	}
-	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true}); s != want {
+	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true, -1, 1 << 20}); s != want {
 		t.Errorf("changed to %+v, want %+v", s, want)
 	}
 	if got := want(t, exitOK, at("settings", "--json")...); got != changed {
@@ -50,6 +52,8 @@ prefer-most-updated         false
 		{"gtid-assignment-block-size=-1", `"-1" is no number`},
 		{"default-consistency=strong", "BEFORE_AND_AFTER"},
 		{"prefer-most-updated=perhaps", "neither true nor false"},
+		{"state-check-interval=-2", "or -1 for no checks"},
+		{"state-check-size=1GiB", "StateCheckBytes is"},
 		{"range-writes=1,range-writes=2", "twice"},
 		{"range-writes=100000000", "RangeWrites is 100000000, it must be between"},
 		{"gtid-assignment-block-size=9223372036854775808", "GTIDAssignmentBlockSize"},

@@ -74,6 +74,8 @@ type nodeSettings struct {
 	GTIDAssignmentBlockSize uint64 `toml:"gtid-assignment-block-size"`
 	DefaultConsistency      level  `toml:"default-consistency"`
 	PreferMostUpdated       bool   `toml:"prefer-most-updated"`
+	StateCheckInterval      int    `toml:"state-check-interval"`
+	StateCheckSize          size   `toml:"state-check-size"`
 
 	StartTimeout duration `toml:"start-timeout"`
 	LeaveTimeout duration `toml:"leave-timeout"`
@@ -117,6 +119,8 @@ func defaultSettings() nodeSettings {
 		OutcomeTransactions:     concordat.DefaultOutcomeTransactions,
 		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize,
 		DefaultConsistency:      level(concordat.Eventual),
+		StateCheckInterval:      concordat.DefaultStateCheckInterval,
+		StateCheckSize:          concordat.DefaultStateCheckBytes,
 
 		LeaveTimeout: duration(10 * time.Second),
 		OnSIGTERM:    onSIGTERMLeave,
@@ -184,6 +188,8 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Uint64Var(&s.GTIDAssignmentBlockSize, "gtid-assignment-block-size", s.GTIDAssignmentBlockSize, "with --bootstrap: consecutive GTIDs reserved for a member at a time")
 	fs.Var(&s.DefaultConsistency, "default-consistency", "with --bootstrap: `level` of transactions for which neither they nor their member choose one")
 	fs.BoolVar(&s.PreferMostUpdated, "prefer-most-updated", s.PreferMostUpdated, "with --bootstrap: elect a primary that has applied most of the log, before weights count")
+	number(&s.StateCheckInterval, "state-check-interval", "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
+	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -317,6 +323,7 @@ func (s *nodeSettings) config() concordat.Config {
 			HistoryItems: s.HistoryItems, HistoryBytes: int(s.HistorySize), RangeWrites: s.RangeWrites,
 			OutcomeTransactions: s.OutcomeTransactions, GTIDAssignmentBlockSize: s.GTIDAssignmentBlockSize,
 			Consistency: concordat.Consistency(s.DefaultConsistency), PreferMostUpdated: s.PreferMostUpdated,
+			StateCheckInterval: s.StateCheckInterval, StateCheckBytes: int(s.StateCheckSize),
 		},
 	}
 }

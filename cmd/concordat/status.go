@@ -241,6 +241,9 @@ func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
 	if a := seen.GetAction(); a != nil {
 		say(w, "\n%s\n", openActionText(seen.GetView(), a))
 	}
+	for _, f := range seen.GetStateCheck().GetFindings() {
+		say(w, "\n%s\n", f.GetText())
+	}
 	return nil
 }
 
@@ -398,6 +401,7 @@ type statusJSON struct {
 	Applied     uint64           `json:"applied"`
 	Durable     uint64           `json:"durable"`
 	Counters    map[string]int64 `json:"counters"`
+	StateCheck  stateCheckJSON   `json:"state_check"`
 }
 
 // gateJSON is a transaction that is not visible before others know of it.
@@ -467,11 +471,13 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Action: actionOf(a.GetAction()), Protocol: a.GetProtocol(), Gate: gateOf(a.GetGate()), Fresh: freshSeconds(a.GetFreshNanos()), Running: a.GetRunning(),
 		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
+		StateCheck: stateCheckOf(a.GetStateCheck()),
 		Counters: map[string]int64{
 			"committed": int64(c.GetCommitted()), "conflicts": int64(c.GetConflicts()),
 			"snapshots_too_old": int64(c.GetSnapshotsTooOld()), "certified": int64(c.GetCertified()),
 			"applied": int64(c.GetApplied()), "history_items": int64(c.GetHistoryItems()), "history_bytes": int64(c.GetHistoryBytes()),
 			"log_syncs": int64(c.GetLogSyncs()), "duplicates": int64(c.GetDuplicates()),
+			"state_checks": int64(c.GetStateChecks()), "checked_pairs": int64(c.GetCheckedPairs()), "state_check_nanos": c.GetStateCheckNanos(),
 		},
 	})
 }

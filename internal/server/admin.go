@@ -35,7 +35,7 @@ func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Status
 		RejoinTry: uint32(s.RejoinTry),
 		Mode:      modes[s.Mode], Epoch: s.Epoch, Primary: uuidText(s.Primary), Protocol: s.Protocol,
 		Writable: s.Writable, Alone: s.Alone, Outdated: s.Outdated, Running: uint64(s.Running),
-		Action: action(s.Action), Gate: gate(s.Gate), FreshNanos: int64(s.Fresh),
+		Action: action(s.Action), Gate: gate(s.Gate), FreshNanos: int64(s.Fresh), StateCheck: stateCheck(&s.StateCheck),
 	}
 	if s.Err != nil {
 		response.Error = s.Err.Error()
@@ -108,6 +108,7 @@ func counters(c concordat.Counters) *adminpb.Counters {
 		Committed: c.Committed, Conflicts: c.Conflicts, SnapshotsTooOld: c.SnapshotsTooOld,
 		Certified: c.Sequence, Applied: c.Applied,
 		HistoryItems: c.HistoryItems, HistoryBytes: c.HistoryBytes, LogSyncs: c.LogWrites, Duplicates: c.Duplicates,
+		StateChecks: c.StateChecks, CheckedPairs: c.CheckedPairs, StateCheckNanos: int64(c.StateCheckTime),
 	}
 }
 

@@ -45,6 +45,7 @@ func settings(s concordat.GroupSettings) *adminpb.Settings {
 		RangeWrites: int64(s.RangeWrites), OutcomeTransactions: int64(s.OutcomeTransactions),
 		GtidAssignmentBlockSize: s.GTIDAssignmentBlockSize,
 		Consistency:             levelText(s.Consistency), PreferMostUpdated: s.PreferMostUpdated,
+		StateCheckInterval: int64(s.StateCheckInterval), StateCheckBytes: int64(s.StateCheckBytes),
 	}
 }
 
@@ -87,6 +88,8 @@ func groupSettings(s *adminpb.Settings) (concordat.GroupSettings, error) {
 		{"history_bytes", s.GetHistoryBytes(), &out.HistoryBytes},
 		{"range_writes", s.GetRangeWrites(), &out.RangeWrites},
 		{"outcome_transactions", s.GetOutcomeTransactions(), &out.OutcomeTransactions},
+		{"state_check_interval", s.GetStateCheckInterval(), &out.StateCheckInterval},
+		{"state_check_bytes", s.GetStateCheckBytes(), &out.StateCheckBytes},
 	} {
 		if *f.to = int(f.from); int64(*f.to) != f.from {
 			return out, fmt.Errorf("%w: %s is %d, which this member cannot hold", concordat.ErrInvalid, f.name, f.from)

@@ -33,6 +33,7 @@ var exits = []Exit{
 	{Removed, false, true},
 	{RecoveryFailed, false, true},
 	{Diverged, false, true},
+	{Differs, false, true},
 	{StoreFailed, false, true},
 	{InvariantBroken, false, true},
 	{TriesUsedUp, false, true},

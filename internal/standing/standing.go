@@ -76,6 +76,8 @@ const (
 	MinorityTimeout
 	// Superseded: the group went on without it, by force.
 	Superseded
+	// Differs: a state check has found that its data are not the group's.
+	Differs
 	// StoreFailed: its log or its engine failed.
 	StoreFailed
 	// InvariantBroken: it found that its own state cannot be.
@@ -114,6 +116,7 @@ var triggerTexts = [triggers]string{
 	Removed:         "is removed or replaced by an operator",
 	MinorityTimeout: "hears no majority for `UnreachableMajorityTimeout`",
 	Superseded:      "a forced view leaves it out",
+	Differs:         "a state check finds its data different",
 	StoreFailed:     "its log or engine fails",
 	InvariantBroken: "finds its own state impossible",
 	RejoinBegan:     "begins a try to come back",
@@ -194,6 +197,7 @@ var table = []Transition{
 	{[]State{Recovering, Online, Error}, Error, Superseded, TheOthers},
 	{[]State{Recovering, Online}, Error, MinorityTimeout, Itself},
 	{[]State{Recovering}, Error, RecoveryFailed, Itself},
+	{[]State{Recovering, Online}, Error, Differs, Everybody},
 	{[]State{Offline, Recovering, Online, Error}, Error, StoreFailed, Itself},
 	{[]State{Offline, Recovering, Online, Error}, Error, InvariantBroken, Itself},
 	{[]State{Error}, Error, RejoinBegan, Itself},

@@ -26,7 +26,7 @@ var outcomes = map[standing.State]map[standing.Trigger]standing.State{
 		standing.CaughtUp: online, standing.NewSession: recovering, standing.CloneNeeded: recovering,
 		standing.Left: offline, standing.Closed: offline,
 		standing.Expelled: failed, standing.Removed: failed, standing.Superseded: failed,
-		standing.MinorityTimeout: failed, standing.RecoveryFailed: failed, standing.Diverged: failed,
+		standing.MinorityTimeout: failed, standing.RecoveryFailed: failed, standing.Differs: failed, standing.Diverged: failed,
 		standing.StoreFailed: failed, standing.InvariantBroken: failed,
 		standing.Frozen: recovering, standing.Thawed: recovering, standing.Adopted: recovering,
 	},
@@ -35,7 +35,7 @@ var outcomes = map[standing.State]map[standing.Trigger]standing.State{
 		standing.Left: offline, standing.Closed: offline,
 		standing.Expelled: failed, standing.Removed: failed, standing.Superseded: failed,
 		standing.MinorityTimeout: failed, standing.StoreFailed: failed, standing.InvariantBroken: failed,
-		standing.Frozen: recovering,
+		standing.Frozen: recovering, standing.Differs: failed,
 	},
 	failed: {
 		standing.Joined: recovering, standing.Opened: recovering, standing.Adopted: recovering,

@@ -248,7 +248,7 @@ func (x Recovery_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Recovery_Method.Descriptor instead.
 func (Recovery_Method) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type Refusal_Kind int32
@@ -315,7 +315,7 @@ func (x Refusal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Refusal_Kind.Descriptor instead.
 func (Refusal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type Action_Kind int32
@@ -370,7 +370,7 @@ func (x Action_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Action_Kind.Descriptor instead.
 func (Action_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46, 0}
 }
 
 type Action_Result int32
@@ -438,7 +438,7 @@ func (x Action_Result) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Action_Result.Descriptor instead.
 func (Action_Result) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43, 1}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46, 1}
 }
 
 type Rank_Verdict int32
@@ -503,7 +503,7 @@ func (x Rank_Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rank_Verdict.Descriptor instead.
 func (Rank_Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52, 0}
 }
 
 type StatusRequest struct {
@@ -614,7 +614,9 @@ type StatusResponse struct {
 	// Transactions that may write, have begun here, and were not handed to the
 	// group yet. A planned change that takes this member's right to write waits
 	// for them.
-	Running       uint64 `protobuf:"varint,35,opt,name=running,proto3" json:"running,omitempty"`
+	Running uint64 `protobuf:"varint,35,opt,name=running,proto3" json:"running,omitempty"`
+	// How the members' data compare.
+	StateCheck    *StateCheck `protobuf:"bytes,36,opt,name=state_check,json=stateCheck,proto3" json:"state_check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -887,6 +889,287 @@ func (x *StatusResponse) GetRunning() uint64 {
 	return 0
 }
 
+func (x *StatusResponse) GetStateCheck() *StateCheck {
+	if x != nil {
+		return x.StateCheck
+	}
+	return nil
+}
+
+// StateCheck is what a member knows of how the members' data compare.
+type StateCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Slices that the group has compared since it began, and how often it has gone
+	// through all data.
+	Checks uint64 `protobuf:"varint,1,opt,name=checks,proto3" json:"checks,omitempty"`
+	Passes uint64 `protobuf:"varint,2,opt,name=passes,proto3" json:"passes,omitempty"`
+	// Log position of the last check, 0 before the first; how many members were
+	// asked there, and have given the same answer so far.
+	Index   uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Agreed  uint32 `protobuf:"varint,4,opt,name=agreed,proto3" json:"agreed,omitempty"`
+	Parties uint32 `protobuf:"varint,5,opt,name=parties,proto3" json:"parties,omitempty"`
+	// The last findings, oldest first.
+	Findings      []*StateFinding `protobuf:"bytes,6,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateCheck) Reset() {
+	*x = StateCheck{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateCheck) ProtoMessage() {}
+
+func (x *StateCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateCheck.ProtoReflect.Descriptor instead.
+func (*StateCheck) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StateCheck) GetChecks() uint64 {
+	if x != nil {
+		return x.Checks
+	}
+	return 0
+}
+
+func (x *StateCheck) GetPasses() uint64 {
+	if x != nil {
+		return x.Passes
+	}
+	return 0
+}
+
+func (x *StateCheck) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StateCheck) GetAgreed() uint32 {
+	if x != nil {
+		return x.Agreed
+	}
+	return 0
+}
+
+func (x *StateCheck) GetParties() uint32 {
+	if x != nil {
+		return x.Parties
+	}
+	return 0
+}
+
+func (x *StateCheck) GetFindings() []*StateFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// StateFinding is that the data of two members differ at one position of the log.
+type StateFinding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the check, and its log position.
+	Check uint64 `protobuf:"varint,1,opt,name=check,proto3" json:"check,omitempty"`
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// The member that is blamed and one that it was compared with, as UUID text.
+	Member    string `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"`
+	Reference string `protobuf:"bytes,4,opt,name=reference,proto3" json:"reference,omitempty"`
+	// No data were those of more than half: nobody is blamed.
+	Split bool `protobuf:"varint,5,opt,name=split,proto3" json:"split,omitempty"`
+	// All of it as a sentence, with the keys that are known.
+	Text string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	// The keys are known, and there are others.
+	Named         bool        `protobuf:"varint,7,opt,name=named,proto3" json:"named,omitempty"`
+	More          bool        `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`
+	Keys          []*StateKey `protobuf:"bytes,9,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateFinding) Reset() {
+	*x = StateFinding{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateFinding) ProtoMessage() {}
+
+func (x *StateFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateFinding.ProtoReflect.Descriptor instead.
+func (*StateFinding) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StateFinding) GetCheck() uint64 {
+	if x != nil {
+		return x.Check
+	}
+	return 0
+}
+
+func (x *StateFinding) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StateFinding) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *StateFinding) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *StateFinding) GetSplit() bool {
+	if x != nil {
+		return x.Split
+	}
+	return false
+}
+
+func (x *StateFinding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *StateFinding) GetNamed() bool {
+	if x != nil {
+		return x.Named
+	}
+	return false
+}
+
+func (x *StateFinding) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *StateFinding) GetKeys() []*StateKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// StateKey is a pair that differs.
+type StateKey struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Schema string                 `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Table  string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	Key    []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// How it differs, as words.
+	How           string `protobuf:"bytes,4,opt,name=how,proto3" json:"how,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateKey) Reset() {
+	*x = StateKey{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateKey) ProtoMessage() {}
+
+func (x *StateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateKey.ProtoReflect.Descriptor instead.
+func (*StateKey) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StateKey) GetSchema() string {
+	if x != nil {
+		return x.Schema
+	}
+	return ""
+}
+
+func (x *StateKey) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *StateKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *StateKey) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
 // Gate is a transaction of the level AFTER that members may not know of yet.
 // What is ordered from there on is not visible before they do.
 type Gate struct {
@@ -901,7 +1184,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1196,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[2]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1209,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Gate) GetIndex() uint64 {
@@ -957,7 +1240,7 @@ type Diagnosis struct {
 
 func (x *Diagnosis) Reset() {
 	*x = Diagnosis{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1252,7 @@ func (x *Diagnosis) String() string {
 func (*Diagnosis) ProtoMessage() {}
 
 func (x *Diagnosis) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1265,7 @@ func (x *Diagnosis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnosis.ProtoReflect.Descriptor instead.
 func (*Diagnosis) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Diagnosis) GetCode() string {
@@ -1019,7 +1302,7 @@ type Outlook struct {
 
 func (x *Outlook) Reset() {
 	*x = Outlook{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1314,7 @@ func (x *Outlook) String() string {
 func (*Outlook) ProtoMessage() {}
 
 func (x *Outlook) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1327,7 @@ func (x *Outlook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
 func (*Outlook) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Outlook) GetMembers() uint32 {
@@ -1110,7 +1393,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1405,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1418,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Recovery) GetMethod() Recovery_Method {
@@ -1205,7 +1488,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1500,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1513,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *View) GetId() string {
@@ -1300,7 +1583,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1595,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1608,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Member) GetUuid() string {
@@ -1440,14 +1723,19 @@ type Counters struct {
 	HistoryBytes uint64 `protobuf:"varint,9,opt,name=history_bytes,json=historyBytes,proto3" json:"history_bytes,omitempty"`
 	// Transactions of this member's callers that had committed before, by their
 	// ids.
-	Duplicates    uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Duplicates uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Slices that were hashed here for state checks, the pairs in them, and how
+	// long that took.
+	StateChecks     uint64 `protobuf:"varint,16,opt,name=state_checks,json=stateChecks,proto3" json:"state_checks,omitempty"`
+	CheckedPairs    uint64 `protobuf:"varint,17,opt,name=checked_pairs,json=checkedPairs,proto3" json:"checked_pairs,omitempty"`
+	StateCheckNanos int64  `protobuf:"varint,18,opt,name=state_check_nanos,json=stateCheckNanos,proto3" json:"state_check_nanos,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1747,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1760,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Counters) GetCommitted() uint64 {
@@ -1538,6 +1826,27 @@ func (x *Counters) GetDuplicates() uint64 {
 	return 0
 }
 
+func (x *Counters) GetStateChecks() uint64 {
+	if x != nil {
+		return x.StateChecks
+	}
+	return 0
+}
+
+func (x *Counters) GetCheckedPairs() uint64 {
+	if x != nil {
+		return x.CheckedPairs
+	}
+	return 0
+}
+
+func (x *Counters) GetStateCheckNanos() int64 {
+	if x != nil {
+		return x.StateCheckNanos
+	}
+	return 0
+}
+
 type PlanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Verb  Verb                   `protobuf:"varint,1,opt,name=verb,proto3,enum=concordat.admin.v1.Verb" json:"verb,omitempty"`
@@ -1550,7 +1859,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1871,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1884,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanRequest) GetVerb() Verb {
@@ -1601,7 +1910,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1922,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1935,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlanResponse) GetPlan() *Plan {
@@ -1665,7 +1974,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1986,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1999,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Plan) GetView() *View {
@@ -1793,7 +2102,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +2114,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +2127,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Refusal) GetKind() Refusal_Kind {
@@ -1875,7 +2184,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2196,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2209,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LeaveRequest) GetForce() bool {
@@ -1925,7 +2234,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2246,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2259,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 type RemoveRequest struct {
@@ -1965,7 +2274,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2286,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2299,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveRequest) GetMember() string {
@@ -2015,7 +2324,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2336,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2349,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 type JoinRequest struct {
@@ -2058,7 +2367,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2379,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2392,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JoinRequest) GetSeeds() []string {
@@ -2115,7 +2424,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2436,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2449,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type RejoinRequest struct {
@@ -2157,7 +2466,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2478,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2491,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RejoinRequest) GetSeeds() []string {
@@ -2218,7 +2527,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2539,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2552,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RejoinResponse) GetDiscarded() string {
@@ -2272,7 +2581,7 @@ type CloneRequest struct {
 
 func (x *CloneRequest) Reset() {
 	*x = CloneRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2593,7 @@ func (x *CloneRequest) String() string {
 func (*CloneRequest) ProtoMessage() {}
 
 func (x *CloneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2606,7 @@ func (x *CloneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneRequest.ProtoReflect.Descriptor instead.
 func (*CloneRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CloneRequest) GetDonor() string {
@@ -2322,7 +2631,7 @@ type CloneResponse struct {
 
 func (x *CloneResponse) Reset() {
 	*x = CloneResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2643,7 @@ func (x *CloneResponse) String() string {
 func (*CloneResponse) ProtoMessage() {}
 
 func (x *CloneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2656,7 @@ func (x *CloneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneResponse.ProtoReflect.Descriptor instead.
 func (*CloneResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 type PlanForceMembersRequest struct {
@@ -2363,7 +2672,7 @@ type PlanForceMembersRequest struct {
 
 func (x *PlanForceMembersRequest) Reset() {
 	*x = PlanForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2684,7 @@ func (x *PlanForceMembersRequest) String() string {
 func (*PlanForceMembersRequest) ProtoMessage() {}
 
 func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2697,7 @@ func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PlanForceMembersRequest) GetMembers() []string {
@@ -2414,7 +2723,7 @@ type PlanForceMembersResponse struct {
 
 func (x *PlanForceMembersResponse) Reset() {
 	*x = PlanForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2735,7 @@ func (x *PlanForceMembersResponse) String() string {
 func (*PlanForceMembersResponse) ProtoMessage() {}
 
 func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2748,7 @@ func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PlanForceMembersResponse) GetPlan() *ForcePlan {
@@ -2483,7 +2792,7 @@ type ForcePlan struct {
 
 func (x *ForcePlan) Reset() {
 	*x = ForcePlan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2804,7 @@ func (x *ForcePlan) String() string {
 func (*ForcePlan) ProtoMessage() {}
 
 func (x *ForcePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2817,7 @@ func (x *ForcePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForcePlan.ProtoReflect.Descriptor instead.
 func (*ForcePlan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ForcePlan) GetId() string {
@@ -2618,7 +2927,7 @@ type ForceSurvivor struct {
 
 func (x *ForceSurvivor) Reset() {
 	*x = ForceSurvivor{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2939,7 @@ func (x *ForceSurvivor) String() string {
 func (*ForceSurvivor) ProtoMessage() {}
 
 func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2952,7 @@ func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceSurvivor.ProtoReflect.Descriptor instead.
 func (*ForceSurvivor) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ForceSurvivor) GetMember() string {
@@ -2722,7 +3031,7 @@ type ForceExcluded struct {
 
 func (x *ForceExcluded) Reset() {
 	*x = ForceExcluded{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +3043,7 @@ func (x *ForceExcluded) String() string {
 func (*ForceExcluded) ProtoMessage() {}
 
 func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +3056,7 @@ func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceExcluded.ProtoReflect.Descriptor instead.
 func (*ForceExcluded) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ForceExcluded) GetMember() string {
@@ -2811,7 +3120,7 @@ type ForceRisk struct {
 
 func (x *ForceRisk) Reset() {
 	*x = ForceRisk{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3132,7 @@ func (x *ForceRisk) String() string {
 func (*ForceRisk) ProtoMessage() {}
 
 func (x *ForceRisk) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3145,7 @@ func (x *ForceRisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceRisk.ProtoReflect.Descriptor instead.
 func (*ForceRisk) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ForceRisk) GetTransactions() string {
@@ -2887,7 +3196,7 @@ type ForceMembersRequest struct {
 
 func (x *ForceMembersRequest) Reset() {
 	*x = ForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2899,7 +3208,7 @@ func (x *ForceMembersRequest) String() string {
 func (*ForceMembersRequest) ProtoMessage() {}
 
 func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2912,7 +3221,7 @@ func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*ForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ForceMembersRequest) GetPlan() string {
@@ -2945,7 +3254,7 @@ type ForceMembersResponse struct {
 
 func (x *ForceMembersResponse) Reset() {
 	*x = ForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3266,7 @@ func (x *ForceMembersResponse) String() string {
 func (*ForceMembersResponse) ProtoMessage() {}
 
 func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3279,7 @@ func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*ForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ForceMembersResponse) GetReport() *ForceReport {
@@ -3000,7 +3309,7 @@ type ForceReport struct {
 
 func (x *ForceReport) Reset() {
 	*x = ForceReport{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3321,7 @@ func (x *ForceReport) String() string {
 func (*ForceReport) ProtoMessage() {}
 
 func (x *ForceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3334,7 @@ func (x *ForceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceReport.ProtoReflect.Descriptor instead.
 func (*ForceReport) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ForceReport) GetPlan() string {
@@ -3097,7 +3406,7 @@ type SwitchTerms struct {
 
 func (x *SwitchTerms) Reset() {
 	*x = SwitchTerms{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3418,7 @@ func (x *SwitchTerms) String() string {
 func (*SwitchTerms) ProtoMessage() {}
 
 func (x *SwitchTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3431,7 @@ func (x *SwitchTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTerms.ProtoReflect.Descriptor instead.
 func (*SwitchTerms) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SwitchTerms) GetId() string {
@@ -3164,7 +3473,7 @@ type SetPrimaryRequest struct {
 
 func (x *SetPrimaryRequest) Reset() {
 	*x = SetPrimaryRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3485,7 @@ func (x *SetPrimaryRequest) String() string {
 func (*SetPrimaryRequest) ProtoMessage() {}
 
 func (x *SetPrimaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3498,7 @@ func (x *SetPrimaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPrimaryRequest.ProtoReflect.Descriptor instead.
 func (*SetPrimaryRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SetPrimaryRequest) GetMember() string {
@@ -3215,7 +3524,7 @@ type SetPrimaryResponse struct {
 
 func (x *SetPrimaryResponse) Reset() {
 	*x = SetPrimaryResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3536,7 @@ func (x *SetPrimaryResponse) String() string {
 func (*SetPrimaryResponse) ProtoMessage() {}
 
 func (x *SetPrimaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3549,7 @@ func (x *SetPrimaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPrimaryResponse.ProtoReflect.Descriptor instead.
 func (*SetPrimaryResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetPrimaryResponse) GetAction() *Action {
@@ -3263,7 +3572,7 @@ type SwitchModeRequest struct {
 
 func (x *SwitchModeRequest) Reset() {
 	*x = SwitchModeRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3275,7 +3584,7 @@ func (x *SwitchModeRequest) String() string {
 func (*SwitchModeRequest) ProtoMessage() {}
 
 func (x *SwitchModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3597,7 @@ func (x *SwitchModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchModeRequest.ProtoReflect.Descriptor instead.
 func (*SwitchModeRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SwitchModeRequest) GetMode() Mode {
@@ -3321,7 +3630,7 @@ type SwitchModeResponse struct {
 
 func (x *SwitchModeResponse) Reset() {
 	*x = SwitchModeResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3642,7 @@ func (x *SwitchModeResponse) String() string {
 func (*SwitchModeResponse) ProtoMessage() {}
 
 func (x *SwitchModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3655,7 @@ func (x *SwitchModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchModeResponse.ProtoReflect.Descriptor instead.
 func (*SwitchModeResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SwitchModeResponse) GetAction() *Action {
@@ -3366,7 +3675,7 @@ type SetProtocolRequest struct {
 
 func (x *SetProtocolRequest) Reset() {
 	*x = SetProtocolRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3687,7 @@ func (x *SetProtocolRequest) String() string {
 func (*SetProtocolRequest) ProtoMessage() {}
 
 func (x *SetProtocolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3700,7 @@ func (x *SetProtocolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProtocolRequest.ProtoReflect.Descriptor instead.
 func (*SetProtocolRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetProtocolRequest) GetProtocol() uint32 {
@@ -3417,7 +3726,7 @@ type SetProtocolResponse struct {
 
 func (x *SetProtocolResponse) Reset() {
 	*x = SetProtocolResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3738,7 @@ func (x *SetProtocolResponse) String() string {
 func (*SetProtocolResponse) ProtoMessage() {}
 
 func (x *SetProtocolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3751,7 @@ func (x *SetProtocolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProtocolResponse.ProtoReflect.Descriptor instead.
 func (*SetProtocolResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetProtocolResponse) GetAction() *Action {
@@ -3462,7 +3771,7 @@ type CancelActionRequest struct {
 
 func (x *CancelActionRequest) Reset() {
 	*x = CancelActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3783,7 @@ func (x *CancelActionRequest) String() string {
 func (*CancelActionRequest) ProtoMessage() {}
 
 func (x *CancelActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3487,7 +3796,7 @@ func (x *CancelActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelActionRequest.ProtoReflect.Descriptor instead.
 func (*CancelActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CancelActionRequest) GetId() string {
@@ -3505,7 +3814,7 @@ type CancelActionResponse struct {
 
 func (x *CancelActionResponse) Reset() {
 	*x = CancelActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3826,7 @@ func (x *CancelActionResponse) String() string {
 func (*CancelActionResponse) ProtoMessage() {}
 
 func (x *CancelActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3839,7 @@ func (x *CancelActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelActionResponse.ProtoReflect.Descriptor instead.
 func (*CancelActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 type GetActionRequest struct {
@@ -3543,7 +3852,7 @@ type GetActionRequest struct {
 
 func (x *GetActionRequest) Reset() {
 	*x = GetActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3864,7 @@ func (x *GetActionRequest) String() string {
 func (*GetActionRequest) ProtoMessage() {}
 
 func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3877,7 @@ func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionRequest.ProtoReflect.Descriptor instead.
 func (*GetActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetActionRequest) GetId() string {
@@ -3588,7 +3897,7 @@ type GetActionResponse struct {
 
 func (x *GetActionResponse) Reset() {
 	*x = GetActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3909,7 @@ func (x *GetActionResponse) String() string {
 func (*GetActionResponse) ProtoMessage() {}
 
 func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3922,7 @@ func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionResponse.ProtoReflect.Descriptor instead.
 func (*GetActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetActionResponse) GetAction() *Action {
@@ -3653,7 +3962,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3974,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3987,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Action) GetId() string {
@@ -3779,7 +4088,7 @@ type PlanActionRequest struct {
 
 func (x *PlanActionRequest) Reset() {
 	*x = PlanActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3791,7 +4100,7 @@ func (x *PlanActionRequest) String() string {
 func (*PlanActionRequest) ProtoMessage() {}
 
 func (x *PlanActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3804,7 +4113,7 @@ func (x *PlanActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanActionRequest.ProtoReflect.Descriptor instead.
 func (*PlanActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PlanActionRequest) GetKind() Action_Kind {
@@ -3844,7 +4153,7 @@ type PlanActionResponse struct {
 
 func (x *PlanActionResponse) Reset() {
 	*x = PlanActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +4165,7 @@ func (x *PlanActionResponse) String() string {
 func (*PlanActionResponse) ProtoMessage() {}
 
 func (x *PlanActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3869,7 +4178,7 @@ func (x *PlanActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanActionResponse.ProtoReflect.Descriptor instead.
 func (*PlanActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PlanActionResponse) GetPlan() *ActionPlan {
@@ -3900,7 +4209,7 @@ type ActionPlan struct {
 
 func (x *ActionPlan) Reset() {
 	*x = ActionPlan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4221,7 @@ func (x *ActionPlan) String() string {
 func (*ActionPlan) ProtoMessage() {}
 
 func (x *ActionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4234,7 @@ func (x *ActionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionPlan.ProtoReflect.Descriptor instead.
 func (*ActionPlan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ActionPlan) GetKind() Action_Kind {
@@ -3978,7 +4287,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4299,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4312,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 type WhyResponse struct {
@@ -4020,7 +4329,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4341,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4354,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WhyResponse) GetEpoch() *EpochRecord {
@@ -4091,7 +4400,7 @@ type Rank struct {
 
 func (x *Rank) Reset() {
 	*x = Rank{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4103,7 +4412,7 @@ func (x *Rank) String() string {
 func (*Rank) ProtoMessage() {}
 
 func (x *Rank) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4116,7 +4425,7 @@ func (x *Rank) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rank.ProtoReflect.Descriptor instead.
 func (*Rank) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Rank) GetMember() string {
@@ -4180,7 +4489,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4501,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4514,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *HistoryRequest) GetAfter() uint64 {
@@ -4238,7 +4547,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4559,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4572,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *HistoryResponse) GetViews() []*ViewRecord {
@@ -4306,7 +4615,7 @@ type EpochRecord struct {
 
 func (x *EpochRecord) Reset() {
 	*x = EpochRecord{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4318,7 +4627,7 @@ func (x *EpochRecord) String() string {
 func (*EpochRecord) ProtoMessage() {}
 
 func (x *EpochRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4331,7 +4640,7 @@ func (x *EpochRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochRecord.ProtoReflect.Descriptor instead.
 func (*EpochRecord) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *EpochRecord) GetNumber() uint64 {
@@ -4392,7 +4701,7 @@ type ViewRecord struct {
 
 func (x *ViewRecord) Reset() {
 	*x = ViewRecord{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4713,7 @@ func (x *ViewRecord) String() string {
 func (*ViewRecord) ProtoMessage() {}
 
 func (x *ViewRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4726,7 @@ func (x *ViewRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRecord.ProtoReflect.Descriptor instead.
 func (*ViewRecord) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ViewRecord) GetId() string {
@@ -4477,7 +4786,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4798,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4811,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -4557,7 +4866,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4878,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4891,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ConflictsRequest) GetLimit() uint32 {
@@ -4616,7 +4925,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4937,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4950,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ConflictsResponse) GetMember() string {
@@ -4731,7 +5040,7 @@ type ConflictPlace struct {
 
 func (x *ConflictPlace) Reset() {
 	*x = ConflictPlace{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4743,7 +5052,7 @@ func (x *ConflictPlace) String() string {
 func (*ConflictPlace) ProtoMessage() {}
 
 func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4756,7 +5065,7 @@ func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPlace.ProtoReflect.Descriptor instead.
 func (*ConflictPlace) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ConflictPlace) GetWhere() v1.Where {
@@ -4785,7 +5094,7 @@ type ConflictKinds struct {
 
 func (x *ConflictKinds) Reset() {
 	*x = ConflictKinds{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4797,7 +5106,7 @@ func (x *ConflictKinds) String() string {
 func (*ConflictKinds) ProtoMessage() {}
 
 func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4810,7 +5119,7 @@ func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKinds.ProtoReflect.Descriptor instead.
 func (*ConflictKinds) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ConflictKinds) GetIncoming() v1.Kind {
@@ -4846,7 +5155,7 @@ type ConflictTable struct {
 
 func (x *ConflictTable) Reset() {
 	*x = ConflictTable{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +5167,7 @@ func (x *ConflictTable) String() string {
 func (*ConflictTable) ProtoMessage() {}
 
 func (x *ConflictTable) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +5180,7 @@ func (x *ConflictTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictTable.ProtoReflect.Descriptor instead.
 func (*ConflictTable) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ConflictTable) GetTable() string {
@@ -4913,7 +5222,7 @@ type ConflictKey struct {
 
 func (x *ConflictKey) Reset() {
 	*x = ConflictKey{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4925,7 +5234,7 @@ func (x *ConflictKey) String() string {
 func (*ConflictKey) ProtoMessage() {}
 
 func (x *ConflictKey) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4938,7 +5247,7 @@ func (x *ConflictKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKey.ProtoReflect.Descriptor instead.
 func (*ConflictKey) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ConflictKey) GetTable() string {
@@ -4996,7 +5305,7 @@ type ConflictPair struct {
 
 func (x *ConflictPair) Reset() {
 	*x = ConflictPair{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5008,7 +5317,7 @@ func (x *ConflictPair) String() string {
 func (*ConflictPair) ProtoMessage() {}
 
 func (x *ConflictPair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5021,7 +5330,7 @@ func (x *ConflictPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPair.ProtoReflect.Descriptor instead.
 func (*ConflictPair) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ConflictPair) GetLoser() string {
@@ -5075,13 +5384,17 @@ type Settings struct {
 	// Of the members that can be primary, one is elected that has applied most of
 	// the log, before weights count.
 	PreferMostUpdated bool `protobuf:"varint,8,opt,name=prefer_most_updated,json=preferMostUpdated,proto3" json:"prefer_most_updated,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How many transactions lie between two state checks, -1 for no checks, and
+	// about how many bytes each member hashes for one.
+	StateCheckInterval int64 `protobuf:"varint,20,opt,name=state_check_interval,json=stateCheckInterval,proto3" json:"state_check_interval,omitempty"`
+	StateCheckBytes    int64 `protobuf:"varint,21,opt,name=state_check_bytes,json=stateCheckBytes,proto3" json:"state_check_bytes,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5406,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5419,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Settings) GetVersion() uint64 {
@@ -5165,6 +5478,20 @@ func (x *Settings) GetPreferMostUpdated() bool {
 	return false
 }
 
+func (x *Settings) GetStateCheckInterval() int64 {
+	if x != nil {
+		return x.StateCheckInterval
+	}
+	return 0
+}
+
+func (x *Settings) GetStateCheckBytes() int64 {
+	if x != nil {
+		return x.StateCheckBytes
+	}
+	return 0
+}
+
 type GetSettingsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5173,7 +5500,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5512,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5525,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 type GetSettingsResponse struct {
@@ -5210,7 +5537,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5549,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5235,7 +5562,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -5257,7 +5584,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5269,7 +5596,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5282,7 +5609,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -5302,7 +5629,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +5641,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +5654,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -5342,7 +5669,7 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\x9f\t\n" +
+	"\rStatusRequest\"\xe0\t\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
@@ -5381,7 +5708,32 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x04gate\x18! \x01(\v2\x18.concordat.admin.v1.GateR\x04gate\x12\x1f\n" +
 	"\vfresh_nanos\x18\" \x01(\x03R\n" +
 	"freshNanos\x12\x18\n" +
-	"\arunning\x18# \x01(\x04R\arunningJ\x04\b\x17\x10\x18R\x04exit\"6\n" +
+	"\arunning\x18# \x01(\x04R\arunning\x12?\n" +
+	"\vstate_check\x18$ \x01(\v2\x1e.concordat.admin.v1.StateCheckR\n" +
+	"stateCheckJ\x04\b\x17\x10\x18R\x04exit\"\xc2\x01\n" +
+	"\n" +
+	"StateCheck\x12\x16\n" +
+	"\x06checks\x18\x01 \x01(\x04R\x06checks\x12\x16\n" +
+	"\x06passes\x18\x02 \x01(\x04R\x06passes\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06agreed\x18\x04 \x01(\rR\x06agreed\x12\x18\n" +
+	"\aparties\x18\x05 \x01(\rR\aparties\x12<\n" +
+	"\bfindings\x18\x06 \x03(\v2 .concordat.admin.v1.StateFindingR\bfindings\"\xf6\x01\n" +
+	"\fStateFinding\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\x04R\x05check\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06member\x18\x03 \x01(\tR\x06member\x12\x1c\n" +
+	"\treference\x18\x04 \x01(\tR\treference\x12\x14\n" +
+	"\x05split\x18\x05 \x01(\bR\x05split\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x14\n" +
+	"\x05named\x18\a \x01(\bR\x05named\x12\x12\n" +
+	"\x04more\x18\b \x01(\bR\x04more\x120\n" +
+	"\x04keys\x18\t \x03(\v2\x1c.concordat.admin.v1.StateKeyR\x04keys\"\\\n" +
+	"\bStateKey\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\tR\x06schema\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x10\n" +
+	"\x03how\x18\x04 \x01(\tR\x03how\"6\n" +
 	"\x04Gate\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\"3\n" +
@@ -5433,7 +5785,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eclient_address\x18\v \x01(\tR\rclientAddress\x12\x18\n" +
 	"\aapplied\x18\f \x01(\x04R\aapplied\x12\x1f\n" +
 	"\vfresh_nanos\x18\r \x01(\x03R\n" +
-	"freshNanos\"\xb1\x02\n" +
+	"freshNanos\"\xa5\x03\n" +
 	"\bCounters\x12\x1c\n" +
 	"\tcommitted\x18\x01 \x01(\x04R\tcommitted\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\x04R\tconflicts\x12*\n" +
@@ -5445,7 +5797,10 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\rhistory_bytes\x18\t \x01(\x04R\fhistoryBytes\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\b \x01(\x04R\n" +
-	"duplicates\"S\n" +
+	"duplicates\x12!\n" +
+	"\fstate_checks\x18\x10 \x01(\x04R\vstateChecks\x12#\n" +
+	"\rchecked_pairs\x18\x11 \x01(\x04R\fcheckedPairs\x12*\n" +
+	"\x11state_check_nanos\x18\x12 \x01(\x03R\x0fstateCheckNanos\"S\n" +
 	"\vPlanRequest\x12,\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\x18.concordat.admin.v1.VerbR\x04verb\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\tR\x06member\"<\n" +
@@ -5731,7 +6086,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05loser\x18\x01 \x01(\tR\x05loser\x12\x16\n" +
 	"\x06winner\x18\x02 \x01(\tR\x06winner\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x12\n" +
-	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xd3\x02\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xb1\x03\n" +
 	"\bSettings\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rhistory_items\x18\x02 \x01(\x03R\fhistoryItems\x12#\n" +
@@ -5740,7 +6095,9 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x14outcome_transactions\x18\x05 \x01(\x03R\x13outcomeTransactions\x12;\n" +
 	"\x1agtid_assignment_block_size\x18\x06 \x01(\x04R\x17gtidAssignmentBlockSize\x12 \n" +
 	"\vconsistency\x18\a \x01(\tR\vconsistency\x12.\n" +
-	"\x13prefer_most_updated\x18\b \x01(\bR\x11preferMostUpdated\"\x14\n" +
+	"\x13prefer_most_updated\x18\b \x01(\bR\x11preferMostUpdated\x120\n" +
+	"\x14state_check_interval\x18\x14 \x01(\x03R\x12stateCheckInterval\x12*\n" +
+	"\x11state_check_bytes\x18\x15 \x01(\x03R\x0fstateCheckBytes\"\x14\n" +
 	"\x12GetSettingsRequest\"O\n" +
 	"\x13GetSettingsResponse\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
@@ -5804,7 +6161,7 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(MemberState)(0),                 // 0: concordat.admin.v1.MemberState
 	(Mode)(0),                        // 1: concordat.admin.v1.Mode
@@ -5816,184 +6173,190 @@ var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(Rank_Verdict)(0),                // 7: concordat.admin.v1.Rank.Verdict
 	(*StatusRequest)(nil),            // 8: concordat.admin.v1.StatusRequest
 	(*StatusResponse)(nil),           // 9: concordat.admin.v1.StatusResponse
-	(*Gate)(nil),                     // 10: concordat.admin.v1.Gate
-	(*Diagnosis)(nil),                // 11: concordat.admin.v1.Diagnosis
-	(*Outlook)(nil),                  // 12: concordat.admin.v1.Outlook
-	(*Recovery)(nil),                 // 13: concordat.admin.v1.Recovery
-	(*View)(nil),                     // 14: concordat.admin.v1.View
-	(*Member)(nil),                   // 15: concordat.admin.v1.Member
-	(*Counters)(nil),                 // 16: concordat.admin.v1.Counters
-	(*PlanRequest)(nil),              // 17: concordat.admin.v1.PlanRequest
-	(*PlanResponse)(nil),             // 18: concordat.admin.v1.PlanResponse
-	(*Plan)(nil),                     // 19: concordat.admin.v1.Plan
-	(*Refusal)(nil),                  // 20: concordat.admin.v1.Refusal
-	(*LeaveRequest)(nil),             // 21: concordat.admin.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 22: concordat.admin.v1.LeaveResponse
-	(*RemoveRequest)(nil),            // 23: concordat.admin.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 24: concordat.admin.v1.RemoveResponse
-	(*JoinRequest)(nil),              // 25: concordat.admin.v1.JoinRequest
-	(*JoinResponse)(nil),             // 26: concordat.admin.v1.JoinResponse
-	(*RejoinRequest)(nil),            // 27: concordat.admin.v1.RejoinRequest
-	(*RejoinResponse)(nil),           // 28: concordat.admin.v1.RejoinResponse
-	(*CloneRequest)(nil),             // 29: concordat.admin.v1.CloneRequest
-	(*CloneResponse)(nil),            // 30: concordat.admin.v1.CloneResponse
-	(*PlanForceMembersRequest)(nil),  // 31: concordat.admin.v1.PlanForceMembersRequest
-	(*PlanForceMembersResponse)(nil), // 32: concordat.admin.v1.PlanForceMembersResponse
-	(*ForcePlan)(nil),                // 33: concordat.admin.v1.ForcePlan
-	(*ForceSurvivor)(nil),            // 34: concordat.admin.v1.ForceSurvivor
-	(*ForceExcluded)(nil),            // 35: concordat.admin.v1.ForceExcluded
-	(*ForceRisk)(nil),                // 36: concordat.admin.v1.ForceRisk
-	(*ForceMembersRequest)(nil),      // 37: concordat.admin.v1.ForceMembersRequest
-	(*ForceMembersResponse)(nil),     // 38: concordat.admin.v1.ForceMembersResponse
-	(*ForceReport)(nil),              // 39: concordat.admin.v1.ForceReport
-	(*SwitchTerms)(nil),              // 40: concordat.admin.v1.SwitchTerms
-	(*SetPrimaryRequest)(nil),        // 41: concordat.admin.v1.SetPrimaryRequest
-	(*SetPrimaryResponse)(nil),       // 42: concordat.admin.v1.SetPrimaryResponse
-	(*SwitchModeRequest)(nil),        // 43: concordat.admin.v1.SwitchModeRequest
-	(*SwitchModeResponse)(nil),       // 44: concordat.admin.v1.SwitchModeResponse
-	(*SetProtocolRequest)(nil),       // 45: concordat.admin.v1.SetProtocolRequest
-	(*SetProtocolResponse)(nil),      // 46: concordat.admin.v1.SetProtocolResponse
-	(*CancelActionRequest)(nil),      // 47: concordat.admin.v1.CancelActionRequest
-	(*CancelActionResponse)(nil),     // 48: concordat.admin.v1.CancelActionResponse
-	(*GetActionRequest)(nil),         // 49: concordat.admin.v1.GetActionRequest
-	(*GetActionResponse)(nil),        // 50: concordat.admin.v1.GetActionResponse
-	(*Action)(nil),                   // 51: concordat.admin.v1.Action
-	(*PlanActionRequest)(nil),        // 52: concordat.admin.v1.PlanActionRequest
-	(*PlanActionResponse)(nil),       // 53: concordat.admin.v1.PlanActionResponse
-	(*ActionPlan)(nil),               // 54: concordat.admin.v1.ActionPlan
-	(*WhyRequest)(nil),               // 55: concordat.admin.v1.WhyRequest
-	(*WhyResponse)(nil),              // 56: concordat.admin.v1.WhyResponse
-	(*Rank)(nil),                     // 57: concordat.admin.v1.Rank
-	(*HistoryRequest)(nil),           // 58: concordat.admin.v1.HistoryRequest
-	(*HistoryResponse)(nil),          // 59: concordat.admin.v1.HistoryResponse
-	(*EpochRecord)(nil),              // 60: concordat.admin.v1.EpochRecord
-	(*ViewRecord)(nil),               // 61: concordat.admin.v1.ViewRecord
-	(*Event)(nil),                    // 62: concordat.admin.v1.Event
-	(*ConflictsRequest)(nil),         // 63: concordat.admin.v1.ConflictsRequest
-	(*ConflictsResponse)(nil),        // 64: concordat.admin.v1.ConflictsResponse
-	(*ConflictPlace)(nil),            // 65: concordat.admin.v1.ConflictPlace
-	(*ConflictKinds)(nil),            // 66: concordat.admin.v1.ConflictKinds
-	(*ConflictTable)(nil),            // 67: concordat.admin.v1.ConflictTable
-	(*ConflictKey)(nil),              // 68: concordat.admin.v1.ConflictKey
-	(*ConflictPair)(nil),             // 69: concordat.admin.v1.ConflictPair
-	(*Settings)(nil),                 // 70: concordat.admin.v1.Settings
-	(*GetSettingsRequest)(nil),       // 71: concordat.admin.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),      // 72: concordat.admin.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),       // 73: concordat.admin.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 74: concordat.admin.v1.SetSettingsResponse
-	(v1.Where)(0),                    // 75: concordat.kv.v1.Where
-	(v1.Kind)(0),                     // 76: concordat.kv.v1.Kind
+	(*StateCheck)(nil),               // 10: concordat.admin.v1.StateCheck
+	(*StateFinding)(nil),             // 11: concordat.admin.v1.StateFinding
+	(*StateKey)(nil),                 // 12: concordat.admin.v1.StateKey
+	(*Gate)(nil),                     // 13: concordat.admin.v1.Gate
+	(*Diagnosis)(nil),                // 14: concordat.admin.v1.Diagnosis
+	(*Outlook)(nil),                  // 15: concordat.admin.v1.Outlook
+	(*Recovery)(nil),                 // 16: concordat.admin.v1.Recovery
+	(*View)(nil),                     // 17: concordat.admin.v1.View
+	(*Member)(nil),                   // 18: concordat.admin.v1.Member
+	(*Counters)(nil),                 // 19: concordat.admin.v1.Counters
+	(*PlanRequest)(nil),              // 20: concordat.admin.v1.PlanRequest
+	(*PlanResponse)(nil),             // 21: concordat.admin.v1.PlanResponse
+	(*Plan)(nil),                     // 22: concordat.admin.v1.Plan
+	(*Refusal)(nil),                  // 23: concordat.admin.v1.Refusal
+	(*LeaveRequest)(nil),             // 24: concordat.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 25: concordat.admin.v1.LeaveResponse
+	(*RemoveRequest)(nil),            // 26: concordat.admin.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 27: concordat.admin.v1.RemoveResponse
+	(*JoinRequest)(nil),              // 28: concordat.admin.v1.JoinRequest
+	(*JoinResponse)(nil),             // 29: concordat.admin.v1.JoinResponse
+	(*RejoinRequest)(nil),            // 30: concordat.admin.v1.RejoinRequest
+	(*RejoinResponse)(nil),           // 31: concordat.admin.v1.RejoinResponse
+	(*CloneRequest)(nil),             // 32: concordat.admin.v1.CloneRequest
+	(*CloneResponse)(nil),            // 33: concordat.admin.v1.CloneResponse
+	(*PlanForceMembersRequest)(nil),  // 34: concordat.admin.v1.PlanForceMembersRequest
+	(*PlanForceMembersResponse)(nil), // 35: concordat.admin.v1.PlanForceMembersResponse
+	(*ForcePlan)(nil),                // 36: concordat.admin.v1.ForcePlan
+	(*ForceSurvivor)(nil),            // 37: concordat.admin.v1.ForceSurvivor
+	(*ForceExcluded)(nil),            // 38: concordat.admin.v1.ForceExcluded
+	(*ForceRisk)(nil),                // 39: concordat.admin.v1.ForceRisk
+	(*ForceMembersRequest)(nil),      // 40: concordat.admin.v1.ForceMembersRequest
+	(*ForceMembersResponse)(nil),     // 41: concordat.admin.v1.ForceMembersResponse
+	(*ForceReport)(nil),              // 42: concordat.admin.v1.ForceReport
+	(*SwitchTerms)(nil),              // 43: concordat.admin.v1.SwitchTerms
+	(*SetPrimaryRequest)(nil),        // 44: concordat.admin.v1.SetPrimaryRequest
+	(*SetPrimaryResponse)(nil),       // 45: concordat.admin.v1.SetPrimaryResponse
+	(*SwitchModeRequest)(nil),        // 46: concordat.admin.v1.SwitchModeRequest
+	(*SwitchModeResponse)(nil),       // 47: concordat.admin.v1.SwitchModeResponse
+	(*SetProtocolRequest)(nil),       // 48: concordat.admin.v1.SetProtocolRequest
+	(*SetProtocolResponse)(nil),      // 49: concordat.admin.v1.SetProtocolResponse
+	(*CancelActionRequest)(nil),      // 50: concordat.admin.v1.CancelActionRequest
+	(*CancelActionResponse)(nil),     // 51: concordat.admin.v1.CancelActionResponse
+	(*GetActionRequest)(nil),         // 52: concordat.admin.v1.GetActionRequest
+	(*GetActionResponse)(nil),        // 53: concordat.admin.v1.GetActionResponse
+	(*Action)(nil),                   // 54: concordat.admin.v1.Action
+	(*PlanActionRequest)(nil),        // 55: concordat.admin.v1.PlanActionRequest
+	(*PlanActionResponse)(nil),       // 56: concordat.admin.v1.PlanActionResponse
+	(*ActionPlan)(nil),               // 57: concordat.admin.v1.ActionPlan
+	(*WhyRequest)(nil),               // 58: concordat.admin.v1.WhyRequest
+	(*WhyResponse)(nil),              // 59: concordat.admin.v1.WhyResponse
+	(*Rank)(nil),                     // 60: concordat.admin.v1.Rank
+	(*HistoryRequest)(nil),           // 61: concordat.admin.v1.HistoryRequest
+	(*HistoryResponse)(nil),          // 62: concordat.admin.v1.HistoryResponse
+	(*EpochRecord)(nil),              // 63: concordat.admin.v1.EpochRecord
+	(*ViewRecord)(nil),               // 64: concordat.admin.v1.ViewRecord
+	(*Event)(nil),                    // 65: concordat.admin.v1.Event
+	(*ConflictsRequest)(nil),         // 66: concordat.admin.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),        // 67: concordat.admin.v1.ConflictsResponse
+	(*ConflictPlace)(nil),            // 68: concordat.admin.v1.ConflictPlace
+	(*ConflictKinds)(nil),            // 69: concordat.admin.v1.ConflictKinds
+	(*ConflictTable)(nil),            // 70: concordat.admin.v1.ConflictTable
+	(*ConflictKey)(nil),              // 71: concordat.admin.v1.ConflictKey
+	(*ConflictPair)(nil),             // 72: concordat.admin.v1.ConflictPair
+	(*Settings)(nil),                 // 73: concordat.admin.v1.Settings
+	(*GetSettingsRequest)(nil),       // 74: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),      // 75: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),       // 76: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 77: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),                    // 78: concordat.kv.v1.Where
+	(v1.Kind)(0),                     // 79: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
-	14, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
-	16, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
-	11, // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
-	12, // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
-	13, // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
+	17, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
+	19, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
+	14, // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
+	15, // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
+	16, // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
 	1,  // 6: concordat.admin.v1.StatusResponse.mode:type_name -> concordat.admin.v1.Mode
-	51, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
-	10, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
-	3,  // 9: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
-	15, // 10: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0,  // 11: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	2,  // 12: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
-	19, // 13: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
-	14, // 14: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
-	14, // 15: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
-	12, // 16: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
-	12, // 17: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	12, // 18: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
-	4,  // 19: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
-	33, // 20: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
-	14, // 21: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
-	34, // 22: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	35, // 23: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	36, // 24: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	12, // 25: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	0,  // 26: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
-	39, // 27: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
-	14, // 28: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
-	34, // 29: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	35, // 30: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	36, // 31: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	40, // 32: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	51, // 33: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
-	1,  // 34: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
-	40, // 35: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	51, // 36: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
-	40, // 37: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	51, // 38: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
-	51, // 39: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
-	5,  // 40: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
-	6,  // 41: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
-	5,  // 42: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
-	40, // 43: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 44: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
-	5,  // 45: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
-	60, // 46: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
-	57, // 47: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
-	7,  // 48: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
-	61, // 49: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
-	62, // 50: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
-	60, // 51: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
-	1,  // 52: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
-	65, // 53: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	66, // 54: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	67, // 55: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	68, // 56: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	69, // 57: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	75, // 58: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	76, // 59: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	76, // 60: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	70, // 61: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	70, // 62: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	70, // 63: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	8,  // 64: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	17, // 65: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
-	21, // 66: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	23, // 67: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
-	25, // 68: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
-	27, // 69: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
-	29, // 70: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
-	31, // 71: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
-	37, // 72: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
-	41, // 73: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
-	43, // 74: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
-	45, // 75: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
-	52, // 76: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
-	47, // 77: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
-	49, // 78: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
-	55, // 79: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
-	58, // 80: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
-	63, // 81: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	71, // 82: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	73, // 83: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	9,  // 84: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	18, // 85: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
-	22, // 86: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	24, // 87: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
-	26, // 88: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
-	28, // 89: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
-	30, // 90: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
-	32, // 91: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
-	38, // 92: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
-	42, // 93: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
-	44, // 94: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
-	46, // 95: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
-	53, // 96: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
-	48, // 97: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
-	50, // 98: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
-	56, // 99: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
-	59, // 100: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
-	64, // 101: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	72, // 102: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	74, // 103: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	84, // [84:104] is the sub-list for method output_type
-	64, // [64:84] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	54, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
+	13, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
+	10, // 9: concordat.admin.v1.StatusResponse.state_check:type_name -> concordat.admin.v1.StateCheck
+	11, // 10: concordat.admin.v1.StateCheck.findings:type_name -> concordat.admin.v1.StateFinding
+	12, // 11: concordat.admin.v1.StateFinding.keys:type_name -> concordat.admin.v1.StateKey
+	3,  // 12: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
+	18, // 13: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 14: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	2,  // 15: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
+	22, // 16: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
+	17, // 17: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
+	17, // 18: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
+	15, // 19: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
+	15, // 20: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	15, // 21: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
+	4,  // 22: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	36, // 23: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	17, // 24: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	37, // 25: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	38, // 26: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	39, // 27: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	15, // 28: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 29: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	42, // 30: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	17, // 31: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	37, // 32: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	38, // 33: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	39, // 34: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	43, // 35: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 36: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
+	1,  // 37: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
+	43, // 38: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 39: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
+	43, // 40: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 41: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
+	54, // 42: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
+	5,  // 43: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
+	6,  // 44: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
+	5,  // 45: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
+	43, // 46: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	57, // 47: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
+	5,  // 48: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
+	63, // 49: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
+	60, // 50: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
+	7,  // 51: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
+	64, // 52: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	65, // 53: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	63, // 54: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
+	1,  // 55: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
+	68, // 56: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	69, // 57: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	70, // 58: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	71, // 59: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	72, // 60: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	78, // 61: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	79, // 62: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	79, // 63: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	73, // 64: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	73, // 65: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	73, // 66: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	8,  // 67: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	20, // 68: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	24, // 69: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	26, // 70: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	28, // 71: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	30, // 72: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	32, // 73: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	34, // 74: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	40, // 75: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	44, // 76: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
+	46, // 77: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
+	48, // 78: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
+	55, // 79: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
+	50, // 80: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
+	52, // 81: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
+	58, // 82: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
+	61, // 83: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	66, // 84: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	74, // 85: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	76, // 86: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	9,  // 87: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	21, // 88: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	25, // 89: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	27, // 90: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	29, // 91: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	31, // 92: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	33, // 93: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	35, // 94: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	41, // 95: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	45, // 96: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
+	47, // 97: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
+	49, // 98: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
+	56, // 99: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
+	51, // 100: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
+	53, // 101: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
+	59, // 102: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
+	62, // 103: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	67, // 104: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	75, // 105: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	77, // 106: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	87, // [87:107] is the sub-list for method output_type
+	67, // [67:87] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -6001,14 +6364,14 @@ func file_concordat_admin_v1_admin_proto_init() {
 	if File_concordat_admin_v1_admin_proto != nil {
 		return
 	}
-	file_concordat_admin_v1_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_concordat_admin_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   67,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
