@@ -64,7 +64,7 @@ func (c *client) think() {
 		delay += 20 * millisecond
 	}
 	c.run.after(delay, func() {
-		if c.run.state == replica.Online && w.phase < closing {
+		if c.run.state == replica.Online && w.phase < closing && !c.member.misled() {
 			c.ask()
 		} else {
 			c.think()

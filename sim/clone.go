@@ -91,6 +91,9 @@ func (r *run) export(x replica.Export) {
 		w.reached[markCloneRefused]++
 		return
 	}
+	if r.member.harm != nil {
+		return // a copy would be wrong as well, and who has it from whom no check can say
+	}
 	export, err := r.member.engine.NewExport()
 	if err != nil {
 		w.violate("engine", "%s: %v", r.member.name, err)

@@ -151,6 +151,8 @@ func (k *engineWorker) do(r *run, t replica.Task) {
 		k.tellDurable(r)
 	case t.Export != nil:
 		r.export(*t.Export)
+	case t.Check != nil:
+		r.hash(t.Check)
 	}
 }
 

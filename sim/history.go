@@ -254,6 +254,7 @@ type history struct {
 	violate    func(promise, format string, args ...any)
 	reached    *marked
 	frames     map[frameName]bool
+	slices     map[uint64][applier.SliceSums]uint64 // of state checks, by log index
 	refused    Refused
 }
 

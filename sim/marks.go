@@ -128,6 +128,11 @@ const (
 	markSkewBefore
 	markSkewAfter
 	markSkewBoth
+	markCheckPassed
+	markCheckBlamed
+	markCheckNamed
+	markCheckOut
+	markCheckSplit
 	marks // how many there are
 )
 
@@ -258,6 +263,12 @@ var markNames = [marks]string{
 	markSkewBefore:        "write skew at BEFORE",
 	markSkewAfter:         "write skew at AFTER",
 	markSkewBoth:          "write skew at BEFORE_AND_AFTER",
+
+	markCheckPassed: "all data compared",
+	markCheckBlamed: "wrong data found, and their member blamed",
+	markCheckNamed:  "wrong key named",
+	markCheckOut:    "member out for wrong data",
+	markCheckSplit:  "wrong data found, and nobody blamed",
 }
 
 // marked counts how often each mark was reached.

@@ -51,6 +51,7 @@ type member struct {
 	parked  []func() // what is due there when it goes on
 	slowed  int64    // until then its engine is slow
 	skew    int64    // by how much its clock has jumped ahead
+	harm    *harm    // what its disk keeps wrong, nil for nothing
 }
 
 // run is one run of a member, from its start to its stop or crash.
@@ -145,6 +146,7 @@ func (m *member) settle() {
 	w := m.world
 	m.rename()
 	m.log, m.engine = simdisk.NewLog(), simdisk.NewEngine()
+	m.harm = nil
 	m.gone, m.cloning, m.returns = false, false, false
 	id := gcs.Identity{Group: w.group, Member: m.uuid, RaftID: m.raftID}
 	if err := m.log.SetIdentity(id); err != nil {
@@ -343,6 +345,7 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 		Seed:            w.seed,
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
+		Checks:          w.plan.checks.interval > 0,
 	}, false, nil
 }
 
@@ -449,6 +452,9 @@ func (m *member) mayLeave() bool {
 }
 
 func (m *member) checkDigest() {
+	if m.misled() {
+		return // what it counts up and down is of pairs that it has not
+	}
 	digest, at, err := m.engine.Digest()
 	if err != nil {
 		m.world.violate("P5", "%s: %v", m.name, err)

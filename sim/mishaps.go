@@ -125,6 +125,7 @@ func (w *world) loseData() {
 	w.blind(m)
 	m.crash()
 	m.engine = simdisk.NewEngine()
+	m.harm = nil
 	first, err := m.log.FirstIndex()
 	m.cloning = err == nil && first > 1
 	w.comeBack(m)

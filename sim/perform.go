@@ -155,7 +155,7 @@ func (r *run) tellCallers(e *replica.Effects) {
 // tells reports whether effects change what others wait for. What changes slowly
 // they find after the next tick.
 func (r *run) tells(e *replica.Effects) bool {
-	return len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0 ||
+	return len(e.Views) > 0 || len(e.Notices) > 0 || e.Reconfigured || len(e.Epochs) > 0 || len(e.Ended) > 0 || len(e.Actions) > 0 || len(e.Findings) > 0 ||
 		e.State != r.standing.State || e.Alone != r.standing.Alone || e.Outdated != r.standing.Outdated
 }
 
@@ -168,6 +168,7 @@ func (r *run) publish() {
 	r.mayNow = self.Writes && !s.Alone && s.Outdated == 0
 	r.countStanding(&before)
 	r.followAction()
+	r.mendMisled()
 	if r.drain.job != nil {
 		r.tendDrain()
 	}
@@ -179,6 +180,9 @@ func (r *run) countStanding(before *replica.Status) {
 	w, s := r.world, &r.standing
 	if s.Alone && !before.Alone {
 		w.reached[markAlone]++
+	}
+	if s.Checks.Passes > before.Checks.Passes {
+		w.reached[markCheckPassed]++
 	}
 	if s.Outdated != 0 && before.Outdated == 0 {
 		w.reached[markOutdated]++
@@ -205,6 +209,7 @@ func (r *run) countStanding(before *replica.Status) {
 func (r *run) goOn(e *replica.Effects) {
 	w := r.world
 	r.noteLeader()
+	r.found(e.Findings)
 	for i := range e.Notices {
 		r.notice(&e.Notices[i])
 	}

@@ -28,6 +28,7 @@ type plan struct {
 	work    workPlan
 	members memberPlan
 	rights  rightsPlan
+	checks  checksPlan
 
 	limits          gcs.Limits
 	applyBytes      int

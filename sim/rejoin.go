@@ -19,10 +19,12 @@ var errNeedsClone = errors.New("sim: log begins after the data end")
 func (r *run) exit(e replica.Exit) {
 	m, w := r.member, r.world
 	kind, departed := r.history.departed[r.raftID]
-	if _, in := r.replica.Status().View.Member(r.raftID); in && e != replica.ExitMinority {
+	if _, in := r.replica.Status().View.Member(r.raftID); in && e != replica.ExitMinority && e != replica.ExitDiffers {
 		w.reached[markRemovedByWord]++
 	}
 	switch {
+	case e == replica.ExitDiffers:
+		r.differs()
 	case e == replica.ExitMinority:
 		w.reached[markMinority]++
 		w.report.Minorities++

@@ -59,6 +59,7 @@ type Faults struct {
 	Pauses      int `json:"pauses"`       // of a process that stood still for a while
 	Slowdowns   int `json:"slowdowns"`    // of an engine that applies slowly for a while
 	Skews       int `json:"skews"`        // of a clock that jumps ahead
+	Harms       int `json:"harms"`        // of a disk that keeps something else than it was given
 	TornTails   int `json:"torn_tails"`   // crashes that left a part of what was not synced
 	LostTails   int `json:"lost_tails"`   // crashes that lost something not synced
 }
@@ -144,6 +145,7 @@ func (f *Faults) add(g Faults) {
 	f.Pauses += g.Pauses
 	f.Slowdowns += g.Slowdowns
 	f.Skews += g.Skews
+	f.Harms += g.Harms
 	f.TornTails += g.TornTails
 	f.LostTails += g.LostTails
 }

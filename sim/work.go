@@ -209,6 +209,7 @@ func (c *client) meddle(s *submission) {
 		settings := c.run.replica.Status().Settings
 		change := drawSettings(w.rand, &w.plan.work)
 		change.Version, change.Consistency, change.PreferMostUpdated = settings.Version, settings.Consistency, settings.PreferMostUpdated
+		change.CheckInterval, change.CheckBytes = settings.CheckInterval, settings.CheckBytes
 		if !w.plain && w.more.IntN(2) == 0 {
 			change.PreferMostUpdated = !change.PreferMostUpdated
 			change.Consistency = w.plan.rights.levels.draw(w.more)

@@ -30,13 +30,14 @@ const (
 // world is one group with its clients and its misfortunes.
 type world struct {
 	clock
-	seed  uint64
-	plan  plan
-	rand  *rand.Rand
-	more  *rand.Rand // for what is no part of a plain world
-	plain bool       // all members write, and nothing is asked of what they begin with
-	group gtid.UUID
-	phase phase
+	seed   uint64
+	plan   plan
+	rand   *rand.Rand
+	more   *rand.Rand // for what is no part of a plain world
+	wrongs *rand.Rand // for what concerns state checks
+	plain  bool       // all members write, and nothing is asked of what they begin with
+	group  gtid.UUID
+	phase  phase
 
 	members   []*member
 	byRaft    map[uint64]*member
@@ -49,6 +50,7 @@ type world struct {
 	plans     []*campaign
 	report    Report
 	reached   marked
+	odd       map[hashedSlice]*harm // what is wrong of what was hashed, nil for nothing
 	trace     *tracer
 	tickets   uint64
 	trails    [3]trail
@@ -86,13 +88,16 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		seed:   seed,
 		rand:   rand.New(rand.NewPCG(seed, 0)),
 		more:   moreRand(seed),
+		wrongs: checksRand(seed),
 		plain:  plain,
 		byRaft: map[uint64]*member{},
+		odd:    map[hashedSlice]*harm{},
 		trace:  t,
 	}
 	w.plan = drawPlan(w.rand)
 	if !plain {
 		drawRights(w.more, &w.plan)
+		drawChecks(w.wrongs, &w.plan)
 	}
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
@@ -143,6 +148,7 @@ func (w *world) begin() {
 	}
 	w.scheduleFault()
 	w.scheduleAction()
+	w.scheduleHarm()
 	for range w.plan.members.disasters {
 		at := span{2 * second, w.plan.faulty}.draw(w.rand)
 		w.after(at, w.disaster)
@@ -168,10 +174,7 @@ func (w *world) heal() {
 	}
 	w.serving, w.healedAt = w.now, w.now
 	w.tidy()
-	w.after(w.plan.healed, func() {
-		w.phase = closing
-		w.awaitQuiet(w.now + patience)
-	})
+	w.after(w.plan.healed, w.close)
 }
 
 // awaitQuiet ends the world once every member is ONLINE and level with the

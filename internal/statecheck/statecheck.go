@@ -31,7 +31,7 @@ const (
 	// MaxParties bounds those who are asked. No group has so many members.
 	MaxParties = 64
 	// patience is how many intervals go by before a check is followed by the next
-	// though more than half have not answered it.
+	// though not all have answered it.
 	patience = 4
 )
 
@@ -199,7 +199,7 @@ func (s *State) Due(sequence, interval, budget uint64) (Check, bool) {
 	if interval == 0 || sequence < s.sequence+interval {
 		return Check{}, false
 	}
-	if n := len(s.rounds); n > 0 && !s.rounds[n-1].decided() && sequence < s.sequence+patience*interval {
+	if n := len(s.rounds); n > 0 && len(s.rounds[n-1].answers) < len(s.rounds[n-1].parties) && sequence < s.sequence+patience*interval {
 		return Check{}, false
 	}
 	return Check{Number: s.number + 1, From: s.cursor, Budget: budget}, true
