@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
@@ -147,7 +148,7 @@ func (tx *Tx) lostEarly(ctx context.Context, e *ConflictError) (replica.Answer, 
 
 // messageHead is about what a message takes beside what the transaction did: id,
 // a small GTID set and lengths.
-const messageHead = 96
+const messageHead = 104
 
 // message encodes the transaction once, in the form in which it stays.
 func (tx *Tx) message() ([]byte, error) {
@@ -159,6 +160,7 @@ func (tx *Tx) message() ([]byte, error) {
 	header := replica.Header{
 		ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish,
 		Epoch: cmp.Or(tx.epoch, tx.node.standing.Load().Election.Epoch), After: tx.level.WaitsAfter(),
+		Time: time.Now().UnixMicro(),
 	}
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
 	if err != nil {

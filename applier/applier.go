@@ -121,6 +121,11 @@ type Transaction struct {
 	// greater than LastCommitted. They are the same on every member.
 	LastCommitted uint64
 	Sequence      uint64
+	// Origin is the member where it was run, and Time when it was committed there,
+	// by that member's clock: microseconds since 1970 in UTC. Nothing is decided
+	// by it.
+	Origin gtid.UUID
+	Time   int64
 	// Payload is what the origin's engine asked to be applied. It is shared
 	// with the log: an engine must neither change it nor keep it after Apply or
 	// Build returns, or what Execute has returned is committed or discarded.

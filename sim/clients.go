@@ -148,7 +148,7 @@ func (s *submission) encode() ([]byte, error) {
 	for i := range s.writes {
 		payload = applier.AppendMutation(payload, s.writes[i].mutation())
 	}
-	return replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed, Epoch: s.epoch, After: s.after}, ws, payload)
+	return replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed, Epoch: s.epoch, After: s.after, Time: s.handed}, ws, payload)
 }
 
 // submit broadcasts the current submission. What the member knows of the election

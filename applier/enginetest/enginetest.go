@@ -28,6 +28,11 @@ type Options struct {
 	// applier.Engine demands. Without it, the suite calls from one only, for
 	// engines that a simulator steps.
 	Concurrent bool
+	// Changes says that the engine is an applier.ChangeLog that keeps the changes
+	// of all that the suite applies, some MiB, and OldValues that it keeps the
+	// values before them.
+	Changes   bool
+	OldValues bool
 }
 
 // Harness is an engine with the disk it lives on.
@@ -88,7 +93,10 @@ func Run(t *testing.T, opts Options) {
 	if s.canCheck(t) {
 		t.Run("Checks", s.checks)
 	}
-	crashes := s.asked(t, func(h Harness) bool { _, ok := h.(Crasher); return ok })
+	if opts.Changes {
+		RunChanges(t, opts)
+	}
+	crashes := s.canCrash(t)
 	if crashes {
 		t.Run("Crash", s.crash)
 		t.Run("CrashReplay", s.crashReplay)
@@ -98,6 +106,18 @@ func Run(t *testing.T, opts Options) {
 		if s.asked(t, func(h Harness) bool { return r.has(h.Engine()) }) {
 			t.Run(r.name, func(t *testing.T) { s.road(t, r, crashes) })
 		}
+	}
+}
+
+// RunChanges checks only the log of changes of an [applier.ChangeLog]. Run does so
+// too; this is for further configurations of an engine that it has checked.
+func RunChanges(t *testing.T, opts Options) {
+	s := &suite{opts: opts}
+	t.Run("Changes", s.changes)
+	t.Run("ChangesResumed", s.changesResumed)
+	t.Run("ChangesTransfer", s.changesTransfer)
+	if s.canCrash(t) {
+		t.Run("ChangesCrash", s.changesCrash)
 	}
 }
 
@@ -138,6 +158,10 @@ func (s *suite) canCheck(t *testing.T) bool {
 		_, ok := snapshot.(applier.Checker)
 		return ok
 	})
+}
+
+func (s *suite) canCrash(t *testing.T) bool {
+	return s.asked(t, func(h Harness) bool { _, ok := h.(Crasher); return ok })
 }
 
 // crash crashes h, which must be able to.

@@ -87,7 +87,10 @@ func (m *model) batch(txs ...tx) applier.Batch {
 		b.To.Index++
 		id := gtid.GTID{UUID: group, Number: b.To.Index}
 		b.To.Executed = b.To.Executed.Add(id)
-		t := applier.Transaction{Index: b.To.Index, GTID: id, LastCommitted: b.To.Index - 1, Sequence: b.To.Index}
+		t := applier.Transaction{
+			GTID: id, LastCommitted: b.To.Index - 1, Sequence: b.To.Index,
+			Index: b.To.Index, Origin: gtid.UUID{byte(b.To.Index)}, Time: int64(b.To.Index) * 1000,
+		}
 		for _, mu := range muts {
 			t.Payload = applier.AppendMutation(t.Payload, mu)
 			m.mutate(mu)

@@ -17,7 +17,10 @@ type built struct {
 	batch  *pebble.Batch
 	base   uint64 // log index that it follows on
 	next   *state
-	fate   atomic.Int32
+	// written is what the batch leaves of a key, nil for nothing. Only where the
+	// values before are kept with the changes.
+	written map[string][]byte
+	fate    atomic.Int32
 }
 
 // What became of a built batch.
@@ -53,7 +56,7 @@ func (e *Engine) Build(b applier.Batch) (applier.Built, error) {
 		return nil, err
 	}
 	x := &built{engine: e, store: s, batch: s.db.NewBatch(), base: before.position.Index}
-	if x.next, err = s.build(x.batch, b, before); err != nil {
+	if err := s.build(x, b, before); err != nil {
 		return nil, errors.Join(err, x.batch.Close())
 	}
 	s.builder.built(x)
@@ -92,18 +95,23 @@ func (x *built) Discard() {
 	_ = x.batch.Close() // it only gives back memory
 }
 
-// build fills batch with b's mutations and the position record that follows
-// from them, and returns the state they lead to.
-func (s *store) build(batch *pebble.Batch, b applier.Batch, before *state) (*state, error) {
+// build fills x with b's mutations, what the log of changes keeps of them, and the
+// record of the position that follows from them.
+func (s *store) build(x *built, b applier.Batch, before *state) error {
 	w := &s.builder
 	defer w.release()
 	if err := w.prepare(s, b.Transactions); err != nil {
-		return nil, err
+		return err
 	}
-	if err := w.fill(batch); err != nil {
-		return nil, err
+	if err := w.fill(x.batch); err != nil {
+		return err
 	}
+	var err error
 	next := &state{position: b.To, digest: w.digest(before.digest)}
+	if next.changes, err = s.changes.record(x.batch, b, before, w.pending, s.readValue); err != nil {
+		return err
+	}
+	x.next, x.written = next, s.changes.written
 	w.record = appendRecord(w.record[:0], next)
-	return next, batch.Set(positionKey, w.record, nil)
+	return x.batch.Set(positionKey, w.record, nil)
 }

@@ -30,6 +30,8 @@
 //	00 "format"                  format version, 4 bytes, big-endian
 //	00 "position"                position record
 //	01 schema 00 name 00 key     value
+//	02 01 index(8)               milestone of the changes
+//	02 02 index(8) number(4)     change record of a transaction
 //
 // Schema and name contain no NUL, so a table's prefix is the prefix of no other
 // table's keys, whatever bytes the keys hold, and the keys of one table are
@@ -42,6 +44,15 @@
 //
 // with digest as in [applier.Digester] and position as in
 // [applier.Position.AppendBinary].
+//
+// # Changes
+//
+// Change records, in the form of [applier.AppendChange], are written in the Pebble
+// batch of the data that they speak of, and so are the milestones between them,
+// which hold what was executed there and how many bytes of records came before.
+// What is before the oldest milestone is forgotten, in the batch that goes beyond
+// the retention. So a crash leaves no gap, and the oldest milestone says what is
+// missing. They are no part of the digest.
 //
 // # Export stream
 //

@@ -84,7 +84,7 @@ func (e *Engine) openState() error {
 	if _, err := e.dir.Stat(e.dir.join(name)); err != nil {
 		return fmt.Errorf("%w: %s names state %q: %w", ErrCorrupt, e.dir.join(currentName), name, err)
 	}
-	if e.store, err = openStore(e.dir.join(name), e.opts, e.failure, false); err != nil {
+	if e.store, err = openStore(e.dir.join(name), e.stateOptions(), e.failure, false); err != nil {
 		return err
 	}
 	if err := e.dir.sweep(name); err != nil {
@@ -104,13 +104,20 @@ func (e *Engine) createState() error {
 		return err
 	}
 	var err error
-	if e.store, err = openStore(e.dir.join(name), e.opts, e.failure, true); err != nil {
+	if e.store, err = openStore(e.dir.join(name), e.stateOptions(), e.failure, true); err != nil {
 		return err
 	}
 	if err := errors.Join(syncDir(e.dir.FS, e.dir.path), e.dir.setCurrent(name)); err != nil {
 		return errors.Join(err, e.store.close())
 	}
 	return nil
+}
+
+// stateOptions are those of the newest state.
+func (e *Engine) stateOptions() Options {
+	o := e.opts
+	o.stateNumber = e.stateSeq
+	return o
 }
 
 // checkFresh reports an error if there is data although CURRENT is missing: then

@@ -55,7 +55,7 @@ func (e *Engine) receive(ctx context.Context, r io.Reader, dir string) (*store, 
 			return nil, err
 		}
 	}
-	s, err := openStore(dir, e.opts, e.failure, false)
+	s, err := openStore(dir, e.stateOptions(), e.failure, false)
 	if err != nil {
 		return nil, err
 	}

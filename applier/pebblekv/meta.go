@@ -19,10 +19,11 @@ var ErrFormat = errors.New("pebblekv: unknown format version")
 // formatVersion is that of the keys and records in the package comment.
 const formatVersion = 1
 
-// First bytes of the two key spaces.
+// First bytes of the key spaces.
 const (
-	spaceMeta = 0x00
-	spaceData = 0x01
+	spaceMeta    = 0x00
+	spaceData    = 0x01
+	spaceChanges = 0x02
 )
 
 var (
@@ -36,6 +37,7 @@ var (
 type state struct {
 	position applier.Position
 	digest   applier.Digest
+	changes  *keptChanges // nil: none are kept
 }
 
 // Offsets in a position record.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -37,6 +38,17 @@ type Options struct {
 	// Workers is how many goroutines build a batch, if it is large enough. 0 means
 	// as many as Go runs at a time, at most [MaxWorkers] by itself.
 	Workers int
+	// ChangeBytes is how many bytes of changes are kept for [applier.ChangeLog],
+	// and ChangeAge for how long at most. Both are looked at with each batch, and
+	// what is forgotten is forgotten in steps of a 64th. 0 bytes keeps none, and
+	// forgets those that there are; 0 for the age is no bound.
+	ChangeBytes int64
+	ChangeAge   time.Duration
+	// ChangeOldValues keeps with each change the values before it. It costs a read
+	// for each mutation.
+	ChangeOldValues bool
+	// Now is the clock by which changes grow old. Nil means time.Now.
+	Now func() time.Time
 	// Logger receives what Pebble reports: errors of background work and
 	// corruption as errors, stalls as warnings, the rest as debug messages.
 	// Nil means silence.
@@ -46,6 +58,8 @@ type Options struct {
 	// return, so it must not call Close. Nil means that the error is only
 	// logged and returned from later calls.
 	OnFatal func(error)
+
+	stateNumber uint64 // of the state that is to be opened
 }
 
 func (o Options) withDefaults() Options {
@@ -57,6 +71,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	o.CacheBytes = cmp.Or(o.CacheBytes, DefaultCacheBytes)
 	if o.Workers <= 0 {

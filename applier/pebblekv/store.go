@@ -37,6 +37,8 @@ type store struct {
 	visible atomic.Pointer[state] // what readers see
 	commits atomic.Uint64         // odd while a commit is under way
 	builder builder               // of batches
+	changes changeWriter          // belongs to the builder's goroutine too
+	number  uint64                // of the state, in which a place of the changes counts
 
 	mu    sync.Mutex
 	snaps map[*snapshot]struct{} // open
@@ -70,7 +72,7 @@ func openStore(dir string, opts Options, f *failure, create bool) (*store, error
 		work: make(chan job), results: make(chan error, 1), idle: make(chan struct{}),
 		reap: make(chan *pebble.Snapshot, maxUnreaped), reaped: make(chan struct{}),
 		snaps:   make(map[*snapshot]struct{}),
-		builder: newBuilder(opts.Workers),
+		builder: newBuilder(opts.Workers), changes: newChangeWriter(opts), number: opts.stateNumber,
 	}
 	g.armed.Store(true)
 	go s.worker()
@@ -109,7 +111,11 @@ func (s *store) load(create bool) error {
 		if err := s.call(func() error { return s.db.Set(formatKey, format, pebble.Sync) }); err != nil {
 			return err
 		}
-		s.visible.Store(&state{})
+		st := &state{}
+		if err := s.loadChanges(st); err != nil {
+			return err
+		}
+		s.visible.Store(st)
 		return nil
 	}
 	format, err := s.get(formatKey)
@@ -128,6 +134,9 @@ func (s *store) load(create bool) error {
 		if st, err = decodeRecord(record); err != nil {
 			return err
 		}
+	}
+	if err := s.loadChanges(st); err != nil {
+		return err
 	}
 	s.visible.Store(st)
 	return nil
@@ -257,6 +266,7 @@ func (s *store) stateOf(reader *pebble.Snapshot) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	st.changes = seen.changes // what it has forgotten, whoever reads them finds out
 	// The commit has just become readable. Nobody may find Position behind a
 	// snapshot that was already handed out.
 	if st.position.Index > seen.position.Index {

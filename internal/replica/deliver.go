@@ -182,7 +182,8 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	})
 	if v.Outcome == certifier.Certified {
 		r.extendBatch(&applier.Transaction{
-			Index: d.Index, GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence, Payload: t.Payload,
+			GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence,
+			Index: d.Index, Origin: r.origin, Time: t.Time, Payload: t.Payload,
 		})
 	}
 }

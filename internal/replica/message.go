@@ -62,6 +62,9 @@ type Header struct {
 	// After: it is visible nowhere before every ONLINE member is bound to show it
 	// to whoever begins there.
 	After bool
+	// Time is the origin's clock at the commit, in microseconds since 1970 in UTC.
+	// It is handed on to the engine, and nothing is decided by it.
+	Time int64
 }
 
 // Transaction is what a member broadcasts to commit.
@@ -74,6 +77,9 @@ type Transaction struct {
 // flagAfter is the one flag of a transaction.
 const flagAfter = 1
 
+// timeLen is the length of a transaction's time in bytes.
+const timeLen = 8
+
 // What a transaction says of its GTID.
 const (
 	gtidAutomatic = 0
@@ -84,7 +90,7 @@ const (
 // AppendTransaction appends the message for a transaction. The write set is a
 // [certifier.WriteSet] or one that was decoded.
 //
-//	transaction := 1  id(16)  uvarint epoch  flags(1)  wish  snapshot  write set  payload
+//	transaction := 1  id(16)  uvarint epoch  flags(1)  time(8)  wish  snapshot  write set  payload
 //	wish        := 0 | 1 uvarint len tag | 2 gtid
 //	open        := 2  description
 //	mark        := 3  uvarint index
@@ -98,7 +104,7 @@ const (
 //	check       := 14 check
 //	checked     := 15 (0 answer | 1 detail)
 //
-// The only flag is 1, for AFTER. GTID and snapshot have the binary form of
+// The only flag is 1, for AFTER. The time is big-endian, in two's complement. GTID and snapshot have the binary form of
 // package gtid, the write set that of package certifier, description and bodies
 // those of package election, checks, answers and details those of package
 // statecheck; the payload is the rest.
@@ -111,6 +117,7 @@ func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload 
 		flags = flagAfter
 	}
 	b = append(b, flags)
+	b = binary.BigEndian.AppendUint64(b, uint64(h.Time))
 	switch {
 	case h.GTID.Number != 0:
 		b, err = h.GTID.AppendBinary(append(b, gtidSpecified))
@@ -158,11 +165,11 @@ func (h *Header) decodeTerms(b []byte) (rest []byte, err error) {
 	}
 	b = b[copy(h.ID[:], b):]
 	epoch, n := binary.Uvarint(b)
-	if n <= 0 || n > 1 && b[n-1] == 0 || len(b) < n+2 || b[n] > flagAfter {
-		return nil, fmt.Errorf("%w: epoch or flags of a transaction are cut off or unknown", ErrMessage)
+	if n <= 0 || n > 1 && b[n-1] == 0 || len(b) < n+1+timeLen+1 || b[n] > flagAfter {
+		return nil, fmt.Errorf("%w: epoch, flags or time of a transaction are cut off or unknown", ErrMessage)
 	}
-	h.Epoch, h.After = epoch, b[n] == flagAfter
-	return b[n+1:], nil
+	h.Epoch, h.After, h.Time = epoch, b[n] == flagAfter, int64(binary.BigEndian.Uint64(b[n+1:]))
+	return b[n+1+timeLen:], nil
 }
 
 func decodeWish(b []byte) (g gtid.GTID, rest []byte, err error) {

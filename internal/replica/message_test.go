@@ -43,8 +43,9 @@ func TestTransactionRoundTrip(t *testing.T) {
 		wish := rapid.SampledFrom([]gtid.GTID{{}, {Tag: "tag"}, {UUID: gtid.UUID{7}, Tag: "x", Number: 9}}).Draw(t, "wish")
 
 		epoch, after := rapid.Uint64().Draw(t, "epoch"), rapid.Bool().Draw(t, "after")
+		at := rapid.Int64().Draw(t, "time")
 
-		msg, err := AppendTransaction([]byte("before"), &Header{id, epoch, snapshot, wish, after}, touch(&certifier.WriteSet{}, items...), payload)
+		msg, err := AppendTransaction([]byte("before"), &Header{id, epoch, snapshot, wish, after, at}, touch(&certifier.WriteSet{}, items...), payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +57,7 @@ func TestTransactionRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.ID != id || got.Epoch != epoch || got.After != after || got.GTID != wish || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
+		if got.ID != id || got.Epoch != epoch || got.After != after || got.Time != at || got.GTID != wish || !got.Snapshot.Equal(snapshot) || got.WriteSet.Len() != len(items) || !bytes.Equal(got.Payload, payload) {
 			t.Fatalf("decoded %+v", got)
 		}
 		if again, err := got.encode(); err != nil || !bytes.Equal(again, msg) {

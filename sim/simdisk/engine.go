@@ -43,6 +43,9 @@ type Engine struct {
 	states []*engineState
 	opened *life // ends at Close and Crash
 	held   *life // of snapshots: ends at Import too
+	// keep is how many changes are kept, 0 for none.
+	keep   int
+	number uint64 // of the state in which a place of the changes counts
 }
 
 var _ applier.Engine = (*Engine)(nil)
@@ -55,6 +58,7 @@ type engineState struct {
 	position applier.Position
 	digest   applier.Digest
 	pairs    *btree.BTreeG[pair]
+	changes  *changes // nil: none are kept
 }
 
 type pair struct {
@@ -83,7 +87,10 @@ func NewEngine() *Engine {
 	return e
 }
 
-func (e *Engine) open() { e.opened, e.held = &life{}, &life{} }
+func (e *Engine) open() {
+	e.opened, e.held = &life{}, &life{}
+	e.number++
+}
 
 func (e *Engine) end(why error) { e.opened.ended, e.held.ended = why, why }
 
@@ -153,7 +160,12 @@ func (e *Engine) Apply(b applier.Batch) error {
 			return fmt.Errorf("transaction %v: %w", b.Transactions[i].GTID, err)
 		}
 	}
-	e.states = append(e.states, next.state(b.To))
+	state := next.state(b.To)
+	var err error
+	if state.changes, err = before.changes.record(b, before.position, e.keep); err != nil {
+		return err
+	}
+	e.states = append(e.states, state)
 	if e.Unsynced() > MaxUnsynced {
 		e.states = slices.Delete(e.states, 0, 1)
 	}

@@ -18,9 +18,10 @@ var errEngineExport = errors.New("simdisk: malformed export")
 // The export of an Engine is one frame:
 //
 //	export := "CCDTSIM1" length(8) body(length) crc32c(4, of the body)
-//	body   := len position(4) position payload
+//	body   := len position(4) position changes payload
 //
-// with the position as in applier and a payload that puts every pair.
+// with the position as in applier, the changes as in changes.go, and a payload that
+// puts every pair.
 const engineExportMagic = "CCDTSIM1"
 
 // maxEngineExport bounds what Import takes, in bytes.
@@ -73,6 +74,7 @@ func (x *engineExport) stream() []byte {
 	}
 	position, _ := x.state.position.AppendBinary(nil) // its error is always nil
 	body := append(binary.BigEndian.AppendUint32(nil, uint32(len(position))), position...)
+	body = x.state.changes.append(body)
 	x.state.pairs.Scan(func(p pair) bool {
 		m := applier.Mutation{Op: applier.OpPut, Table: p.table, Key: p.key, Value: p.value}
 		body = applier.AppendMutation(body, m)
@@ -97,6 +99,9 @@ func (e *Engine) Import(ctx context.Context, r io.Reader) (applier.Position, err
 	}
 	opened := e.opened
 	st, err := readEngineExport(r)
+	if err == nil {
+		st.changes = st.changes.adopted(st.position, e.keep)
+	}
 	// Reading may have been the time when the simulator crashed the member.
 	if err = errors.Join(err, ctx.Err(), opened.ended); err != nil {
 		return applier.Position{}, fmt.Errorf("import: %w", err)
@@ -104,6 +109,7 @@ func (e *Engine) Import(ctx context.Context, r io.Reader) (applier.Position, err
 	e.held.ended = applier.ErrReplaced
 	e.held = &life{}
 	e.states = []*engineState{st}
+	e.number++
 	return st.position, nil
 }
 
@@ -142,9 +148,15 @@ func decodeEngineExport(body []byte) (*engineState, error) {
 	if len(rest) > 0 {
 		return nil, fmt.Errorf("%w: %d bytes after the position", errEngineExport, len(rest))
 	}
-	b := stateBuilder{pairs: newPairs()}
-	if err := b.apply(body[4+len(at):]); err != nil {
+	changes, body, err := decodeChanges(body[4+len(at):])
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errEngineExport, err)
 	}
-	return b.state(position), nil
+	b := stateBuilder{pairs: newPairs()}
+	if err := b.apply(body); err != nil {
+		return nil, fmt.Errorf("%w: %w", errEngineExport, err)
+	}
+	st := b.state(position)
+	st.changes = changes
+	return st, nil
 }

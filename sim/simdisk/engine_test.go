@@ -8,6 +8,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/applier/enginetest"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // engineHarness is an Engine, which is its own disk.
@@ -33,16 +34,58 @@ func TestEngineConformance(t *testing.T) {
 	})
 }
 
+func TestEngineConformanceOfChanges(t *testing.T) {
+	enginetest.RunChanges(t, enginetest.Options{
+		Open: func(testing.TB) enginetest.Harness {
+			e := NewEngine()
+			e.KeepChanges(1 << 20)
+			return engineHarness{e}
+		},
+		Changes: true,
+	})
+}
+
+// TestEngineForgetsChanges checks that no more is kept than was asked for but for a
+// batch, and that it is said what is gone.
+func TestEngineForgetsChanges(t *testing.T) {
+	e := NewEngine()
+	if _, err := e.FindChanges(gtid.Set{}); !errors.Is(err, applier.ErrChangesOff) {
+		t.Errorf("find: %v", err)
+	}
+	e.KeepChanges(3)
+	place, err := e.FindChanges(gtid.Set{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillEngine(t, e, 1, 10)
+	if _, _, err := e.ReadChanges(place, 1); !errors.Is(err, applier.ErrChangesMoved) {
+		t.Errorf("read: %v", err)
+	}
+	_, err = e.FindChanges(gtid.Set{})
+	gone, ok := errors.AsType[*applier.ChangesGoneError](err)
+	if !ok || gone.Missing.Count() != 7 {
+		t.Fatalf("find: %v", err)
+	}
+	if place, err = e.FindChanges(gone.Missing); err != nil {
+		t.Fatal(err)
+	}
+	if records, _, err := e.ReadChanges(place, 1<<20); err != nil || len(records) != 3 || records[0].Index != 8 {
+		t.Errorf("what is kept is %+v, %v", records, err)
+	}
+}
+
 var accounts = applier.Table{Schema: "bank", Name: "accounts"}
 
 // fillEngine applies one batch for each index from first to last.
-func fillEngine(t *testing.T, e *Engine, first, last uint64) {
+func fillEngine(t testing.TB, e *Engine, first, last uint64) {
 	t.Helper()
 	for i := first; i <= last; i++ {
 		m := applier.Mutation{Op: applier.OpPut, Table: accounts, Key: []byte{byte(i)}, Value: []byte("v")}
 		b := applier.Batch{
-			Transactions: []applier.Transaction{{Payload: applier.AppendMutation(nil, m)}},
-			To:           applier.Position{Index: i},
+			Transactions: []applier.Transaction{{
+				GTID: gtid.GTID{UUID: gtid.UUID{1}, Number: i}, Index: i, Payload: applier.AppendMutation(nil, m),
+			}},
+			To: applier.Position{Index: i, Executed: gtid.Set{}.AddInterval(gtid.UUID{1}, "", 1, i)},
 		}
 		if err := e.Apply(b); err != nil {
 			t.Fatal(err)
@@ -117,6 +160,16 @@ func FuzzEngineExport(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(out.Bytes())
+	e.KeepChanges(10)
+	fillEngine(f, e, 1, 3)
+	if x, err = e.NewExport(); err != nil {
+		f.Fatal(err)
+	}
+	var kept bytes.Buffer
+	if err := x.WriteTo(f.Context(), &kept, 0); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(kept.Bytes())
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		e := NewEngine()
 		fillEngine(t, e, 1, 3)
