@@ -35,6 +35,7 @@ const (
 	DefaultCheckpointBytes      = 64 << 20
 	DefaultApplyQueueBytes      = 64 << 20
 	DefaultApplyWorkers         = 4 // at most; see Config.ApplyWorkers
+	DefaultMaxChangeConsumers   = 64
 
 	DefaultMemberSuspectTimeout = 2 * time.Second
 	DefaultMemberExpelTimeout   = 5 * time.Second
@@ -107,6 +108,20 @@ type Config struct {
 	Engine applier.Engine
 	// CacheBytes is the built-in store's block cache. Default 64 MiB.
 	CacheBytes int64
+
+	// ChangeRetentionBytes is how many bytes of changes the built-in store keeps for
+	// [Node.Changes]: about the keys and values written. Copies of the member carry
+	// them too. Default 0: none. What a member keeps that is opened without is
+	// forgotten.
+	ChangeRetentionBytes int64
+	// ChangeRetentionAge is for how long it keeps them at most. Default 0: no bound.
+	ChangeRetentionAge time.Duration
+	// ChangeOldValues keeps with each change the values before it, which costs a
+	// read of the store for each row. Default false.
+	ChangeOldValues bool
+	// MaxChangeConsumers is how many streams of changes there may be at a time.
+	// Default 64.
+	MaxChangeConsumers int
 
 	// TLS authenticates members to each other. nil: plaintext. [TLSFiles] says
 	// what it must hold, and makes one.
@@ -295,6 +310,9 @@ func (c Config) checkNotNegative(check complain) {
 		{"LogStallTimeout", int64(c.LogStallTimeout)},
 		{"FailoverTimeout", int64(c.FailoverTimeout)},
 		{"CloneRate", c.CloneRate},
+		{"ChangeRetentionBytes", c.ChangeRetentionBytes},
+		{"ChangeRetentionAge", int64(c.ChangeRetentionAge)},
+		{"MaxChangeConsumers", int64(c.MaxChangeConsumers)},
 	} {
 		check(n.value >= 0, "%s is negative; 0 means the default", n.name)
 	}
@@ -396,6 +414,7 @@ func (c Config) withDefaults() Config {
 	c.CheckpointBytes = cmp.Or(c.CheckpointBytes, DefaultCheckpointBytes)
 	c.ApplyQueueBytes = cmp.Or(c.ApplyQueueBytes, DefaultApplyQueueBytes)
 	c.ApplyWorkers = cmp.Or(c.ApplyWorkers, min(runtime.GOMAXPROCS(0), DefaultApplyWorkers))
+	c.MaxChangeConsumers = cmp.Or(c.MaxChangeConsumers, DefaultMaxChangeConsumers)
 	c.TickInterval = cmp.Or(c.TickInterval, DefaultTickInterval)
 	c.ElectionTicks = cmp.Or(c.ElectionTicks, DefaultElectionTicks)
 	c.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)

@@ -42,6 +42,7 @@ type Node struct {
 	visible   bell        // rung after each batch applied
 	changed   bell        // rung when standing changes
 	events    events
+	consumers consumers     // of changes
 	donations donations     // copies of this member's state
 	recovery  recoveryState // and what it copies or replays itself
 	counters  counters

@@ -195,6 +195,7 @@ func (n *Node) openStores(open *closers) error {
 	} else {
 		n.engine, err = pebblekv.Open(filepath.Join(n.cfg.Dir, dataDir), pebblekv.Options{
 			CacheBytes: n.cfg.CacheBytes, Workers: n.cfg.ApplyWorkers, Logger: n.logger, OnFatal: n.storeFailed,
+			ChangeBytes: n.cfg.ChangeRetentionBytes, ChangeAge: n.cfg.ChangeRetentionAge, ChangeOldValues: n.cfg.ChangeOldValues,
 		})
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDirectory, err)
@@ -307,8 +308,8 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 	c := &n.cfg
 	return replica.Config{
 		Group: gcs.Config{
-			Identity:      n.log.Identity(), // with the session of this life
-			Log:           n.log,
+			Identity: n.log.Identity(), // with the session of this life
+			Log:      n.log,
 			// What the engine holds was committed, though the log may not say so.
 			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: max(hs.GetCommit(), at.Reached())},
 			Checkpoint:    checkpoint,

@@ -112,14 +112,14 @@ func TestAddAllocatesNothing(t *testing.T) {
 func TestAddLeavesOneRecord(t *testing.T) {
 	e := mustOpen(t, vfs.NewMem())
 	s := e.store
-	batch := s.db.NewBatch()
-	if _, err := s.build(batch, addBatch(1, 500), s.visible.Load()); err != nil {
+	x := &built{batch: s.db.NewBatch()}
+	if err := s.build(x, addBatch(1, 500), s.visible.Load()); err != nil {
 		t.Fatal(err)
 	}
-	if n := batch.Count(); n != 2 { // the counter's, and the position's
+	if n := x.batch.Count(); n != 2 { // the counter's, and the position's
 		t.Errorf("%d records, want 2", n)
 	}
-	if err := batch.Close(); err != nil {
+	if err := x.batch.Close(); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, e)

@@ -216,13 +216,13 @@ func TestBeginDuringCommit(t *testing.T) {
 	e := mustOpen(t, vfs.NewMem())
 	mustApply(t, e, batchOf(1, "k", "v"))
 	s := e.store
-	batch := s.db.NewBatch()
-	next, err := s.build(batch, batchOf(2, "k", "w"), s.visible.Load())
-	if err != nil {
+	x := &built{batch: s.db.NewBatch()}
+	if err := s.build(x, batchOf(2, "k", "w"), s.visible.Load()); err != nil {
 		t.Fatal(err)
 	}
+	next := x.next
 	s.commits.Add(1)
-	if err := batch.Commit(pebble.NoSync); err != nil {
+	if err := x.batch.Commit(pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
 	snap, err := e.Begin()
