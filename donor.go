@@ -13,7 +13,6 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gcs/transport"
 	"github.com/concordatdb/concordat/gtid"
-	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
 
@@ -331,27 +330,9 @@ func (h *peerHandler) Clone(ctx context.Context, req *peerpb.CloneRequest, w io.
 // pin has the state machine take a checkpoint, and the engine's state at that
 // very place be pinned.
 func (l *life) pin(ctx context.Context) (*donation, error) {
-	ticket, answers := l.exports.add()
-	defer func() {
-		l.exports.drop(ticket)
-		select {
-		case x := <-answers: // it came as the asker went
-			x.close()
-		default:
-		}
-	}()
-	l.inbox.put(replica.ExportAsked{Ticket: ticket})
-	var x exported
-	select {
-	case x = <-answers:
-	case <-l.done:
-		return nil, notOnline("it is stopping")
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	if x.err != nil {
-		x.close()
-		return nil, notOnline(x.err.Error())
+	x, err := l.pinned(ctx)
+	if err != nil {
+		return nil, notOnline(err.Error())
 	}
 	return &donation{head: cloneHead(x.checkpoint, uint64(x.export.Size())), export: x.export}, nil
 }

@@ -31,6 +31,7 @@ const (
 	EventCloneFinished   EventKind = "CLONE_FINISHED"   // the copy is installed
 	EventCloneFailed     EventKind = "CLONE_FAILED"     // the copy came to nothing; another donor is asked
 	EventDonor           EventKind = "DONOR"            // another member copies this one's state
+	EventDump            EventKind = "DUMP"             // somebody takes a dump of this member
 	EventJoining         EventKind = "JOINING"          // this member asks the group to take it in
 	EventRefused         EventKind = "REFUSED"          // the group does not take this member
 	EventLost            EventKind = "LOST"             // this member is out of the group, or cannot reach it for too long

@@ -62,6 +62,7 @@ type logWork struct {
 type exported struct {
 	checkpoint gcs.Checkpoint
 	export     applier.Export
+	digest     applier.Digest
 	err        error
 }
 
@@ -427,6 +428,9 @@ func (l *life) pinExport(e *replica.Export) {
 		if at := x.export.Position().Index; at != x.checkpoint.Index {
 			_ = x.export.Close()
 			x = exported{err: fmt.Errorf("engine exports its state at %d, the checkpoint is at %d", at, e.Checkpoint.Index)}
+		} else if x.digest, _, x.err = l.node.engine.Digest(); x.err != nil {
+			_ = x.export.Close()
+			x.export = nil
 		}
 	}
 	if !l.exports.answer(e.Ticket, x) {

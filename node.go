@@ -43,6 +43,7 @@ type Node struct {
 	changed   bell        // rung when standing changes
 	events    events
 	consumers consumers     // of changes
+	dumps     atomic.Int64  // that are being given
 	donations donations     // copies of this member's state
 	recovery  recoveryState // and what it copies or replays itself
 	counters  counters

@@ -247,7 +247,14 @@ func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
 			"%w: %s holds the beginning of a group whose founding was cut off; open it with Bootstrap, or empty it to join another",
 			ErrDirectory, n.cfg.Dir))
 	}
-	if at := n.engine.Position(); at.Index != 0 {
+	at := n.engine.Position()
+	continues := false
+	if at.Index != 0 && n.cfg.Bootstrap {
+		if continues, err = restored(n.cfg.Dir, n.engine); err != nil {
+			return id, err
+		}
+	}
+	if at.Index != 0 && !continues {
 		return id, fmt.Errorf("%w: %s has data up to log index %d and no log; empty it to join anew", ErrDirectory, n.cfg.Dir, at.Index)
 	}
 	id = gcs.Identity{Group: group, RaftID: newRaftID(), Session: 1}
@@ -261,6 +268,9 @@ func (n *Node) newIdentity(group gtid.UUID) (id gcs.Identity, err error) {
 	}
 	if id.Incarnation, err = gtid.NewUUID(crand.Reader); err != nil {
 		return id, err
+	}
+	if continues {
+		return n.refound(id)
 	}
 	// The identity makes the directory a member's. It comes last, so that a
 	// crash before it leaves a directory that can be bootstrapped again.

@@ -198,6 +198,23 @@ func New(group gtid.UUID, s Settings) *Certifier {
 	return &Certifier{group: group, settings: s, table: newTable(), asides: map[uint64]*aside{}}
 }
 
+// Continue returns the certifier of a new group that goes on with the data of another
+// one: everything in executed lies before its history mark. Its settings are yet to
+// come. The error says that there is too much.
+func Continue(group gtid.UUID, executed gtid.Set) (*Certifier, error) {
+	n := executed.Count()
+	if n > maxSequence {
+		return nil, fmt.Errorf("%w: %d transactions, %d are the most", ErrState, n, uint64(maxSequence))
+	}
+	c := New(group, Settings{})
+	c.setMark(extent{sequence: n})
+	c.now, c.swept = c.mark, n
+	c.low, c.executed = executed, executed
+	c.straight.begin(n, executed)
+	c.unplaced = n
+	return c, nil
+}
+
 // Configure changes the settings, at the same place in the log everywhere.
 func (c *Certifier) Configure(s Settings) {
 	c.settings = s

@@ -120,6 +120,15 @@ func (w *Window) Len() int { return int(w.next - w.first) }
 // part.
 func (w *Window) From() uint64 { return w.from }
 
+// Begin has a window that is still empty cover what comes after a log index: what
+// was before happened elsewhere.
+func (w *Window) Begin(index uint64) {
+	if w.next != w.first {
+		panic(fmt.Sprintf("outcome: a window of %d transactions begins at %d", w.Len(), index))
+	}
+	w.from = index
+}
+
 // SetLimit changes how many transactions the window remembers, to the nearest
 // in 0..MaxLimit. What a lower limit excludes is forgotten at once, and a higher
 // one does not bring it back. It takes constant time.

@@ -244,3 +244,18 @@ func TestChainsAreShort(t *testing.T) {
 		t.Errorf("%d steps to find each of %d, longest chain %d", steps, n, longest)
 	}
 }
+
+// TestBegin checks that a window of a group that goes on with others' data does not
+// claim to know what was before.
+func TestBegin(t *testing.T) {
+	w := New(0, 1)
+	w.Begin(40)
+	w.SetLimit(10)
+	if w.From() != 40 {
+		t.Errorf("it covers what is behind %d, want 40", w.From())
+	}
+	again, err := Restore(w.AppendState(nil), 1)
+	if err != nil || again.From() != 40 {
+		t.Errorf("restored: %v", err)
+	}
+}

@@ -22,9 +22,14 @@ func membersOf(v gcs.View) []election.Member {
 // electView tells the election of a view, last in the entry that brought it.
 func (r *Replica) electView(v gcs.View) {
 	r.changed = true
-	r.noteElection(v.Index, r.elect.View(election.View{
+	r.noteElection(v.Index, r.elect.View(electionView(v), r.prefer()))
+}
+
+// electionView is what elections know of a view.
+func electionView(v gcs.View) election.View {
+	return election.View{
 		ID: v.ID, Index: v.Index, Members: membersOf(v), Forced: v.Cause.Kind == gcs.Forced, Reason: v.Cause.String(),
-	}, r.prefer()))
+	}
 }
 
 // What cannot be decoded is passed over, here as elsewhere.

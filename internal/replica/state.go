@@ -35,8 +35,9 @@ func (r *Replica) checkProtocol() error {
 // serialise returns the replicated state after the last delivery.
 //
 //	state := 0 1  uvarint len  group state  settings  forks  election  checks  uvarint len  outcomes  certifier state
-func (r *Replica) serialise() gcs.Checkpoint {
-	group := r.group.AppendState(nil)
+func (r *Replica) serialise() gcs.Checkpoint { return r.serialiseWith(r.group.AppendState(nil)) }
+
+func (r *Replica) serialiseWith(group []byte) gcs.Checkpoint {
 	b := binary.AppendUvarint([]byte{0, stateFormat}, uint64(len(group)))
 	b = append(b, group...)
 	b = r.settings.append(b)

@@ -1,0 +1,30 @@
+package replica
+
+import (
+	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/election"
+	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/outcome"
+)
+
+// Refound returns the checkpoint with which a group begins whose data are those of
+// another one, at a log index: nobody is in it but the founder, everything executed
+// counts as seen by all snapshots, and nothing is known of earlier transactions by
+// their ids. Settings and mode are yet to come, in the messages of the first entry
+// behind it; see [gcs.RefoundEntry].
+func Refound(id gcs.Identity, founder gcs.Member, index uint64, executed gtid.Set) (gcs.Checkpoint, error) {
+	state, view, err := gcs.Refound(id, founder, index)
+	if err != nil {
+		return gcs.Checkpoint{}, err
+	}
+	r := &Replica{elect: election.New(), outcomes: outcome.New(0, 0)}
+	r.outcomes.Begin(index)
+	if r.cert, err = certifier.Continue(id.Group, executed); err != nil {
+		return gcs.Checkpoint{}, err
+	}
+	r.elect.View(electionView(view), false)
+	// The founding was the first term.
+	r.last = gcs.Delivery{Index: index, Term: gcs.RefoundHardState(index).GetTerm()}
+	return r.serialiseWith(state), nil
+}
