@@ -318,7 +318,7 @@ func TestChanges(t *testing.T) {
 		return true
 	})
 	switched := false
-	for v := range c.Changes(ctx) {
+	for v := range c.Views(ctx) {
 		if !switched {
 			switched = true
 			if _, err := g.nodes[1].SetPrimary(ctx, g.uuid(1)); err != nil {
@@ -425,7 +425,7 @@ func TestClose(t *testing.T) {
 		failed <- err
 	})
 	working.Go(func() {
-		for range c.Changes(ctx) {
+		for range c.Views(ctx) {
 		}
 		failed <- client.ErrClosed
 	})

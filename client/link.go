@@ -40,10 +40,11 @@ type link struct {
 	up        bool // the member is heard
 	last      *sighting
 	kv        kvpb.KVClient
-	roundTrip time.Duration // 0: not measured
-	err       error         // why it is not up
-	users     int           // calls on the connection
-	retired   bool          // it takes no more calls
+	conn      *grpc.ClientConn // that of kv
+	roundTrip time.Duration    // 0: not measured
+	err       error            // why it is not up
+	users     int              // calls on the connection
+	retired   bool             // it takes no more calls
 }
 
 // connect begins a link. The caller holds the lock.
@@ -107,7 +108,7 @@ func (c *Client) attend(ctx context.Context, l *link) (heard bool, err error) {
 		if s, err = readSighting(r); err != nil {
 			return heard, err
 		}
-		c.hear(l, kv, s) //nolint:contextcheck // other links that it begins do not end with this one
+		c.hear(l, conn, kv, s) //nolint:contextcheck // other links that it begins do not end with this one
 		if !heard {
 			heard = true
 			c.work.Go(func() { c.measure(ctx, l, conn) })
@@ -120,10 +121,10 @@ func (c *Client) attend(ctx context.Context, l *link) (heard bool, err error) {
 }
 
 // hear notes what a member has told.
-func (c *Client) hear(l *link, kv kvpb.KVClient, s *sighting) {
+func (c *Client) hear(l *link, conn *grpc.ClientConn, kv kvpb.KVClient, s *sighting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.up, l.last, l.kv, l.err = true, s, kv, nil
+	l.up, l.last, l.conn, l.kv, l.err = true, s, conn, kv, nil
 	c.adopt(s)
 	c.manage()
 	c.ring()
@@ -133,7 +134,7 @@ func (c *Client) hear(l *link, kv kvpb.KVClient, s *sighting) {
 func (c *Client) lose(l *link, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.up, l.kv, l.err = false, nil, err
+	l.up, l.conn, l.kv, l.err = false, nil, nil, err
 	c.manage()
 	c.ring()
 }

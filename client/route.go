@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
@@ -34,6 +36,7 @@ type route struct {
 	c      *Client
 	link   *link
 	kv     kvpb.KVClient
+	conn   *grpc.ClientConn // that of kv
 	member gtid.UUID
 	lane   *lane // nil for a read that needs none
 	// What was known when the call was made: the log had come so far, in this
@@ -45,7 +48,7 @@ type route struct {
 // route takes a link for a call. The caller holds the lock, and calls done in the
 // end.
 func (c *Client) route(l *link, wantLane bool) *route {
-	r := &route{c: c, link: l, kv: l.kv, member: l.last.self, seen: c.seen, incarnation: c.held.incarnation}
+	r := &route{c: c, link: l, kv: l.kv, conn: l.conn, member: l.last.self, seen: c.seen, incarnation: c.held.incarnation}
 	l.users++
 	if wantLane {
 		r.lane = c.laneOf(r.member)

@@ -182,10 +182,10 @@ func (c *Client) view() View {
 	return v
 }
 
-// Changes yields the group as it is now, and again whenever that has changed: the
+// Views yields the group as it is now, and again whenever that has changed: the
 // newest only, if much changes at once. How far members are is no change. It ends
 // with ctx, and when the client is closed.
-func (c *Client) Changes(ctx context.Context) iter.Seq[View] {
+func (c *Client) Views(ctx context.Context) iter.Seq[View] {
 	return func(yield func(View) bool) {
 		var last View
 		for first := true; ; first = false {

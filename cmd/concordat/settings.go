@@ -49,6 +49,11 @@ type nodeSettings struct {
 	TickInterval         duration `toml:"tick-interval"`
 	ElectionTicks        int      `toml:"election-ticks"`
 
+	ChangeRetention    size     `toml:"change-retention"`
+	ChangeRetentionAge duration `toml:"change-retention-age"`
+	ChangeOldValues    bool     `toml:"change-old-values"`
+	MaxChangeConsumers int      `toml:"max-change-consumers"`
+
 	Consistency     level    `toml:"consistency"`
 	FailoverTimeout duration `toml:"failover-timeout"`
 
@@ -103,6 +108,8 @@ func defaultSettings() nodeSettings {
 		ApplyQueueSize:       concordat.DefaultApplyQueueBytes,
 		TickInterval:         duration(concordat.DefaultTickInterval),
 		ElectionTicks:        concordat.DefaultElectionTicks,
+
+		MaxChangeConsumers: concordat.DefaultMaxChangeConsumers,
 
 		FailoverTimeout: duration(concordat.DefaultFailoverTimeout),
 
@@ -163,6 +170,11 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
+
+	fs.Var(&s.ChangeRetention, "change-retention", "changes kept for concordat changes, about as many bytes of keys and values; 0B keeps none, and forgets those that there are")
+	fs.Var(&s.ChangeRetentionAge, "change-retention-age", "and for how long at most; 0s: no bound")
+	fs.BoolVar(&s.ChangeOldValues, "change-old-values", s.ChangeOldValues, "keep the values before each change too; costs a read for each row")
+	number(&s.MaxChangeConsumers, "max-change-consumers", "streams of changes at a time")
 
 	fs.Var(&s.Consistency, "consistency", "what transactions of this member see that choose no `level`: EVENTUAL, BEFORE_ON_PRIMARY_FAILOVER, BEFORE, AFTER or BEFORE_AND_AFTER; empty: the group's")
 	fs.Var(&s.FailoverTimeout, "failover-timeout", "a primary silent for that long is replaced by another one; the same on all members")
@@ -302,6 +314,11 @@ func (s *nodeSettings) config() concordat.Config {
 		ApplyQueueBytes:      int(s.ApplyQueueSize),
 		TickInterval:         time.Duration(s.TickInterval),
 		ElectionTicks:        s.ElectionTicks,
+
+		ChangeRetentionBytes: int64(s.ChangeRetention),
+		ChangeRetentionAge:   time.Duration(s.ChangeRetentionAge),
+		ChangeOldValues:      s.ChangeOldValues,
+		MaxChangeConsumers:   s.MaxChangeConsumers,
 
 		Consistency:     concordat.Consistency(s.Consistency),
 		FailoverTimeout: time.Duration(s.FailoverTimeout),

@@ -16,15 +16,17 @@ import (
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+	"github.com/concordatdb/concordat/proto/concordat/changes/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
-// Client is a connection to one node. The calls of both services fail with the
+// Client is a connection to one node. The calls of all services fail with the
 // errors of package concordat, and with *ExpectationError. It is safe for
 // concurrent use.
 type Client struct {
 	kvpb.KVClient
 	adminpb.AdminClient
+	changespb.ChangesClient
 	conn *grpc.ClientConn
 }
 
@@ -47,7 +49,10 @@ func Dial(address string, config *tls.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w", address, err)
 	}
-	return &Client{KVClient: kvpb.NewKVClient(conn), AdminClient: adminpb.NewAdminClient(conn), conn: conn}, nil
+	return &Client{
+		KVClient: kvpb.NewKVClient(conn), AdminClient: adminpb.NewAdminClient(conn),
+		ChangesClient: changespb.NewChangesClient(conn), conn: conn,
+	}, nil
 }
 
 // Close ends the connection, and calls under way with it.

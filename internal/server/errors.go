@@ -11,6 +11,7 @@ import (
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+	"github.com/concordatdb/concordat/proto/concordat/changes/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
@@ -72,6 +73,9 @@ func toStatus(err error) error {
 	if r := refusal(err); r != nil {
 		return refusalStatus(r, err.Error())
 	}
+	if problem := problemStatus(err); problem != nil {
+		return problem
+	}
 	for _, k := range kinds {
 		if !errors.Is(err, k.err) {
 			continue
@@ -128,6 +132,8 @@ func fromStatus(err error, lost func(cause error) error) error {
 			return fromInfo(d)
 		case *adminpb.Refusal:
 			return fromRefusal(d, st.Message())
+		case *changespb.Problem:
+			return fromProblem(d)
 		}
 	}
 	remote := &remoteError{kind: err, text: st.Message()}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
+	"github.com/concordatdb/concordat/proto/concordat/changes/v1"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
 )
 
@@ -91,6 +92,7 @@ func Start(cfg Config) *Server {
 	s.writable(false)
 	kvpb.RegisterKVServer(s.grpc, &kv{server: s})
 	adminpb.RegisterAdminServer(s.grpc, &admin{server: s})
+	changespb.RegisterChangesServer(s.grpc, &changes{server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.workers.Go(func() {
 		if err := s.grpc.Serve(cfg.Listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
