@@ -24,7 +24,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # The deterministic packages, whose microbenchmarks make bench runs.
 PURE := $(addprefix ./,$(sort $(dir $(wildcard $(addsuffix /*_test.go,\
 	gtid certifier election flowcontrol gcs internal/replica\
-	internal/wire internal/outcome internal/statecheck internal/standing internal/outlook internal/contention internal/running internal/forced internal/consistency)))))
+	internal/wire internal/giant internal/outcome internal/statecheck internal/standing internal/outlook internal/contention internal/running internal/forced internal/consistency)))))
 
 .PHONY: help
 help: ## list the targets

@@ -192,7 +192,7 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 		return gtid.GTID{}, fmt.Errorf("%w: %v", ErrGTIDTaken, tx.wish)
 	case certifier.Fenced:
 		return gtid.GTID{}, n.fenced()
-	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable:
+	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable, certifier.GivenUp, certifier.TooLarge:
 	}
 	return gtid.GTID{}, refusal(v.Outcome)
 }

@@ -130,6 +130,10 @@ func refusal(o certifier.Outcome) error {
 		return fmt.Errorf("%w: the group cannot read the transaction that was handed over; nothing happened, do not run it again as it is", ErrInvalid)
 	case certifier.Fenced:
 		return fmt.Errorf("%w: its member had lost the right before the transaction was ordered", ErrReadOnly)
+	case certifier.GivenUp:
+		return fmt.Errorf("%w: it was so large that it went in pieces, and so slow that the group gave up what had come", ErrSnapshotTooOld)
+	case certifier.TooLarge:
+		return fmt.Errorf("%w: it is larger than TransactionSizeLimit, which the group has lowered; split it", ErrTooLarge)
 	case certifier.Certified, certifier.Duplicate:
 	}
 	return fmt.Errorf("concordat: transaction refused for a reason that this version does not know (%s); ask a newer member", o)

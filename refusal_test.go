@@ -19,6 +19,8 @@ func TestRefusals(t *testing.T) {
 		certifier.GTIDSpread:     concordat.ErrTooLarge,
 		certifier.Exhausted:      concordat.ErrExhausted,
 		certifier.Unreadable:     concordat.ErrInvalid,
+		certifier.GivenUp:        concordat.ErrSnapshotTooOld,
+		certifier.TooLarge:       concordat.ErrTooLarge,
 	} {
 		errs := []error{concordat.Refusal(outcome)}
 		if outcome != certifier.Conflict { // which Commit explains

@@ -289,7 +289,7 @@ func (n *Node) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Checkp
 		return newest, err
 	}
 	earlier, err := n.log.Checkpoint(max(after, first-1))
-	if err != nil || earlier.Index+1 < first {
+	if err != nil || earlier.Index+1 < first || !replica.CheckpointServes(earlier, first) {
 		return newest, err
 	}
 	return earlier, nil

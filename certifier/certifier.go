@@ -37,6 +37,12 @@ const (
 	// Fenced: its origin had no right to write there, or had lost it since it
 	// handed the transaction over. As Duplicate, it is for those who know.
 	Fenced Outcome = 9
+	// GivenUp: it came in pieces, of which the group had given up what had come
+	// before the last. As Duplicate, it is for those who know.
+	GivenUp Outcome = 10
+	// TooLarge: it is larger than the group allows. As Duplicate, it is for those
+	// who know.
+	TooLarge Outcome = 11
 )
 
 // MaxGTIDIntervals bounds the intervals that the executed set has of GTIDs and
@@ -65,6 +71,10 @@ func (o Outcome) String() string {
 		return "GTID beyond the intervals"
 	case Fenced:
 		return "fenced"
+	case GivenUp:
+		return "given up"
+	case TooLarge:
+		return "too large"
 	}
 	return fmt.Sprintf("Outcome(%d)", byte(o))
 }

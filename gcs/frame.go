@@ -61,6 +61,19 @@ func decodeFrame(b []byte, into [][]byte) (frameHeader, [][]byte, error) {
 	return h, msgs, nil
 }
 
+// FrameMessage returns one message, counted from 0, of the frame that a log entry
+// holds. It aliases entry. The error wraps [ErrFrame].
+func FrameMessage(entry []byte, n int) ([]byte, error) {
+	_, msgs, err := decodeFrame(entry, nil)
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n >= len(msgs) {
+		return nil, fmt.Errorf("%w: message %d of %d", ErrFrame, n, len(msgs))
+	}
+	return msgs[n], nil
+}
+
 // fifo decides which frames are delivered. It is part of the replicated
 // state: every member asks it the same questions in the same order.
 //

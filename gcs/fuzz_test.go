@@ -83,11 +83,22 @@ func FuzzDecodeFrame(f *testing.F) {
 			if !errors.Is(err, ErrFrame) || msgs != nil {
 				t.Fatalf("%d messages and an error of another kind: %v", len(msgs), err)
 			}
+			if _, err := FrameMessage(b, 0); !errors.Is(err, ErrFrame) {
+				t.Fatalf("the first message of what is no frame: %v", err)
+			}
 			return
 		}
 		size := len(msgs) // each has a length in front
-		for _, m := range msgs {
+		for i, m := range msgs {
 			size += len(m)
+			if one, err := FrameMessage(b, i); err != nil || !bytes.Equal(one, m) {
+				t.Fatalf("message %d is %x, not %x, error %v", i, m, one, err)
+			}
+		}
+		for _, none := range []int{-1, len(msgs)} {
+			if _, err := FrameMessage(b, none); !errors.Is(err, ErrFrame) {
+				t.Fatalf("message %d of %d: %v", none, len(msgs), err)
+			}
 		}
 		if size > len(b) || len(msgs) > MaxFrameMessages {
 			t.Fatalf("%d messages with %d bytes out of %d", len(msgs), size, len(b))

@@ -30,7 +30,8 @@ func (id Identity) outlived(ended gtid.UUID) bool {
 	return !id.Incarnation.IsZero() && id.Incarnation == ended
 }
 
-// LogReader is the side of the log that the member's state machine reads.
+// LogReader is the side of the log that the member's state machine reads. Others
+// may read entries that were delivered, beside it.
 // Its methods have the contract of [raft.Storage]: Term also answers for
 // FirstIndex()-1, Entries returns at least one entry, nothing is copied and
 // nobody may change what is returned. They answer from memory where they can;
@@ -79,8 +80,8 @@ type Adoption struct {
 // Log is the durable log of one member, of which the replicated state is a
 // function.
 //
-// Who may call: the LogReader half by one goroutine (the state machine's)
-// while another one (the writer's) calls the rest. What Write has written is
+// Who may call: the LogReader half by any goroutine, while one (the writer's)
+// calls the rest. What Write has written is
 // visible to readers before Write returns, and never before it is as durable
 // as asked.
 //

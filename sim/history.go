@@ -398,7 +398,7 @@ func (h *history) enter(e *entry) {
 			h.reached[markDuplicate]++
 		case certifier.Fenced:
 			h.countFenced(s)
-		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable:
+		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.GivenUp, certifier.TooLarge:
 		}
 	}
 	h.enterElection(e)

@@ -193,7 +193,7 @@ func (o *oracle) judge(s *submission, v certifier.Verdict) string {
 		case s.seen >= o.marked:
 			return fmt.Sprintf("the latest history mark is at transaction %d, the writes are remembered from %d on", o.marked, o.dropped)
 		}
-	case certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Duplicate, certifier.Unreadable, certifier.Fenced:
+	case certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Duplicate, certifier.Unreadable, certifier.Fenced, certifier.GivenUp, certifier.TooLarge:
 		return "there are numbers left"
 	}
 	return ""

@@ -34,6 +34,7 @@ const (
 	murmur3  = "github.com/spaolacci/murmur3"
 	btree    = "github.com/tidwall/btree"
 	linear   = "github.com/anishathalye/porcupine"
+	compress = "github.com/klauspost/compress"
 )
 
 // core is what a member's state machine is made of.
@@ -55,6 +56,7 @@ var house = []room{
 	{dir: "applier/pebblekv", ours: []string{"applier", "gtid"}, others: []string{pebble}},
 	{dir: "gcs", pure: true, ours: []string{"gtid", "internal/queue"}, others: []string{raft, protobuf}},
 	{dir: "internal/forced", pure: true, ours: []string{"gcs", "gtid", "internal/wire"}, others: []string{raft}},
+	{dir: "internal/giant", pure: true, ours: []string{"internal/wire"}, others: []string{compress}},
 	{dir: "gcs/raftlog", ours: []string{"gcs", "gtid"}, others: []string{raft, protobuf, pebble}},
 	{
 		dir: "gcs/transport", ours: []string{"gcs", "gtid", "proto"},
@@ -62,7 +64,7 @@ var house = []room{
 	},
 	{dir: "proto", others: []string{protobuf, grpc}},
 	{
-		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome", "internal/statecheck", "internal/wire", "internal/consistency"}, core...),
+		dir: "internal/replica", pure: true, ours: append([]string{"internal/queue", "internal/outcome", "internal/statecheck", "internal/wire", "internal/consistency", "internal/giant"}, core...),
 		others: []string{raft, protobuf},
 	},
 	{dir: "internal/standing", pure: true},

@@ -4,6 +4,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
+	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/outcome"
 )
 
@@ -40,13 +41,15 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		m, _ := r.group.View().Member(d.Origin) // it is one, or the frame were passed over
 		r.origin = m.UUID
 	}
-	if wantsGate(&d) {
+	if wantsGate(&d) || endsGiant(&d) {
 		r.closeBatch() // what comes before is not held back
 	}
-	for _, msg := range d.Messages {
+	for i, msg := range d.Messages {
 		bytes += len(msg)
+		r.message = i
 		r.deliverMessage(&d, msg)
 	}
+	r.giants.Passed(bytes, r.settings.TransactionSizeLimit)
 	r.closeGate(d.Index)
 	if d.View != nil {
 		r.deliverView(*d.View)
@@ -60,6 +63,9 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		r.extendBatch(nil)
 		r.batch.To = applier.Position{Index: d.Index, Executed: r.cert.Executed()}
 		r.batchBytes += bytes
+		if len(r.batchBulks) > 0 {
+			r.closeBatch() // or what comes later would wait for their bytes
+		}
 	}
 	r.pinChecks()
 	r.last = gcs.Delivery{Index: d.Index, Term: d.Term}
@@ -79,6 +85,7 @@ func (r *Replica) deliverView(v gcs.View) {
 		r.noteFork(v)
 	}
 	r.incarnation, r.views = v.Incarnation, r.group.History()
+	r.giants.Keep(func(origin uint64) bool { _, in := v.Member(origin); return in })
 	r.cert.View()
 	r.checks.state.View(r.inView)
 	r.effects.Views = append(r.effects.Views, v)
@@ -106,6 +113,7 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		if own {
 			r.opened = d.Index
 		}
+		r.giants.GiveUp(d.Origin) // what an earlier session began
 		r.electOpen(d, body)
 	case kindMark:
 		if index, err := decodeMark(body); err == nil {
@@ -125,6 +133,14 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		r.electLapse(d, body, local)
 	case kindCancel:
 		r.electCancel(d, body, local)
+	case kindFragment:
+		r.deliverFragment(d, body, local)
+	case kindEnd:
+		r.deliverEnd(d, body, local)
+	case kindGiveUp:
+		if len(body) == 0 {
+			r.giants.GiveUp(d.Origin)
+		}
 	case kindCheck:
 		r.deliverCheck(d, body)
 	case kindChecked:
@@ -151,17 +167,33 @@ func (r *Replica) deliverSettings(body []byte, local localMessage) {
 func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMessage) {
 	t, err := decodeTransaction(body)
 	if err != nil {
-		if local.kind == kindTransaction { // or its caller would wait for ever
-			v := certifier.Verdict{Outcome: certifier.Unreadable}
-			r.effects.Answers = append(r.effects.Answers, Answer{Ticket: local.ticket, Verdict: v, Index: d.Index})
-			r.effects.Judged = append(r.effects.Judged, Judged{
-				Index: d.Index, Origin: r.origin, Local: true, Ticket: local.ticket, Verdict: v,
-			})
-		}
+		r.deliverUnreadable(d, local)
 		return
 	}
-	v := r.judge(d, &t)
-	r.noteAfter(d.Index, &t, v.Outcome)
+	refused := certifier.Outcome(0)
+	if len(body)+1 > giant.Limit(r.settings.TransactionSizeLimit) {
+		refused = certifier.TooLarge
+	}
+	r.settle(d, &t, refused, local)
+}
+
+// deliverUnreadable is the end of what was sent as a transaction and is none.
+func (r *Replica) deliverUnreadable(d *gcs.Delivery, local localMessage) {
+	if local.kind == kindTransaction { // or its caller would wait for ever
+		v := certifier.Verdict{Outcome: certifier.Unreadable}
+		r.effects.Answers = append(r.effects.Answers, Answer{Ticket: local.ticket, Verdict: v, Index: d.Index})
+		r.effects.Judged = append(r.effects.Judged, Judged{
+			Index: d.Index, Origin: r.origin, Local: true, Ticket: local.ticket, Verdict: v,
+		})
+	}
+}
+
+// settle decides on a transaction, which cannot be certified if refused says why,
+// and has what follows from that done.
+func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outcome, local localMessage) {
+	v := r.judge(d, t, refused)
+	defer r.letGo(d, t, v.Outcome)
+	r.noteAfter(d.Index, t, v.Outcome)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.Verdict(d.Index, d.Origin, d.Session, t.ID, v)
 	}
@@ -178,13 +210,16 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	}
 	r.effects.Judged = append(r.effects.Judged, Judged{
 		Index: d.Index, Origin: r.origin, Local: local.kind == kindTransaction, Ticket: local.ticket,
-		ID: t.ID, Verdict: v, WriteSet: t.WriteSet, Payload: t.Payload,
+		ID: t.ID, Verdict: v, WriteSet: t.WriteSet, Payload: t.Payload, Bulk: t.bulk,
 	})
 	if v.Outcome == certifier.Certified {
 		r.extendBatch(&applier.Transaction{
 			GTID: v.GTID, LastCommitted: v.LastCommitted, Sequence: v.Sequence,
 			Index: d.Index, Origin: r.origin, Time: t.Time, Payload: t.Payload,
 		})
+		if t.bulk != nil {
+			r.batchBulks = append(r.batchBulks, PlacedBulk{At: len(r.batch.Transactions) - 1, Bulk: t.bulk})
+		}
 	}
 }
 
@@ -201,13 +236,18 @@ func (r *Replica) hasApplied(index uint64) bool {
 
 // judge certifies a transaction, and remembers its fate by its id. One that has
 // committed is not certified again: whoever sends it twice gets the first GTID.
-// One whose origin had no right to write is not looked at, whatever it did.
-func (r *Replica) judge(d *gcs.Delivery, t *Transaction) certifier.Verdict {
+// One whose origin had no right to write is not looked at, whatever it did. What
+// else refuses it comes after that.
+func (r *Replica) judge(d *gcs.Delivery, t *Transaction, refused certifier.Outcome) certifier.Verdict {
 	if fate, known := r.outcomes.Find(t.ID); known && fate.Committed {
 		return certifier.Verdict{Outcome: certifier.Duplicate, GTID: fate.GTID}
 	}
 	v := certifier.Verdict{Outcome: certifier.Fenced}
-	if r.elect.Admits(d.Origin, t.Epoch) {
+	switch {
+	case !r.elect.Admits(d.Origin, t.Epoch):
+	case refused != 0:
+		v.Outcome = refused
+	default:
 		v = r.cert.Certify(&certifier.Request{Origin: r.origin, Snapshot: t.Snapshot, WriteSet: t.WriteSet, GTID: t.GTID})
 	}
 	fate := outcome.Fate{Index: d.Index}
@@ -235,10 +275,10 @@ func (r *Replica) closeBatch() {
 	if r.batch == nil {
 		return
 	}
-	r.emit(Task{Apply: r.batch}, r.batchBytes)
+	r.emit(Task{Apply: r.batch, Bulks: r.batchBulks}, r.batchBytes)
 	r.inApply.Push(applyWork{index: r.batch.To.Index, bytes: r.batchBytes})
 	r.inApplyBytes += r.batchBytes
-	r.batch, r.batchBytes = nil, 0
+	r.batch, r.batchBytes, r.batchBulks = nil, 0, nil
 }
 
 // checkpoint saves the member's state after the last delivery and has the
@@ -247,7 +287,7 @@ func (r *Replica) checkpoint() {
 	r.sinceCheckpoint = 0
 	c := r.serialise()
 	r.closeBatch()
-	r.checkpoints = append(r.checkpoints, checkpoint{index: c.Index, bytes: r.sinceStart})
+	r.checkpoints = append(r.checkpoints, checkpoint{index: c.Index, bytes: r.sinceStart, floor: r.giants.Oldest()})
 	r.effects.Checkpoints = append(r.effects.Checkpoints, c)
 	r.emit(Task{Flush: true}, 0)
 }
@@ -257,7 +297,7 @@ func (r *Replica) checkpoint() {
 func (r *Replica) export(ticket uint64) {
 	r.closeBatch()
 	export := &Export{Ticket: ticket}
-	if r.last.Index >= r.engine {
+	if r.last.Index >= r.engine && r.giants.Stats().Bytes <= maxCopied {
 		export.Checkpoint = r.serialise()
 	}
 	r.emit(Task{Export: export}, 0)

@@ -47,10 +47,18 @@ type (
 	// Written: the log's writer has done a write and all before it.
 	Written struct{ Responses []*raftpb.Message }
 	// Submitted: a local caller wants to commit. Message was made by
-	// AppendTransaction and belongs to the replica from here on.
+	// AppendTransaction and belongs to the replica from here on; if there are
+	// fragments, both were made by a GiantWriter.
 	Submitted struct {
-		Ticket  uint64 // the caller's own number, comes back in the Answer
-		Message []byte
+		Ticket    uint64 // the caller's own number, comes back in the Answer
+		Message   []byte
+		Fragments [][]byte
+	}
+	// Withdrawn: a local caller no longer wants to commit what it submitted in
+	// fragments.
+	Withdrawn struct {
+		Ticket uint64 // of the Submitted
+		Asked  uint64 // comes back in the WithdrawAnswer
 	}
 	// Applied: the engine shows everything up to a log index.
 	Applied struct{ Index uint64 }
@@ -143,6 +151,7 @@ func (ReadWithdrawn) event()  {}
 func (ActionAsked) event()    {}
 func (CancelAsked) event()    {}
 func (DrainedAsked) event()   {}
+func (Withdrawn) event()      {}
 
 // Effects is what a member wants done after some events. The lists are
 // independent of each other, but for what Floor says; within one, order counts.
@@ -187,6 +196,8 @@ type Effects struct {
 	// Findings are those of state checks that are new, or have become more exact.
 	// Those that the member knew when it started are left out.
 	Findings []statecheck.Finding
+	// Withdrawals answer Withdrawn.
+	Withdrawals []WithdrawAnswer
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -217,6 +228,7 @@ func (e *Effects) reset() {
 	clear(e.Checkpoints)
 	clear(e.Views)
 	clear(e.Judged)
+	clear(e.Withdrawals)
 	clear(e.Settings)
 	clear(e.Outcomes)
 	clear(e.Actions)
@@ -230,7 +242,8 @@ func (e *Effects) reset() {
 	*e = Effects{
 		Messages: e.Messages[:0], Writes: e.Writes[:0], Tasks: e.Tasks[:0],
 		Checkpoints: e.Checkpoints[:0], Answers: e.Answers[:0],
-		Judged: e.Judged[:0], Settings: e.Settings[:0], Outcomes: e.Outcomes[:0],
+		Withdrawals: e.Withdrawals[:0],
+		Judged:      e.Judged[:0], Settings: e.Settings[:0], Outcomes: e.Outcomes[:0],
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
 		Changes: e.Changes[:0], Notices: e.Notices[:0],
 		Reads: e.Reads[:0], Actions: e.Actions[:0], Epochs: e.Epochs[:0], Ended: e.Ended[:0],
@@ -238,10 +251,12 @@ func (e *Effects) reset() {
 	}
 }
 
-// Task is work for the engine. Exactly one field is set.
+// Task is work for the engine. Exactly one field is set, beside Bulks.
 type Task struct {
 	// Apply makes a batch visible. Answer with Applied.
 	Apply *applier.Batch
+	// Bulks are the payloads that Apply lacks. Load puts them in their places.
+	Bulks []PlacedBulk
 	// Flush makes everything applied durable. Answer with Durable.
 	Flush bool
 	// Export pins the engine's state, which at this place in the order of the
@@ -257,7 +272,9 @@ type Task struct {
 type Export struct {
 	Ticket uint64
 	// Checkpoint has index 0 when this member cannot give a copy now: after a
-	// restart its engine may still be ahead of what it has certified again.
+	// restart its engine may still be ahead of what it has certified again, or too
+	// much is coming in pieces. It names fragments in this member's log: what goes
+	// to another one is what Complete makes of it.
 	Checkpoint gcs.Checkpoint
 }
 
@@ -266,7 +283,7 @@ type Export struct {
 type Answer struct {
 	Ticket  uint64
 	Verdict certifier.Verdict
-	Index   uint64 // log index, 0 of one that was fenced before it was broadcast
+	Index   uint64 // log index, 0 of one that was fenced or given up before it was broadcast, or its end was
 }
 
 // Judged is a transaction delivered, or one that was fenced before it was
@@ -280,6 +297,14 @@ type Judged struct {
 	Verdict  certifier.Verdict
 	WriteSet certifier.Encoded
 	Payload  []byte
+	Bulk     *Bulk // holds the payload of one that came in pieces
+}
+
+// WithdrawAnswer answers Withdrawn.
+type WithdrawAnswer struct {
+	Asked uint64
+	// Done says that no end of it will be. Else that is on its way, or has come.
+	Done bool
 }
 
 // SettingsAnswer answers SettingsAsked. Settings are the group's after the

@@ -47,7 +47,7 @@ func wantsGate(d *gcs.Delivery) bool {
 
 // isAfter reports whether a message is a transaction with the flag for AFTER.
 func isAfter(msg []byte) bool {
-	if len(msg) == 0 || msg[0] != kindTransaction {
+	if len(msg) == 0 || msg[0] != kindTransaction && msg[0] != kindEnd {
 		return false
 	}
 	var h Header

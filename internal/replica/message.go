@@ -41,6 +41,12 @@ const (
 	kindGraceOver = 9
 	// kindCancel takes a planned change back.
 	kindCancel = 10
+	// kindFragment is a piece of a transaction too large for one message.
+	kindFragment = 11
+	// kindEnd is the end of such a transaction, which is certified there.
+	kindEnd = 12
+	// kindGiveUp says that no end comes of what its origin has sent in pieces.
+	kindGiveUp = 13
 	// kindCheck has all that are ONLINE hash a slice of their data.
 	kindCheck = 14
 	// kindChecked is what one of them says of its slice.
@@ -72,6 +78,7 @@ type Transaction struct {
 	Header
 	WriteSet certifier.Encoded
 	Payload  []byte
+	bulk     *Bulk // of one that came in pieces, whose payload is not here
 }
 
 // flagAfter is the one flag of a transaction.
@@ -94,22 +101,37 @@ const (
 //	wish        := 0 | 1 uvarint len tag | 2 gtid
 //	open        := 2  description
 //	mark        := 3  uvarint index
-//	settings    := 4  version, the certifier's, outcomes, level, choice, the checks', as uvarints
+//	settings    := 4  version, the certifier's, outcomes, level, choice, the checks', size, as uvarints
 //	founding    := 5  body
 //	depose      := 6  body
 //	action      := 7  body
 //	drained     := 8  body
 //	grace over  := 9  body
 //	cancel      := 10 body
+//	fragment    := 11 body
+//	end         := 12 id(16)  uvarint epoch  flags(1)  time(8)  wish  snapshot  uvarint fragments, bytes, write set  sum(4)
+//	give up     := 13
 //	check       := 14 check
 //	checked     := 15 (0 answer | 1 detail)
 //
-// The only flag is 1, for AFTER. The time is big-endian, in two's complement. GTID and snapshot have the binary form of
-// package gtid, the write set that of package certifier, description and bodies
-// those of package election, checks, answers and details those of package
-// statecheck; the payload is the rest.
+// The only flag is 1, for AFTER. The time is big-endian, in two's complement. GTID
+// and snapshot have the binary form of package gtid, the write set that of package
+// certifier, description and bodies those of package election, checks, answers and
+// details those of package statecheck, and of a fragment that of package giant; the
+// payload is the rest. What the fragments before an end hold is a write set of so
+// many bytes, and the payload; sum is the CRC-32C of both, big-endian.
 func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload []byte) (_ []byte, err error) {
-	b = append(b, kindTransaction)
+	if b, err = h.append(append(b, kindTransaction)); err != nil {
+		return nil, err
+	}
+	if b, err = ws.AppendBinary(b); err != nil {
+		return nil, fmt.Errorf("replica: write set: %w", err)
+	}
+	return append(b, payload...), nil
+}
+
+// append appends the header: id to snapshot.
+func (h *Header) append(b []byte) (_ []byte, err error) {
 	b = append(b, h.ID[:]...)
 	b = binary.AppendUvarint(b, h.Epoch)
 	flags := byte(0)
@@ -133,22 +155,27 @@ func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload 
 	if b, err = h.Snapshot.AppendBinary(b); err != nil {
 		return nil, fmt.Errorf("replica: snapshot version: %w", err)
 	}
-	if b, err = ws.AppendBinary(b); err != nil {
-		return nil, fmt.Errorf("replica: write set: %w", err)
+	return b, nil
+}
+
+// decode takes the header off the front of b.
+func (h *Header) decode(b []byte) (_ []byte, err error) {
+	if b, err = h.decodeTerms(b); err != nil {
+		return nil, err
 	}
-	return append(b, payload...), nil
+	if h.GTID, b, err = decodeWish(b); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	if h.Snapshot, b, err = gtid.DecodeSet(b); err != nil {
+		return nil, fmt.Errorf("%w: snapshot version: %w", ErrMessage, err)
+	}
+	return b, nil
 }
 
 // decodeTransaction decodes what follows the kind. The result aliases b.
 func decodeTransaction(b []byte) (t Transaction, err error) {
-	if b, err = t.decodeTerms(b); err != nil {
+	if b, err = t.Header.decode(b); err != nil {
 		return t, err
-	}
-	if t.GTID, b, err = decodeWish(b); err != nil {
-		return t, fmt.Errorf("%w: %w", ErrMessage, err)
-	}
-	if t.Snapshot, b, err = gtid.DecodeSet(b); err != nil {
-		return t, fmt.Errorf("%w: snapshot version: %w", ErrMessage, err)
 	}
 	if t.WriteSet, b, err = certifier.DecodeWriteSet(b); err != nil {
 		return t, fmt.Errorf("%w: %w", ErrMessage, err)

@@ -108,24 +108,26 @@ func TestMarkRoundTrip(t *testing.T) {
 }
 
 func TestSplitState(t *testing.T) {
-	whole := gcs.Checkpoint{Index: 7, Data: []byte("\x00\x01\x05groupcertifier")}
-	group, cert, err := splitState(whole)
-	if err != nil || string(group) != "group" || string(cert) != "certifier" {
-		t.Errorf("split into %q and %q, error %v", group, cert, err)
+	whole := gcs.Checkpoint{Index: 7, Data: []byte("\x00\x01\x06giants\x05groupcertifier")}
+	giants, group, cert, err := splitState(whole)
+	if err != nil || string(giants) != "giants" || string(group) != "group" || string(cert) != "certifier" {
+		t.Errorf("split into %q, %q and %q, error %v", giants, group, cert, err)
 	}
-	if group, cert, err := splitState(gcs.Checkpoint{}); group != nil || cert != nil || err != nil {
-		t.Errorf("no checkpoint split into %q and %q, error %v", group, cert, err)
+	if giants, group, cert, err := splitState(gcs.Checkpoint{}); giants != nil || group != nil || cert != nil || err != nil {
+		t.Errorf("no checkpoint split into %q, %q and %q, error %v", giants, group, cert, err)
 	}
 	for name, data := range map[string]string{
 		"nothing":                  "",
 		"no format":                "\x05groupcertifier",
 		"format cut off":           "\x00",
-		"a later format":           "\x00\x02\x05groupcertifier",
+		"a later format":           "\x00\x02\x06giants\x05groupcertifier",
 		"length cut off":           "\x00\x01\x80",
-		"length beyond the bytes":  "\x00\x01\x06group",
+		"length not in short form": "\x00\x01\x86\x00giants\x05groupcertifier",
+		"no second length":         "\x00\x01\x06giants",
+		"length beyond the bytes":  "\x00\x01\x06giants\x06group",
 		"length beyond all memory": "\x00\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01group",
 	} {
-		if _, _, err := splitState(gcs.Checkpoint{Index: 7, Data: []byte(data)}); !errors.Is(err, ErrState) {
+		if _, _, _, err := splitState(gcs.Checkpoint{Index: 7, Data: []byte(data)}); !errors.Is(err, ErrState) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

@@ -166,7 +166,7 @@ func TestRestoreBeforeSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, own, err := splitState(gcs.Checkpoint{Index: 1, Data: r.serialise().Data})
+	_, _, own, err := splitState(gcs.Checkpoint{Index: 1, Data: r.serialise().Data})
 	if err != nil {
 		t.Fatal(err)
 	}

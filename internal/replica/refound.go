@@ -5,6 +5,7 @@ import (
 	"github.com/concordatdb/concordat/election"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
+	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/outcome"
 )
 
@@ -18,7 +19,7 @@ func Refound(id gcs.Identity, founder gcs.Member, index uint64, executed gtid.Se
 	if err != nil {
 		return gcs.Checkpoint{}, err
 	}
-	r := &Replica{elect: election.New(), outcomes: outcome.New(0, 0)}
+	r := &Replica{elect: election.New(), outcomes: outcome.New(0, 0), giants: giant.NewAssembly(0)}
 	r.outcomes.Begin(index)
 	if r.cert, err = certifier.Continue(id.Group, executed); err != nil {
 		return gcs.Checkpoint{}, err

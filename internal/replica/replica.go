@@ -25,6 +25,7 @@ import (
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
+	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/outcome"
 	"github.com/concordatdb/concordat/internal/queue"
 	"github.com/concordatdb/concordat/internal/statecheck"
@@ -55,6 +56,12 @@ type Config struct {
 	// three times as much is kept on disk, and about ten times for a member
 	// that is being caught up by this one.
 	CheckpointBytes int
+	// AssemblyBytes bounds how much of giants is held in memory while they come.
+	// What is beyond it is read from the log again. 0 stands for 32 MiB.
+	AssemblyBytes int
+	// FragmentWindow is how many fragments of this member's giants may be on their
+	// way at a time. 0 stands for 2.
+	FragmentWindow int
 	// MajorityTicks is how long the member waits for a majority that it does not
 	// hear before it takes itself for lost; 0 for ever.
 	MajorityTicks int
@@ -124,6 +131,14 @@ type Replica struct {
 
 	batch      *applier.Batch // being filled by the deliveries of this step
 	batchBytes int
+	batchBulks []PlacedBulk
+
+	giants  *giant.Assembly       // replicated, but for what it holds in memory
+	message int                   // number in its entry of the message that is being delivered
+	bulks   queue.Queue[bulkWork] // whose memory the engine still needs
+	out     queue.Queue[outgoing] // this session's, of which the end was not sent yet
+	drained []byte                // the message that stands behind those, nil for none
+	broken  error                 // why this member must not go on
 
 	sinceCheckpoint int          // bytes of log
 	sinceStart      uint64       // bytes of log
@@ -150,6 +165,15 @@ type localMessage struct {
 type checkpoint struct {
 	index uint64
 	bytes uint64 // of log up to there since the start
+	floor uint64 // log index of the first fragment that is waited for there, 0 for none
+}
+
+// cut is up to where the log may be forgotten for one who starts from there.
+func (c *checkpoint) cut() uint64 {
+	if c.floor != 0 {
+		return min(c.index, c.floor-1)
+	}
+	return c.index
 }
 
 type applyWork struct {
@@ -167,12 +191,15 @@ func New(cfg Config) (*Replica, error) {
 	}
 	cfg.FailoverTicks = cmp.Or(cfg.FailoverTicks, DefaultFailoverTicks)
 	cfg.Tick = cmp.Or(cfg.Tick, 50*time.Millisecond)
+	cfg.AssemblyBytes = cmp.Or(cfg.AssemblyBytes, defaultAssemblyBytes)
+	cfg.FragmentWindow = cmp.Or(cfg.FragmentWindow, defaultFragmentWindow)
 	r := &Replica{cfg: cfg, engine: cfg.Group.Applied, part: cfg.AppliedPart, applied: cfg.Group.Applied, snapshot: cfg.Group.Applied}
 	saved := cfg.Group.Checkpoint
-	groupState, own, err := splitState(saved)
+	giants, groupState, own, err := splitState(saved)
 	if err != nil {
 		return nil, err
 	}
+	r.giants = giant.NewAssembly(cfg.AssemblyBytes)
 	cfg.Group.Checkpoint.Data = groupState
 	if r.group, err = gcs.New(cfg.Group); err != nil {
 		return nil, err
@@ -186,7 +213,10 @@ func New(cfg Config) (*Replica, error) {
 		if err := r.restore(own); err != nil {
 			return nil, err
 		}
-		r.checkpoints = []checkpoint{{index: saved.Index}}
+		if err := r.restoreGiants(giants, saved.Index); err != nil {
+			return nil, err
+		}
+		r.checkpoints = []checkpoint{{index: saved.Index, floor: r.giants.Oldest()}}
 		r.last = gcs.Delivery{Index: saved.Index, Term: saved.Term}
 		r.incarnation, r.views = r.group.View().Incarnation, r.group.History()
 		r.follow()
@@ -207,6 +237,7 @@ func (r *Replica) Step(events ...Event) *Effects {
 	}
 	r.group.Flush()
 	for r.deliverSome() {
+		r.recallGiants()
 		r.group.Flush()
 	}
 	r.openGates()
@@ -221,7 +252,7 @@ func (r *Replica) Step(events ...Event) *Effects {
 	r.effects.Exit = r.exit()
 	r.effects.CloneFrom = r.group.CloneFrom()
 	if r.effects.Failure = r.group.Failure(); r.effects.Failure == nil {
-		r.effects.Failure = r.checkProtocol()
+		r.effects.Failure = cmp.Or(r.broken, r.checkProtocol())
 	}
 	return &r.effects
 }
@@ -279,7 +310,10 @@ func (r *Replica) step(e Event) {
 		r.submit(localMessage{kindCancel, e.Ticket}, election.AppendCancel([]byte{kindCancel}, e.ID))
 	case DrainedAsked:
 		drain := election.Drain{Action: e.Action, Open: uint64(e.Open)}
-		r.submit(localMessage{}, election.AppendDrain([]byte{kindDrained}, drain))
+		r.drained = election.AppendDrain([]byte{kindDrained}, drain)
+		r.sendDrained()
+	case Withdrawn:
+		r.withdraw(e)
 	default:
 		panic(fmt.Sprintf("replica: unknown event %T", e))
 	}
@@ -306,14 +340,25 @@ func (r *Replica) tick(e Ticked) {
 // write any more would be refused by all; its caller need not wait for that.
 func (r *Replica) broadcast(e Submitted) {
 	if !r.elect.MayWrite(r.cfg.Group.Identity.RaftID) {
-		v := certifier.Verdict{Outcome: certifier.Fenced}
-		r.effects.Answers = append(r.effects.Answers, Answer{Ticket: e.Ticket, Verdict: v})
-		r.effects.Judged = append(r.effects.Judged, Judged{
-			Origin: r.cfg.Group.Identity.Member, Local: true, Ticket: e.Ticket, Verdict: v,
-		})
+		r.refuse(e.Ticket, certifier.Fenced)
+		return
+	}
+	if len(e.Fragments) > 0 {
+		r.out.Push(outgoing{ticket: e.Ticket, fragments: e.Fragments, end: e.Message})
+		r.sendGiants()
 		return
 	}
 	r.submit(localMessage{kindTransaction, e.Ticket}, e.Message)
+}
+
+// refuse answers a caller whose transaction was not handed to the group, or of
+// which no end will be.
+func (r *Replica) refuse(ticket uint64, why certifier.Outcome) {
+	v := certifier.Verdict{Outcome: why}
+	r.effects.Answers = append(r.effects.Answers, Answer{Ticket: ticket, Verdict: v})
+	r.effects.Judged = append(r.effects.Judged, Judged{
+		Origin: r.cfg.Group.Identity.Member, Local: true, Ticket: ticket, Verdict: v,
+	})
 }
 
 func (r *Replica) submit(m localMessage, msg []byte) {
@@ -343,6 +388,9 @@ func (r *Replica) noteApplied(index uint64) {
 	for r.inApply.Len() > 0 && r.inApply.At(0).index <= r.applied {
 		r.inApplyBytes -= r.inApply.Pop().bytes
 	}
+	for r.bulks.Len() > 0 && r.bulks.At(0).index <= r.applied {
+		r.giants.Release(r.bulks.Pop().whole)
+	}
 }
 
 // release answers the callers whose transactions have become visible.
@@ -356,26 +404,27 @@ func (r *Replica) release() {
 // never fall behind. The one before it is kept so that a member that was away
 // for a while finds the log it needs. What raft has not consumed here stays, and
 // goes later, and so does what a member needs that this leader is catching up:
-// without it a clone would be too old by the time that it is installed.
+// without it a clone would be too old by the time that it is installed; and the
+// fragments of giants that were pending at the checkpoint.
 func (r *Replica) cutLog() {
 	usable := 0
 	for usable < len(r.checkpoints) && r.checkpoints[usable].index <= r.durable {
 		usable++
 	}
-	if usable < 2 || r.checkpoints[usable-2].index <= r.truncated {
+	if usable < 2 || r.checkpoints[usable-2].cut() <= r.truncated {
 		return
 	}
 	consumed := r.group.Consumed()
 	needed, pinned := r.group.Needed()
 	for i, c := range slices.Backward(r.checkpoints[:usable-1]) {
-		if c.index <= r.truncated {
+		if c.cut() <= r.truncated {
 			return
 		}
 		wanted := pinned && c.index > needed && r.sinceStart-c.bytes <= keptCheckpoints*uint64(r.cfg.CheckpointBytes)
 		if c.index <= consumed && !wanted {
 			r.checkpoints = r.checkpoints[i:]
-			r.truncated = c.index
-			r.effects.Truncate = c.index
+			r.truncated = c.cut()
+			r.effects.Truncate = r.truncated
 			return
 		}
 	}
@@ -423,6 +472,8 @@ type Status struct {
 	// HistoryBytes is what that takes, as its limit reckons it.
 	HistoryBytes int
 	Settings     Settings
+	// Giants are the transactions that come in pieces.
+	Giants giant.Stats
 	// Views are the group's last views, and Forks the incarnations that it came
 	// from, both oldest first. They must not be changed.
 	Views []gcs.ViewRecord
@@ -466,7 +517,7 @@ type Queues struct {
 func (r *Replica) Status() Status {
 	return Status{
 		Status: r.group.Status(), State: r.state(), Applied: r.applied, Durable: r.durable,
-		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings,
+		Sequence: r.cert.Sequence(), History: r.cert.HistoryItems(), HistoryBytes: r.cert.HistoryBytes(), Settings: r.settings, Giants: r.giants.Stats(),
 		Views: r.views, Forks: r.forks, Election: r.elect.Snapshot(),
 		Alone: r.isAlone, Outdated: r.outdated(), Floor: r.floor(), GateWaits: r.gateWaits(),
 		Queues: Queues{

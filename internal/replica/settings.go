@@ -7,6 +7,7 @@ import (
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/internal/consistency"
+	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
@@ -29,6 +30,9 @@ type Settings struct {
 	// no checks; CheckBytes how much of its data a member hashes for one.
 	CheckInterval int
 	CheckBytes    int
+	// TransactionSizeLimit is the largest transaction, in bytes of its message, or
+	// of write set and payload where it comes in pieces; 0 for as large as can be.
+	TransactionSizeLimit int
 }
 
 // The bounds of settings. At all of them together a checkpoint takes some
@@ -39,6 +43,8 @@ const (
 	MaxRangeWrites  = 1 << 20
 	MaxOutcomes     = 1 << 22
 	MaxCheckBytes   = statecheck.MaxBudget
+	// MaxTransactionSize is that of Group Replication.
+	MaxTransactionSize = giant.MaxBytes
 )
 
 // Check reports the first field that is out of its bounds.
@@ -53,6 +59,7 @@ func (s *Settings) Check() error {
 		{"OutcomeTransactions", s.Outcomes, MaxOutcomes},
 		{"StateCheckInterval", s.CheckInterval, math.MaxInt64},
 		{"StateCheckBytes", s.CheckBytes, MaxCheckBytes},
+		{"TransactionSizeLimit", s.TransactionSizeLimit, MaxTransactionSize},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%w: %s is %d, it must be between 0 and %d", ErrSettings, f.name, f.value, f.most)
@@ -71,7 +78,7 @@ func (s *Settings) Check() error {
 }
 
 // settingsFields is how many they are.
-const settingsFields = 10
+const settingsFields = 11
 
 // fields lists the settings in the order of their encoding.
 func (s *Settings) fields() [settingsFields]uint64 {
@@ -82,7 +89,7 @@ func (s *Settings) fields() [settingsFields]uint64 {
 	}
 	return [...]uint64{
 		s.Version, uint64(c.HistoryItems), uint64(c.HistoryBytes), uint64(c.RangeWrites), c.BlockSize, uint64(s.Outcomes),
-		uint64(s.Consistency), prefer, uint64(s.CheckInterval), uint64(s.CheckBytes),
+		uint64(s.Consistency), prefer, uint64(s.CheckInterval), uint64(s.CheckBytes), uint64(s.TransactionSizeLimit),
 	}
 }
 
@@ -109,7 +116,7 @@ func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 	}
 	s = Settings{
 		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
-		CheckInterval: int(fields[8]), CheckBytes: int(fields[9]),
+		CheckInterval: int(fields[8]), CheckBytes: int(fields[9]), TransactionSizeLimit: int(fields[10]),
 	}
 	s.Certifier = certifier.Settings{
 		HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],

@@ -34,19 +34,17 @@ func (r *Replica) checkProtocol() error {
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := 0 1  uvarint len  group state  settings  forks  election  checks  uvarint len  outcomes  certifier state
+//	state := 0 1  uvarint len  giants  uvarint len  group state  settings  forks  election  checks  uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint { return r.serialiseWith(r.group.AppendState(nil)) }
 
 func (r *Replica) serialiseWith(group []byte) gcs.Checkpoint {
-	b := binary.AppendUvarint([]byte{0, stateFormat}, uint64(len(group)))
-	b = append(b, group...)
+	b := appendSection([]byte{0, stateFormat}, r.giants.AppendState(nil))
+	b = appendSection(b, group)
 	b = r.settings.append(b)
 	b, err := appendForks(b, r.forks)
 	if err == nil {
 		b = r.checks.state.AppendState(r.elect.AppendState(b))
-		outcomes := r.outcomes.AppendState(nil)
-		b = binary.AppendUvarint(b, uint64(len(outcomes)))
-		b, err = r.cert.AppendState(append(b, outcomes...))
+		b, err = r.cert.AppendState(appendSection(b, r.outcomes.AppendState(nil)))
 	}
 	if err != nil {
 		// Only a GTID that the certifier made itself could be impossible to
@@ -54,6 +52,20 @@ func (r *Replica) serialiseWith(group []byte) gcs.Checkpoint {
 		panic(fmt.Sprintf("replica: state at %d: %v", r.last.Index, err))
 	}
 	return gcs.Checkpoint{Index: r.last.Index, Term: r.last.Term, Data: b}
+}
+
+func appendSection(b, section []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(section))), section...)
+}
+
+// takeSection takes off the front of b what appendSection appended.
+func takeSection(b []byte, what string) (section, rest []byte, err error) {
+	size, n := binary.Uvarint(b)
+	if n <= 0 || n > 1 && b[n-1] == 0 || size > uint64(len(b)-n) {
+		return nil, nil, fmt.Errorf("%w: %s of %d bytes, %d are left", ErrState, what, size, len(b))
+	}
+	end := n + int(size)
+	return b[n:end], b[end:], nil
 }
 
 // restore takes up what serialise wrote behind the group's state.
@@ -73,36 +85,37 @@ func (r *Replica) restore(b []byte) (err error) {
 	if r.checks.state, b, err = statecheck.Restore(b); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	size, n := binary.Uvarint(b)
-	if n <= 0 || size > uint64(len(b)-n) {
-		return fmt.Errorf("%w: outcomes of %d bytes, %d are left", ErrState, size, len(b))
+	outcomes, b, err := takeSection(b, "outcomes")
+	if err != nil {
+		return err
 	}
-	end := n + int(size)
-	if r.outcomes, err = outcome.Restore(b[n:end], r.cfg.Seed); err != nil {
+	if r.outcomes, err = outcome.Restore(outcomes, r.cfg.Seed); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	if r.outcomes.Limit() != r.settings.Outcomes {
 		return fmt.Errorf("%w: %d outcomes are remembered, the settings say %d", ErrState, r.outcomes.Limit(), r.settings.Outcomes)
 	}
-	r.cert, err = certifier.Restore(b[end:], r.settings.Certifier)
+	r.cert, err = certifier.Restore(b, r.settings.Certifier)
 	return err
 }
 
-func splitState(c gcs.Checkpoint) (group, own []byte, err error) {
+// splitState takes a checkpoint apart: giants, the group's state, and the rest.
+func splitState(c gcs.Checkpoint) (giants, group, own []byte, err error) {
 	if c.Index == 0 {
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	}
 	b := c.Data
 	if len(b) < 2 || b[0] != 0 || b[1] != stateFormat {
-		return nil, nil, fmt.Errorf("checkpoint at %d: %w", c.Index, ErrFormat)
+		return nil, nil, nil, fmt.Errorf("checkpoint at %d: %w", c.Index, ErrFormat)
 	}
-	b = b[2:]
-	size, n := binary.Uvarint(b)
-	if n <= 0 || size > uint64(len(b)-n) {
-		return nil, nil, fmt.Errorf("%w: checkpoint at %d is cut off", ErrState, c.Index)
+	giants, own, err = takeSection(b[2:], "giants")
+	if err == nil {
+		group, own, err = takeSection(own, "group")
 	}
-	end := n + int(size)
-	return b[n:end], b[end:], nil
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("checkpoint at %d: %w", c.Index, err)
+	}
+	return giants, group, own, nil
 }
 
 // misfit says why an election is not that of a view, "" when it is.
@@ -121,7 +134,7 @@ func misfit(s election.Snapshot, v gcs.View) string {
 // CheckpointView returns the view that a checkpoint holds, for a member that
 // has nothing else to say who is in its group.
 func CheckpointView(c gcs.Checkpoint) (gcs.View, error) {
-	group, _, err := splitState(c)
+	_, group, _, err := splitState(c)
 	if err != nil {
 		return gcs.View{}, err
 	}
@@ -131,7 +144,7 @@ func CheckpointView(c gcs.Checkpoint) (gcs.View, error) {
 // CheckpointElection returns who may write by a checkpoint, for a member that has
 // nothing else to say it.
 func CheckpointElection(c gcs.Checkpoint) (election.Snapshot, error) {
-	_, b, err := splitState(c)
+	_, _, b, err := splitState(c)
 	if err != nil || c.Index == 0 {
 		return election.New().Snapshot(), err
 	}

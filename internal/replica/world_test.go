@@ -16,6 +16,7 @@ import (
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
+	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
@@ -27,6 +28,8 @@ var (
 // settings are what tests set of a member's configuration; zero means ample.
 type settings struct {
 	applyBytes, historyItems, checkpointBytes int
+
+	sizeLimit, assemblyBytes, window int // of giants
 
 	mode   election.Mode // 0 for a group that is founded without one
 	prefer bool          // PreferMostUpdated
@@ -65,7 +68,8 @@ type member struct {
 	hangs    bool        // the disk of the log answers nothing
 	unheard  []gcs.Write // what it is asked to do meanwhile
 	saved    []gcs.Checkpoint
-	flushed  int // of saved, those for which the engine was made durable
+	flushed  int    // of saved, those for which the engine was made durable
+	since    uint64 // the engine's position when the member was restarted
 	replica  *Replica
 	inbox    []Event
 
@@ -138,7 +142,7 @@ func (m *member) info() gcs.Member {
 // newFounder is the one member of a new group, which has not run yet.
 func newFounder(t testing.TB, s settings) *member {
 	m := newWorld(t).member(1, s)
-	founding := Settings{PreferMostUpdated: s.prefer, Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100}
+	founding := Settings{PreferMostUpdated: s.prefer, Certifier: certifier.Settings{HistoryItems: s.historyItems, HistoryBytes: 1 << 40, RangeWrites: 100, BlockSize: 1}, Outcomes: 100, TransactionSizeLimit: s.sizeLimit}
 	if s.check > 0 {
 		founding.CheckInterval, founding.CheckBytes = s.check, 200
 	}
@@ -200,6 +204,7 @@ func (m *member) config() Config {
 		AppliedPart: m.part,
 		Self:        s.self,
 		ApplyBytes:  ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
+		AssemblyBytes: s.assemblyBytes, FragmentWindow: s.window,
 		Trace: m, Checks: s.check > 0,
 	}
 	if s.expel > 0 {
@@ -232,6 +237,7 @@ func (m *member) restart(engine uint64) {
 	if n := len(m.batches); n > 0 {
 		m.position = m.batches[n-1].to
 	}
+	m.since = m.position.Index
 	m.verdicts, m.executed, m.elections = map[uint64][]string{}, map[uint64]string{}, map[uint64]string{}
 	m.start()
 }
@@ -324,8 +330,25 @@ func (m *member) truncate(index uint64) {
 			usable = append(usable, c.Index)
 		}
 	}
-	if i := slices.Index(usable, index); i < 0 || i == len(usable)-1 || index > m.replica.group.Consumed() {
+	i := slices.IndexFunc(usable, func(at uint64) bool { return at >= index })
+	if i < 0 || i == len(usable)-1 || index > m.replica.group.Consumed() {
 		m.world.t.Errorf("member %d: log cut at %d, its checkpoints below %d are %v", m.identity.RaftID, index, m.durable, usable)
+	}
+	for _, c := range m.saved { // older ones nobody starts from any more
+		if len(usable) < 2 || c.Index < usable[len(usable)-2] {
+			continue
+		}
+		giants, _, _, err := splitState(c)
+		if err != nil {
+			m.world.t.Fatal(err)
+		}
+		a, _, err := giant.Restore(giants, 0)
+		if err == nil {
+			err = a.Check(index+1, c.Index)
+		}
+		if err != nil {
+			m.world.t.Errorf("member %d: log cut at %d, and the checkpoint at %d has %v", m.identity.RaftID, index, c.Index, err)
+		}
 	}
 	m.log.truncate(index)
 }
@@ -338,6 +361,9 @@ func (m *member) work(n int) {
 			if err := task.Apply.CheckAfter(m.position); err != nil {
 				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
 			}
+			if err := task.Load(&m.log); err != nil {
+				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
+			}
 			b := batch{to: task.Apply.To}
 			for _, tx := range task.Apply.Transactions {
 				b.payloads = append(b.payloads, string(tx.Payload))
@@ -348,13 +374,19 @@ func (m *member) work(n int) {
 			m.inbox = append(m.inbox, Applied{m.position.Index})
 		case task.Flush:
 			m.durable = m.position.Index
-			if want := m.saved[m.flushed].Index; m.durable != want {
+			// What is certified again after a restart has checkpoints behind the engine.
+			if want := m.saved[m.flushed].Index; m.durable != max(want, m.since) {
 				m.world.t.Errorf("member %d: made durable at %d, for a checkpoint at %d", m.identity.RaftID, m.durable, want)
 			}
 			m.flushed++
 			m.inbox = append(m.inbox, Durable{m.durable})
 		case task.Export != nil:
-			m.exports = append(m.exports, *task.Export)
+			x := *task.Export
+			var err error
+			if x.Checkpoint, err = x.Complete(&m.log); err != nil {
+				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
+			}
+			m.exports = append(m.exports, x)
 		case task.Check != nil:
 			if m.position.Index != task.Check.Index {
 				m.world.t.Errorf("member %d: a check of %d comes at %d", m.identity.RaftID, task.Check.Index, m.position.Index)
