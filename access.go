@@ -122,7 +122,7 @@ func (tx *Tx) noteRead(t Table, key []byte) error {
 
 // checkReads bounds what a transaction remembers of what it has read.
 func (tx *Tx) checkReads() error {
-	if limit := tx.node.cfg.TransactionSizeLimit; tx.writes.bytes+tx.reads.bytes > limit {
+	if limit := tx.node.sizeLimit(); tx.writes.bytes+tx.reads.bytes > limit {
 		return fmt.Errorf("%w: a transaction that has read and written more than %d bytes of keys (TransactionSizeLimit); split it, or scan ranges",
 			ErrTooLarge, limit)
 	}
@@ -245,7 +245,7 @@ func (tx *Tx) write(m applier.Mutation) error {
 	if m.Op == applier.OpAdd {
 		kind = certifier.Delta
 	}
-	if limit := tx.node.cfg.TransactionSizeLimit; !tx.writes.put(m, limit-messageHead) {
+	if limit := tx.node.sizeLimit(); !tx.writes.put(m, limit-messageHead) {
 		return fmt.Errorf("%w: transaction of more than %d bytes (TransactionSizeLimit); split it", ErrTooLarge, limit)
 	}
 	// After that: what was refused must not doom the transaction.
@@ -334,7 +334,7 @@ func (tx *Tx) SetPayload(payload []byte) error {
 	if len(tx.writes.writes) > 0 {
 		return fmt.Errorf("%w: the transaction has written keys; a payload of the program's own replaces them", ErrInvalid)
 	}
-	if limit := tx.node.cfg.TransactionSizeLimit; len(payload) > limit {
+	if limit := tx.node.sizeLimit(); len(payload) > limit {
 		return fmt.Errorf("%w: payload of %d bytes, the limit is %d (TransactionSizeLimit); split it", ErrTooLarge, len(payload), limit)
 	}
 	tx.payload = append(make([]byte, 0, len(payload)), payload...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // row is a key of the model, by table.
@@ -122,7 +123,7 @@ func TestWriteBufferAgainstModel(t *testing.T) {
 		rowOf := rapid.Custom(func(t *rapid.T) row { return row{table.Draw(t, "table"), key.Draw(t, "key")} })
 		m := &bufferModel{base: rapid.MapOf(rowOf, value).Draw(t, "base"), own: map[row]*string{}}
 		n, _ := newTestNode()
-		n.cfg.TransactionSizeLimit = plenty
+		n.limitTo(plenty)
 		tx := n.newTestTx()
 		tx.snapshot = modelSnapshot{m}
 		t.Repeat(map[string]func(*rapid.T){
@@ -211,7 +212,7 @@ func checkApplied(t *rapid.T, m *bufferModel, tx *Tx) {
 // checkItems checks that there is one write and one item for each key.
 func checkItems(t *rapid.T, m *bufferModel, tx *Tx) {
 	b := tx.writes
-	message, err := tx.message()
+	message, err := tx.encoded()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func TestWriteBufferLimit(t *testing.T) {
 // However long the keys are, what was accepted fits into a message.
 func TestWriteBufferReckonsWithPlaces(t *testing.T) {
 	n, _ := newTestNode()
-	n.cfg.TransactionSizeLimit = 1 << 14
+	n.limitTo(1 << 14)
 	tx := n.newTestTx()
 	tx.snapshot = modelSnapshot{&bufferModel{}}
 	var err error
@@ -302,7 +303,21 @@ func TestWriteBufferReckonsWithPlaces(t *testing.T) {
 	if !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
-	if _, err := tx.message(); err != nil {
+	if _, err := tx.encoded(); err != nil {
 		t.Errorf("message of all that was accepted: %v", err)
 	}
+}
+
+// encoded is the message of a transaction that fits into one.
+func (tx *Tx) encoded() ([]byte, error) {
+	size, err := tx.measure()
+	if err != nil {
+		return nil, err
+	}
+	return tx.message(size)
+}
+
+// limitTo has the node know a limit of its group.
+func (n *Node) limitTo(bytes int) {
+	n.standing.Store(&known{Settings: replica.Settings{Version: 1, TransactionSizeLimit: bytes}})
 }

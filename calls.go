@@ -22,6 +22,8 @@ type call struct {
 	done  chan replica.Answer
 	bytes int
 	tx    *Tx
+	// fragments is in how many it travels, 0 for one that goes in one piece.
+	fragments int
 	// commits is the log index where the group has decided that it commits, 0 as
 	// long as that is not known.
 	commits atomic.Uint64

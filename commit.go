@@ -127,11 +127,18 @@ func (tx *Tx) decide(ctx context.Context) (replica.Answer, error) {
 	if d := tx.doomed.Load(); d != nil {
 		return tx.lostEarly(ctx, tx.doom(d))
 	}
-	message, err := tx.message()
+	size, err := tx.measure()
 	if err != nil {
 		return replica.Answer{}, err
 	}
-	return tx.node.commit(ctx, tx, message)
+	if size > giantBytes {
+		return tx.node.commitGiant(ctx, tx)
+	}
+	message, err := tx.message(size)
+	if err != nil {
+		return replica.Answer{}, err
+	}
+	return tx.node.commit(ctx, tx, message, nil)
 }
 
 // lostEarly answers one that would lose. Under an id that the caller gave, what
@@ -150,18 +157,36 @@ func (tx *Tx) lostEarly(ctx context.Context, e *ConflictError) (replica.Answer, 
 // a small GTID set and lengths.
 const messageHead = 104
 
-// message encodes the transaction once, in the form in which it stays.
-func (tx *Tx) message() ([]byte, error) {
-	w := tx.writes
+// measure makes the write set, and returns about how much the transaction will
+// take.
+func (tx *Tx) measure() (size int, err error) {
 	if err := tx.compose(); err != nil {
-		return nil, err
+		return 0, err
 	}
-	size := messageHead + w.bytes + tx.composed.Size() + len(tx.payload)
-	header := replica.Header{
+	return messageHead + tx.writes.bytes + tx.composed.Size() + len(tx.payload), nil
+}
+
+func (tx *Tx) header() replica.Header {
+	return replica.Header{
 		ID: tx.id, Snapshot: tx.Snapshot(), GTID: tx.wish,
 		Epoch: cmp.Or(tx.epoch, tx.node.standing.Load().Election.Epoch), After: tx.level.WaitsAfter(),
 		Time: time.Now().UnixMicro(),
 	}
+}
+
+// tooLarge is the error for a transaction of so many bytes, nil if the group allows
+// it.
+func (tx *Tx) tooLarge(size int) error {
+	if limit := tx.node.sizeLimit(); size > limit {
+		return fmt.Errorf("%w: transaction of %d bytes, the limit is %d (TransactionSizeLimit); split it", ErrTooLarge, size, limit)
+	}
+	return nil
+}
+
+// message encodes the transaction once, in the form in which it stays.
+func (tx *Tx) message(size int) ([]byte, error) {
+	w := tx.writes
+	header := tx.header()
 	message, err := replica.AppendTransaction(make([]byte, 0, size), &header, tx.composed, tx.payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -169,10 +194,7 @@ func (tx *Tx) message() ([]byte, error) {
 	for i := range w.writes {
 		message = applier.AppendMutation(message, w.writes[i])
 	}
-	if limit := tx.node.cfg.TransactionSizeLimit; len(message) > limit {
-		return nil, fmt.Errorf("%w: transaction of %d bytes, the limit is %d (TransactionSizeLimit); split it", ErrTooLarge, len(message), limit)
-	}
-	return message, nil
+	return message, tx.tooLarge(len(message))
 }
 
 func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {

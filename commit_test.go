@@ -42,7 +42,7 @@ func (l *life) end() {
 func TestCommitAfterEndOfLife(t *testing.T) {
 	n, l := newTestNode()
 	l.end()
-	_, err := n.commit(t.Context(), n.newTestTx(), nil)
+	_, err := n.commit(t.Context(), n.newTestTx(), nil, nil)
 	if !errors.Is(err, ErrNotOnline) || errors.Is(err, ErrOutcomeUnknown) {
 		t.Errorf("commit: %v, want ErrNotOnline", err)
 	}
@@ -58,7 +58,7 @@ func TestCommitGivesUpWaiting(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		result := make(chan error)
 		go func() {
-			_, err := n.commit(ctx, n.newTestTx(), []byte("message"))
+			_, err := n.commit(ctx, n.newTestTx(), []byte("message"), nil)
 			result <- err
 		}()
 		synctest.Wait()

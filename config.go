@@ -25,17 +25,16 @@ const Version = 1 << 8 // 0.1.0
 
 // The defaults of Config.
 const (
-	DefaultMemberWeight         = 50
-	DefaultTickInterval         = 50 * time.Millisecond
-	DefaultElectionTicks        = 16
-	DefaultTransactionSizeLimit = 16 << 20
-	DefaultMaxPendingCommits    = 4096
-	DefaultMaxPendingBytes      = 64 << 20
-	DefaultCacheBytes           = 64 << 20
-	DefaultCheckpointBytes      = 64 << 20
-	DefaultApplyQueueBytes      = 64 << 20
-	DefaultApplyWorkers         = 4 // at most; see Config.ApplyWorkers
-	DefaultMaxChangeConsumers   = 64
+	DefaultMemberWeight       = 50
+	DefaultTickInterval       = 50 * time.Millisecond
+	DefaultElectionTicks      = 16
+	DefaultMaxPendingCommits  = 4096
+	DefaultMaxPendingBytes    = 64 << 20
+	DefaultCacheBytes         = 64 << 20
+	DefaultCheckpointBytes    = 64 << 20
+	DefaultApplyQueueBytes    = 64 << 20
+	DefaultApplyWorkers       = 4 // at most; see Config.ApplyWorkers
+	DefaultMaxChangeConsumers = 64
 
 	DefaultMemberSuspectTimeout = 2 * time.Second
 	DefaultMemberExpelTimeout   = 5 * time.Second
@@ -127,15 +126,13 @@ type Config struct {
 	// what it must hold, and makes one.
 	TLS *tls.Config
 
-	// TransactionSizeLimit is the largest transaction, in bytes of its message:
-	// write set and payload. Default 16 MiB, at most 30 MiB.
-	TransactionSizeLimit int
 	// MaxPendingCommits is how many commits may wait for their verdict at a
 	// time. Further ones wait for a place. Default 4096.
 	MaxPendingCommits int
 	// MaxPendingBytes is how many bytes of transactions may wait for their
-	// verdict at a time. A single larger one waits until it is alone. Default
-	// 64 MiB.
+	// verdict at a time. A single larger one waits until it is alone. Those that
+	// travel in fragments do not count: one of them is on its way at a time, and
+	// the others wait for it. Default 64 MiB.
 	MaxPendingBytes int
 	// Founding is the configuration that a new group begins with. Only
 	// Bootstrap looks at it; later the group's own counts, see
@@ -239,10 +236,6 @@ type build struct {
 // TLSFiles names the PEM files from which its Load makes a Config.TLS.
 type TLSFiles = transport.TLSFiles
 
-// maxTransactionSize leaves room for a frame's and a message's own bytes below
-// the transport's limit.
-const maxTransactionSize = 30 << 20
-
 // Validate reports everything that is wrong with c at once. The errors match
 // ErrInvalid.
 func (c Config) Validate() error {
@@ -276,7 +269,6 @@ func (c Config) Validate() error {
 		"TLS.ClientAuth is not RequireAndVerifyClientCert; without it anybody may speak as a member")
 	check(!c.Bootstrap || len(c.Seeds) == 0, "Bootstrap makes a new group, Seeds join one; choose")
 	check(c.MemberWeight <= 100, "MemberWeight %d exceeds 100", c.MemberWeight)
-	check(c.TransactionSizeLimit <= maxTransactionSize, "TransactionSizeLimit %d exceeds %d", c.TransactionSizeLimit, maxTransactionSize)
 	c.checkNotNegative(check)
 	founding := c.Founding.withDefaults().replicated()
 	err = founding.Check()
@@ -295,7 +287,6 @@ func (c Config) checkNotNegative(check complain) {
 		name  string
 		value int64
 	}{
-		{"TransactionSizeLimit", int64(c.TransactionSizeLimit)},
 		{"MaxPendingCommits", int64(c.MaxPendingCommits)},
 		{"MaxPendingBytes", int64(c.MaxPendingBytes)},
 		{"CheckpointBytes", int64(c.CheckpointBytes)},
@@ -407,7 +398,6 @@ func (c Config) ticks(d time.Duration) int {
 
 func (c Config) withDefaults() Config {
 	c.MemberWeight = max(0, cmp.Or(c.MemberWeight, DefaultMemberWeight))
-	c.TransactionSizeLimit = cmp.Or(c.TransactionSizeLimit, DefaultTransactionSizeLimit)
 	c.MaxPendingCommits = cmp.Or(c.MaxPendingCommits, DefaultMaxPendingCommits)
 	c.MaxPendingBytes = cmp.Or(c.MaxPendingBytes, DefaultMaxPendingBytes)
 	c.Founding = c.Founding.withDefaults()

@@ -114,7 +114,7 @@ func TestTouchAfterDelivery(t *testing.T) {
 // transaction for it.
 func TestRefusedWriteIsNoTouch(t *testing.T) {
 	t.Parallel()
-	g := openGroup(t, 2, func(c *concordat.Config) { c.TransactionSizeLimit = 4096 })
+	g := openGroup(t, 2, func(c *concordat.Config) { c.Founding.TransactionSizeLimit = 4096 })
 	tx := begin(t, g.nodes[1])
 	if err := tx.Put(accounts, []byte("k"), make([]byte, 5000)); !errors.Is(err, concordat.ErrTooLarge) {
 		t.Fatalf("put: %v, want ErrTooLarge", err)

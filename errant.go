@@ -38,6 +38,11 @@ func (n *Node) errant(ctx context.Context, d DivergedError, each func(*replica.J
 			return nil
 		}
 		d.Extra = d.Extra.Add(j.Verdict.GTID)
+		if j.Bulk != nil {
+			if j.Payload, err = j.Bulk.Read(n.log); err != nil {
+				return err
+			}
+		}
 		return each(j)
 	})
 	return &d, err

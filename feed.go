@@ -41,6 +41,13 @@ func (l *life) feedEngine() {
 				rest = rest[1:]
 				continue
 			}
+			if len(rest[0].Bulks) > 0 {
+				if l.applyBulk(f, &rest[0]) != nil {
+					return
+				}
+				rest = rest[1:]
+				continue
+			}
 			batch, n := gather(rest)
 			if f.Apply(batch, n < len(rest) || l.engine.waiting()) != nil {
 				return
@@ -50,11 +57,28 @@ func (l *life) feedEngine() {
 	}
 }
 
+// applyBulk gives the engine a batch whose payloads have to be read first. Nobody
+// before it waits for that, and they stay in memory no longer than it takes.
+func (l *life) applyBulk(f *feed.Feeder, t *replica.Task) error {
+	if err := f.Drain(); err != nil {
+		return err
+	}
+	if err := t.Load(l.node.log); err != nil {
+		l.applyFailed(err)
+		return err
+	}
+	defer t.Unload()
+	if err := f.Apply(*t.Apply, false); err != nil {
+		return err
+	}
+	return f.Drain()
+}
+
 // gather makes one batch of the first tasks, and returns of how many.
 func gather(tasks []replica.Task) (batch applier.Batch, n int) {
 	batch = *tasks[0].Apply
 	size := 0
-	for n = 1; n < len(tasks) && tasks[n].Apply != nil && size < feedBytes && len(batch.Transactions) < feedTransactions; n++ {
+	for n = 1; n < len(tasks) && tasks[n].Apply != nil && len(tasks[n].Bulks) == 0 && size < feedBytes && len(batch.Transactions) < feedTransactions; n++ {
 		next := tasks[n].Apply
 		for i := range next.Transactions {
 			size += len(next.Transactions[i].Payload)

@@ -27,7 +27,7 @@ func TestConfigValidate(t *testing.T) {
 	bad := concordat.Config{
 		Group: "g", Listen: "here", Advertise: "there", Seeds: []string{"ok:1", "elsewhere"}, Bootstrap: true,
 		Member: "m", MemberWeight: 101, CacheBytes: -1,
-		TransactionSizeLimit: -1, MaxPendingCommits: -1, Founding: concordat.GroupSettings{HistoryItems: -1}, CheckpointBytes: -1,
+		MaxPendingCommits: -1, Founding: concordat.GroupSettings{HistoryItems: -1}, CheckpointBytes: -1,
 		ApplyQueueBytes: -1, TickInterval: -1, ElectionTicks: -1,
 		MemberSuspectTimeout: -1, UnreachableMajorityTimeout: -1, AutoRejoinInterval: -1, LogStallTimeout: -1,
 		FoundingMode: 3, Consistency: 6, FailoverTimeout: -1, ClientAddress: "nowhere",
@@ -39,7 +39,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 	names := []string{
 		`Group "g"`, "Dir", `Listen "here"`, `Advertise "there"`, `"elsewhere"`, "Bootstrap", `Member "m"`, "MemberWeight 101",
-		"CacheBytes", "TransactionSizeLimit", "MaxPendingCommits", "HistoryItems", "CheckpointBytes",
+		"CacheBytes", "MaxPendingCommits", "HistoryItems", "CheckpointBytes",
 		"ApplyQueueBytes", "TickInterval", "ElectionTicks",
 		"MemberSuspectTimeout", "UnreachableMajorityTimeout", "AutoRejoinInterval", "LogStallTimeout",
 		"FoundingMode 3", "Consistency 6", "FailoverTimeout is negative", `ClientAddress "nowhere"`,
@@ -57,9 +57,9 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("open: %v, %v", n, opened)
 	}
 	large := testConfig(t)
-	large.TransactionSizeLimit = 31 << 20
+	large.Founding.TransactionSizeLimit = 1 << 31
 	if err := large.Validate(); !errors.Is(err, concordat.ErrInvalid) || !strings.Contains(err.Error(), "TransactionSizeLimit") {
-		t.Errorf("a limit beyond the transport's: %v", err)
+		t.Errorf("a limit beyond what can be: %v", err)
 	}
 	for _, listen := range []string{":7400", "0.0.0.0:7400", "[::]:7400"} {
 		cfg := founder(t)

@@ -38,12 +38,13 @@ type life struct {
 	removals waiters[gcs.ChangeAnswer]
 	exports  waiters[exported]
 
-	outcomes waiters[replica.OutcomeAnswer]
-	changes  waiters[replica.SettingsAnswer]
-	actions  waiters[replica.ActionAnswer]
-	reads    reads
-	looks    chan func()   // to be done by the state machine's goroutine
-	done     chan struct{} // closed when the life has ended
+	outcomes    waiters[replica.OutcomeAnswer]
+	changes     waiters[replica.SettingsAnswer]
+	actions     waiters[replica.ActionAnswer]
+	withdrawals waiters[bool]
+	reads       reads
+	looks       chan func()   // to be done by the state machine's goroutine
+	done        chan struct{} // closed when the life has ended
 
 	leaderless int // ticks since a leader was known
 	ticked     uint64
@@ -267,6 +268,9 @@ func (l *life) answer(e *replica.Effects) {
 	for _, a := range e.Settings {
 		l.changes.answer(a.Ticket, a)
 	}
+	for _, a := range e.Withdrawals {
+		l.withdrawals.answer(a.Asked, a.Done)
+	}
 	for _, a := range e.Actions {
 		l.actions.answer(a.Ticket, a)
 	}
@@ -421,8 +425,10 @@ func (l *life) flushOnce(ctx context.Context) (durable uint64, err error) {
 // pinExport pins the engine's state at the very place in the order where the
 // checkpoint was taken, and leaves the copying to whoever asked.
 func (l *life) pinExport(e *replica.Export) {
-	x := exported{checkpoint: e.Checkpoint}
-	if x.checkpoint.Index == 0 {
+	x := exported{}
+	if x.checkpoint, x.err = e.Complete(l.node.log); x.err != nil {
+		x.checkpoint = gcs.Checkpoint{}
+	} else if x.checkpoint.Index == 0 {
 		x.err = ErrNotOnline
 	} else if x.export, x.err = l.node.engine.NewExport(); x.err == nil {
 		if at := x.export.Position().Index; at != x.checkpoint.Index {

@@ -31,6 +31,7 @@ type Node struct {
 	transport *transport.Transport
 
 	commits   *admission
+	giants    *admission // one transaction in fragments at a time
 	early     *early
 	conflicts *conflictLog
 	snapshots snapshots
@@ -239,7 +240,7 @@ func (n *Node) reading(o *txOptions) error {
 
 // commit hands a transaction to the group and waits for its fate. Until the
 // group has it, an error means that nothing happened.
-func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answer, error) {
+func (n *Node) commit(ctx context.Context, tx *Tx, message []byte, fragments [][]byte) (replica.Answer, error) {
 	if err := n.serving(); err != nil {
 		return replica.Answer{}, err
 	}
@@ -256,8 +257,9 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 		return replica.Answer{}, n.notServing()
 	}
 	ticket, c := l.calls.add(tx, len(message))
+	c.fragments = len(fragments)
 	err := n.hold(ctx, l, lost, tx, func() bool {
-		if tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message}); tx.submitted {
+		if tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message, Fragments: fragments}); tx.submitted {
 			tx.leaveDrain()
 		}
 		return tx.submitted
@@ -273,9 +275,9 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte) (replica.Answ
 	case a := <-c.done:
 		return a, nil
 	case <-ctx.Done():
-		return replica.Answer{}, n.outcomeUnknown(tx, c, context.Cause(ctx))
+		return replica.Answer{}, n.leaveBehind(l, ticket, tx, c, context.Cause(ctx))
 	case <-lost:
-		return replica.Answer{}, n.outcomeUnknown(tx, c, ErrNoQuorum)
+		return replica.Answer{}, n.leaveBehind(l, ticket, tx, c, ErrNoQuorum)
 	case <-l.done:
 	}
 	select {

@@ -61,7 +61,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), ended: make(chan struct{})}
 	n.logger = n.cfg.Logger
 	n.early, n.conflicts = newEarly(), newConflictLog()
-	n.commits = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes)
+	n.commits, n.giants = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes), newAdmission(1, 0)
 	n.standing.Store(&known{})
 	n.drain.news = &n.changed
 	lifetime, stop := context.WithCancel(context.Background())

@@ -18,6 +18,7 @@ const (
 	DefaultGTIDAssignmentBlockSize = 1
 	DefaultStateCheckInterval      = 2000
 	DefaultStateCheckBytes         = 64 << 10
+	DefaultTransactionSizeLimit    = 150_000_000
 )
 
 // GroupSettings is the group's configuration: what all members must agree on.
@@ -60,6 +61,10 @@ type GroupSettings struct {
 	// for each. All data are gone through slice by slice, and then again. Default
 	// 64 KiB.
 	StateCheckBytes int
+	// TransactionSizeLimit is the largest transaction, in bytes of write set and
+	// payload. A larger one fails with [ErrTooLarge]. Default 150,000,000, at most
+	// 2,147,483,647.
+	TransactionSizeLimit int
 }
 
 func (s GroupSettings) withDefaults() GroupSettings {
@@ -70,6 +75,7 @@ func (s GroupSettings) withDefaults() GroupSettings {
 	s.GTIDAssignmentBlockSize = cmp.Or(s.GTIDAssignmentBlockSize, DefaultGTIDAssignmentBlockSize)
 	s.StateCheckInterval = cmp.Or(s.StateCheckInterval, DefaultStateCheckInterval)
 	s.StateCheckBytes = cmp.Or(s.StateCheckBytes, DefaultStateCheckBytes)
+	s.TransactionSizeLimit = cmp.Or(s.TransactionSizeLimit, DefaultTransactionSizeLimit)
 	return s
 }
 
@@ -82,7 +88,7 @@ func (s GroupSettings) replicated() replica.Settings {
 			RangeWrites: s.RangeWrites, BlockSize: s.GTIDAssignmentBlockSize,
 		},
 		Outcomes:    s.OutcomeTransactions,
-		Consistency: s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
+		Consistency: s.Consistency, PreferMostUpdated: s.PreferMostUpdated, TransactionSizeLimit: s.TransactionSizeLimit,
 		CheckInterval: max(s.StateCheckInterval, 0), CheckBytes: s.StateCheckBytes,
 	}
 }
@@ -97,7 +103,7 @@ func groupSettings(s replica.Settings) GroupSettings {
 		HistoryItems: s.Certifier.HistoryItems, HistoryBytes: s.Certifier.HistoryBytes,
 		RangeWrites: s.Certifier.RangeWrites, OutcomeTransactions: s.Outcomes,
 		GTIDAssignmentBlockSize: s.Certifier.BlockSize,
-		Consistency:             s.Consistency, PreferMostUpdated: s.PreferMostUpdated,
+		Consistency:             s.Consistency, PreferMostUpdated: s.PreferMostUpdated, TransactionSizeLimit: s.TransactionSizeLimit,
 		StateCheckInterval: interval, StateCheckBytes: s.CheckBytes,
 	}
 }

@@ -25,7 +25,10 @@ func mustHave(t testing.TB, n *concordat.Node, want concordat.GroupSettings) {
 func TestGroupSettings(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	first := concordat.GroupSettings{HistoryItems: 5000, HistoryBytes: 1 << 20, RangeWrites: 100, OutcomeTransactions: 50, GTIDAssignmentBlockSize: 1, StateCheckInterval: -1, StateCheckBytes: 99}
+	first := concordat.GroupSettings{
+		HistoryItems: 5000, HistoryBytes: 1 << 20, RangeWrites: 100, OutcomeTransactions: 50, GTIDAssignmentBlockSize: 1,
+		StateCheckInterval: -1, StateCheckBytes: 99, TransactionSizeLimit: 1 << 25,
+	}
 	founders := true
 	g := openGroup(t, 2, func(c *concordat.Config) {
 		if c.Founding = first; !founders {
@@ -81,6 +84,8 @@ func TestDefaultGroupSettings(t *testing.T) {
 		Version: 1, HistoryItems: concordat.DefaultHistoryItems, HistoryBytes: concordat.DefaultHistoryBytes,
 		RangeWrites: concordat.DefaultRangeWrites, OutcomeTransactions: concordat.DefaultOutcomeTransactions,
 		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize,
+		StateCheckInterval:      concordat.DefaultStateCheckInterval, StateCheckBytes: concordat.DefaultStateCheckBytes,
+		TransactionSizeLimit: concordat.DefaultTransactionSizeLimit,
 	})
 	// They are what zeros stand for.
 	changed, err := n.SetGroupSettings(testContext(t), concordat.GroupSettings{Version: 1})

@@ -143,6 +143,10 @@ type Counters struct {
 	StateChecks     uint64 // slices that were hashed here for state checks
 	CheckedPairs    uint64 // pairs in them
 	StateCheckTime  time.Duration
+
+	GiantsPending  uint64 // transactions that come in fragments now, of all members
+	GiantBytes     uint64 // that have come of them
+	GiantBytesHeld uint64 // of those, how many are in memory
 }
 
 // Status returns what the node knows now. It never blocks for long, and works
@@ -168,6 +172,9 @@ func (n *Node) Status() Status {
 			StateChecks:     n.counters.checks.Load(),
 			CheckedPairs:    n.counters.checkedPairs.Load(),
 			StateCheckTime:  time.Duration(n.counters.checkNanos.Load()),
+			GiantsPending:   uint64(s.Giants.Pending),
+			GiantBytes:      uint64(s.Giants.Bytes),
+			GiantBytesHeld:  uint64(s.Giants.Held + s.Giants.Copied),
 		},
 		Quorum: s.Quorum, LogStalled: s.Stalled, RejoinTry: int(n.rejoinTry.Load()),
 		StateCheck: stateCheck(&s.Checks),

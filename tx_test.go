@@ -200,7 +200,7 @@ func TestTxWithoutWritesHasNoGTID(t *testing.T) {
 func TestTxLimits(t *testing.T) {
 	t.Parallel()
 	const limit = 4096
-	n := openGroup(t, 1, func(c *concordat.Config) { c.TransactionSizeLimit = limit }).nodes[0]
+	n := openGroup(t, 1, func(c *concordat.Config) { c.Founding.TransactionSizeLimit = limit }).nodes[0]
 	tx := begin(t, n)
 	long := strings.Repeat("n", applier.MaxNameLen+1)
 	for _, c := range []struct {
@@ -242,7 +242,7 @@ func TestTxValueLimit(t *testing.T) {
 // Put accepts is one that commits.
 func TestTxLimitOfManyWrites(t *testing.T) {
 	t.Parallel()
-	n := openGroup(t, 1, func(c *concordat.Config) { c.TransactionSizeLimit = 1 << 14 }).nodes[0]
+	n := openGroup(t, 1, func(c *concordat.Config) { c.Founding.TransactionSizeLimit = 1 << 14 }).nodes[0]
 	tx := begin(t, n)
 	var err error
 	count := 0

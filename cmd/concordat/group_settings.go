@@ -87,12 +87,7 @@ var groupSettings = []groupSetting{
 	{
 		"history-size", "and about how much memory",
 		func(s *adminpb.Settings) string { v := size(s.GetHistoryBytes()); return v.String() },
-		func(s *adminpb.Settings, text string) error {
-			if text == "0" {
-				text = "0B"
-			}
-			return (*size)(&s.HistoryBytes).Set(text)
-		},
+		func(s *adminpb.Settings, text string) error { return setSize(&s.HistoryBytes, text) },
 	},
 	number("range-writes", "last written keys that are remembered for scans",
 		func(s *adminpb.Settings) *int64 { return &s.RangeWrites }),
@@ -107,6 +102,11 @@ var groupSettings = []groupSetting{
 			}
 			return nil
 		},
+	},
+	{
+		"transaction-size-limit", "largest transaction",
+		func(s *adminpb.Settings) string { v := size(s.GetTransactionSizeLimit()); return v.String() },
+		func(s *adminpb.Settings, text string) error { return setSize(&s.TransactionSizeLimit, text) },
 	},
 	{
 		"default-consistency", "level of transactions for which nobody chooses one",
@@ -151,6 +151,14 @@ var groupSettings = []groupSetting{
 			return (*size)(&s.StateCheckBytes).Set(text)
 		},
 	},
+}
+
+// setSize sets a number of bytes.
+func setSize(to *int64, text string) error {
+	if text == "0" {
+		text = "0B"
+	}
+	return (*size)(to).Set(text)
 }
 
 func number(name, help string, field func(*adminpb.Settings) *int64) groupSetting {
@@ -231,6 +239,7 @@ type settingsJSON struct {
 	PreferMostUpdated       bool   `json:"prefer_most_updated"`
 	StateCheckInterval      int64  `json:"state_check_interval"`
 	StateCheckBytes         int64  `json:"state_check_bytes"`
+	TransactionSizeLimit    int64  `json:"transaction_size_limit"`
 }
 
 func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
@@ -241,5 +250,6 @@ func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
 		GTIDAssignmentBlockSize: s.GetGtidAssignmentBlockSize(),
 		DefaultConsistency:      orEventual(s.GetConsistency()), PreferMostUpdated: s.GetPreferMostUpdated(),
 		StateCheckInterval: s.GetStateCheckInterval(), StateCheckBytes: s.GetStateCheckBytes(),
+		TransactionSizeLimit: s.GetTransactionSizeLimit(),
 	})
 }

@@ -19,6 +19,7 @@ history-size                512MiB
 range-writes                77
 outcome-transactions        65536
 gtid-assignment-block-size  1
+transaction-size-limit      150000000B
 default-consistency         EVENTUAL
 prefer-most-updated         false
 state-check-interval        2000
@@ -29,11 +30,11 @@ state-check-size            64KiB
 	}
 	var s settingsJSON
 	changed := want(t, exitOK, at("settings", "--json", "--set", "history-items=1000,history-size=1GiB",
-		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true,state-check-interval=-1,state-check-size=1MiB")...)
+		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true,state-check-interval=-1,state-check-size=1MiB,transaction-size-limit=1MiB")...)
 	if err := json.Unmarshal([]byte(changed), &s); err != nil {
 		t.Fatalf("%v in\n%s", err, changed)
 	}
-	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true, -1, 1 << 20}); s != want {
+	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true, -1, 1 << 20, 1 << 20}); s != want {
 		t.Errorf("changed to %+v, want %+v", s, want)
 	}
 	if got := want(t, exitOK, at("settings", "--json")...); got != changed {
@@ -54,6 +55,7 @@ state-check-size            64KiB
 		{"prefer-most-updated=perhaps", "neither true nor false"},
 		{"state-check-interval=-2", "or -1 for no checks"},
 		{"state-check-size=1GiB", "StateCheckBytes is"},
+		{"transaction-size-limit=2GiB", "TransactionSizeLimit is 2147483648"},
 		{"range-writes=1,range-writes=2", "twice"},
 		{"range-writes=100000000", "RangeWrites is 100000000, it must be between"},
 		{"gtid-assignment-block-size=9223372036854775808", "GTIDAssignmentBlockSize"},

@@ -206,7 +206,7 @@ func TestBadSettings(t *testing.T) {
 		{"on-sigterm", good + "on-sigterm = \"run\"\n", nil, []string{`"run"`, "leave or stop"}},
 		{"log", good + "log-level = \"loud\"\nlog-format = \"xml\"\n", nil, []string{`"loud"`, `"xml"`}},
 		{"one address", good, []string{"--listen", "h:1", "--client-listen", "h:1"}, []string{"both h:1"}},
-		{"transaction size", good, []string{"--transaction-size-limit", "64MiB"}, []string{"TransactionSizeLimit"}},
+		{"transaction size", good, []string{"--transaction-size-limit", "2GiB"}, []string{"TransactionSizeLimit"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := resolveArgs(t, writeFile(t, c.file), none, c.args...)

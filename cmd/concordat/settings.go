@@ -162,7 +162,6 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.ClientTLSCA, "client-tls-ca", "PEM `file`: authorities of clients; with it a client needs a certificate")
 
 	fs.Var(&s.CacheSize, "cache-size", "block cache of the store")
-	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "largest transaction, at most 30MiB")
 	number(&s.MaxPendingCommits, "max-pending-commits", "commits that may wait for their verdict at a time; further ones wait for a place")
 	fs.Var(&s.MaxPendingSize, "max-pending-size", "transactions that may wait for their verdict at a time; further ones wait for a place")
 	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; three times as much is kept on disk, ten times while a member catches up")
@@ -202,6 +201,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.BoolVar(&s.PreferMostUpdated, "prefer-most-updated", s.PreferMostUpdated, "with --bootstrap: elect a primary that has applied most of the log, before weights count")
 	number(&s.StateCheckInterval, "state-check-interval", "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
 	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
+	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "with --bootstrap: largest transaction, less than 2GiB")
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -304,16 +304,15 @@ func (s *nodeSettings) config() concordat.Config {
 	return concordat.Config{
 		Group: s.Group, Dir: s.Dir, Listen: s.Listen, Advertise: s.Advertise,
 		Seeds: s.Seeds, Bootstrap: s.Bootstrap, Member: s.Member, ClientAddress: s.ClientAddress,
-		MemberWeight:         cmp.Or(s.Weight, -1), // 0 would mean the default there
-		CacheBytes:           int64(s.CacheSize),
-		TransactionSizeLimit: int(s.TransactionSizeLimit),
-		MaxPendingCommits:    s.MaxPendingCommits,
-		MaxPendingBytes:      int(s.MaxPendingSize),
-		CheckpointBytes:      int(s.CheckpointSize),
-		WarmLog:              s.WarmLog,
-		ApplyQueueBytes:      int(s.ApplyQueueSize),
-		TickInterval:         time.Duration(s.TickInterval),
-		ElectionTicks:        s.ElectionTicks,
+		MemberWeight:      cmp.Or(s.Weight, -1), // 0 would mean the default there
+		CacheBytes:        int64(s.CacheSize),
+		MaxPendingCommits: s.MaxPendingCommits,
+		MaxPendingBytes:   int(s.MaxPendingSize),
+		CheckpointBytes:   int(s.CheckpointSize),
+		WarmLog:           s.WarmLog,
+		ApplyQueueBytes:   int(s.ApplyQueueSize),
+		TickInterval:      time.Duration(s.TickInterval),
+		ElectionTicks:     s.ElectionTicks,
 
 		ChangeRetentionBytes: int64(s.ChangeRetention),
 		ChangeRetentionAge:   time.Duration(s.ChangeRetentionAge),
@@ -341,6 +340,7 @@ func (s *nodeSettings) config() concordat.Config {
 			OutcomeTransactions: s.OutcomeTransactions, GTIDAssignmentBlockSize: s.GTIDAssignmentBlockSize,
 			Consistency: concordat.Consistency(s.DefaultConsistency), PreferMostUpdated: s.PreferMostUpdated,
 			StateCheckInterval: s.StateCheckInterval, StateCheckBytes: int(s.StateCheckSize),
+			TransactionSizeLimit: int(s.TransactionSizeLimit),
 		},
 	}
 }

@@ -135,6 +135,14 @@ func (t *Task) Load(log gcs.LogReader) error {
 	return nil
 }
 
+// Unload takes out of Apply what Load put in, once it was applied: whoever keeps
+// the task for a while should not keep that.
+func (t *Task) Unload() {
+	for _, p := range t.Bulks {
+		t.Apply.Transactions[p.At].Payload = nil
+	}
+}
+
 // Complete returns the checkpoint for a member that does not have this one's log.
 // It is called where the task comes to its turn, and takes its time. The error
 // wraps ErrBulk.

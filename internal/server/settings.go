@@ -46,6 +46,7 @@ func settings(s concordat.GroupSettings) *adminpb.Settings {
 		GtidAssignmentBlockSize: s.GTIDAssignmentBlockSize,
 		Consistency:             levelText(s.Consistency), PreferMostUpdated: s.PreferMostUpdated,
 		StateCheckInterval: int64(s.StateCheckInterval), StateCheckBytes: int64(s.StateCheckBytes),
+		TransactionSizeLimit: int64(s.TransactionSizeLimit),
 	}
 }
 
@@ -90,6 +91,7 @@ func groupSettings(s *adminpb.Settings) (concordat.GroupSettings, error) {
 		{"outcome_transactions", s.GetOutcomeTransactions(), &out.OutcomeTransactions},
 		{"state_check_interval", s.GetStateCheckInterval(), &out.StateCheckInterval},
 		{"state_check_bytes", s.GetStateCheckBytes(), &out.StateCheckBytes},
+		{"transaction_size_limit", s.GetTransactionSizeLimit(), &out.TransactionSizeLimit},
 	} {
 		if *f.to = int(f.from); int64(*f.to) != f.from {
 			return out, fmt.Errorf("%w: %s is %d, which this member cannot hold", concordat.ErrInvalid, f.name, f.from)

@@ -5388,8 +5388,10 @@ type Settings struct {
 	// about how many bytes each member hashes for one.
 	StateCheckInterval int64 `protobuf:"varint,20,opt,name=state_check_interval,json=stateCheckInterval,proto3" json:"state_check_interval,omitempty"`
 	StateCheckBytes    int64 `protobuf:"varint,21,opt,name=state_check_bytes,json=stateCheckBytes,proto3" json:"state_check_bytes,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The largest transaction, in bytes.
+	TransactionSizeLimit int64 `protobuf:"varint,9,opt,name=transaction_size_limit,json=transactionSizeLimit,proto3" json:"transaction_size_limit,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -5488,6 +5490,13 @@ func (x *Settings) GetStateCheckInterval() int64 {
 func (x *Settings) GetStateCheckBytes() int64 {
 	if x != nil {
 		return x.StateCheckBytes
+	}
+	return 0
+}
+
+func (x *Settings) GetTransactionSizeLimit() int64 {
+	if x != nil {
+		return x.TransactionSizeLimit
 	}
 	return 0
 }
@@ -6086,7 +6095,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05loser\x18\x01 \x01(\tR\x05loser\x12\x16\n" +
 	"\x06winner\x18\x02 \x01(\tR\x06winner\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x12\n" +
-	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xb1\x03\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xe7\x03\n" +
 	"\bSettings\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rhistory_items\x18\x02 \x01(\x03R\fhistoryItems\x12#\n" +
@@ -6097,7 +6106,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\vconsistency\x18\a \x01(\tR\vconsistency\x12.\n" +
 	"\x13prefer_most_updated\x18\b \x01(\bR\x11preferMostUpdated\x120\n" +
 	"\x14state_check_interval\x18\x14 \x01(\x03R\x12stateCheckInterval\x12*\n" +
-	"\x11state_check_bytes\x18\x15 \x01(\x03R\x0fstateCheckBytes\"\x14\n" +
+	"\x11state_check_bytes\x18\x15 \x01(\x03R\x0fstateCheckBytes\x124\n" +
+	"\x16transaction_size_limit\x18\t \x01(\x03R\x14transactionSizeLimit\"\x14\n" +
 	"\x12GetSettingsRequest\"O\n" +
 	"\x13GetSettingsResponse\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
