@@ -49,7 +49,7 @@ var house = []room{
 	{dir: "internal/outcome", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}},
 	{dir: "certifier", pure: true, ours: []string{"gtid", "internal/queue", "internal/wire"}, others: []string{murmur3}},
 	{dir: "election", pure: true, ours: []string{"gtid", "internal/wire"}},
-	{dir: "flowcontrol", pure: true, ours: []string{"gtid"}},
+	{dir: "flowcontrol", pure: true, ours: []string{"internal/queue"}},
 	{dir: "applier", ours: []string{"gtid"}, others: []string{murmur3}},
 	{dir: "applier/schedule", pure: true, ours: []string{"internal/queue"}},
 	{dir: "applier/feed", ours: []string{"applier", "applier/schedule", "internal/queue"}},

@@ -1,0 +1,99 @@
+package flowcontrol
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// halfLife is how old a measurement is that counts for a half.
+	halfLife = 500 * time.Millisecond
+	// leastBusy is how long an engine must have been busy, of late, for what it did
+	// to say what it can do.
+	leastBusy = 0.1
+)
+
+// track is what a controller remembers of a member.
+type track struct {
+	id     uint64
+	last   Sample
+	period Sample // at the end of the last period of ModeQuota
+
+	// served, applied and busy are of late, in cost, transactions and seconds:
+	// what was before counts less and less.
+	served, applied, busy float64
+	offered, local        float64 // of late as well
+	span                  float64 // and the time of those two, in seconds
+	capacity              float64 // cost a second, 0 while not known
+	demand                float64 // cost a second
+	mean                  float64 // cost of a transaction, 0 while not known
+	held                  bool    // somebody had to wait there since the step before
+}
+
+func newTrack(m *Member) track { return track{id: m.ID, last: m.Sample, period: m.Sample} }
+
+// follow takes up a sample. Totals that fall are of a new run.
+func (t *track) follow(s *Sample, elapsed time.Duration) {
+	if s.Certified < t.last.Certified || s.Applied < t.last.Applied || s.Busy < t.last.Busy || s.Offered < t.last.Offered || s.Held < t.last.Held {
+		t.last, t.period = *s, *s
+		return
+	}
+	keep := math.Exp2(-elapsed.Seconds() / halfLife.Seconds())
+	decay := func(v *float64, now, before uint64) { *v = *v*keep + float64(now-before) }
+	decay(&t.served, s.Served, t.last.Served)
+	decay(&t.applied, s.Applied, t.last.Applied)
+	decay(&t.offered, s.Offered, t.last.Offered)
+	decay(&t.local, s.Local, t.last.Local)
+	t.busy = t.busy*keep + float64(s.Busy-t.last.Busy)/1e6
+	t.span = t.span*keep + elapsed.Seconds()
+	if t.busy >= leastBusy {
+		t.capacity = t.served / t.busy
+	}
+	if t.applied >= 1 {
+		t.mean = max(1, t.served/t.applied)
+	}
+	t.demand = 0
+	if t.span > 0 {
+		t.demand = t.offered / t.span
+	}
+	t.held = s.Held > t.last.Held || s.Queue > 0
+	t.last = *s
+}
+
+// size is what a transaction costs there on the average.
+func (t *track) size() float64 {
+	if t.mean == 0 {
+		return firstSize
+	}
+	return t.mean
+}
+
+// backlog is the cost of what the member has yet to do.
+func (t *track) backlog() float64 {
+	return float64(t.last.Backlog) + float64(t.last.WaitingCertify)*t.size()
+}
+
+// lag is how long the backlog will take. That tells at once what the age of its
+// oldest transaction will tell once that has waited; but an engine that does
+// nothing has no capacity, and there the age counts.
+func (t *track) lag() time.Duration {
+	b := t.backlog()
+	if b == 0 {
+		return 0
+	}
+	if t.capacity < 1 {
+		return t.last.Age()
+	}
+	return time.Duration(min(b/t.capacity, MaxLag.Seconds()) * float64(time.Second))
+}
+
+// record is what the formula of ModeQuota takes, and begins its next period.
+func (t *track) record() record {
+	s, p := &t.last, &t.period
+	r := record{
+		certified: int64(s.Certified - p.Certified), applied: int64(s.Remote - p.Remote), local: int64(s.Local - p.Local),
+		waitingCertify: int64(min(s.WaitingCertify, math.MaxInt32)), waitingApplier: int64(min(s.WaitingRemote, math.MaxInt32)),
+	}
+	t.period = t.last
+	return r
+}
