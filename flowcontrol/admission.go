@@ -34,6 +34,15 @@ type Pass struct {
 	Reserved uint64
 }
 
+// Counts is what a member has let pass, and what it holds back. Totals count from
+// the start of its process, and are told to the others in its Sample.
+type Counts struct {
+	Local, Offered uint64 // transactions handed to the group, and their cost
+	Held, Waited   uint64 // those that had to wait, and for how many microseconds
+	Queue          uint64 // those that wait now
+	Used           uint64 // of the quota of the present period
+}
+
 // Outcome is what becomes of one who asks.
 type Outcome byte
 

@@ -26,6 +26,7 @@ func messages() []Message {
 			Delivered: 1, Exports: 2, Stalled: true, Recovering: true, Unready: true, Epoch: 1 << 40, Fresh: NeverHeard, Session: 3,
 			Executed: gtid.Set{}.AddInterval(uuid(1), "", 1, 500).AddInterval(uuid(2), "tag", 7, 7),
 			Hears:    []Hearing{{1, 0}, {5, 300}, {1 << 63, NeverHeard}},
+			Stats:    []byte{0, 1, 255},
 		}},
 		{Kind: MessageLeave},
 		{Kind: MessageRemoved},

@@ -508,5 +508,11 @@ func (g *Group) View() View { return g.view }
 // believes is not yet applied, and that moves by whole portions only.
 func (g *Group) Consumed() uint64 { return g.raft.BasicStatus().Applied }
 
+// Undelivered is how many log entries are known here to be committed, and have not
+// been delivered.
+func (g *Group) Undelivered() uint64 {
+	return max(g.raft.BasicStatus().GetCommit(), g.delivered) - g.delivered
+}
+
 // Delivered returns the log index of the last delivery.
 func (g *Group) Delivered() uint64 { return g.delivered }

@@ -97,7 +97,13 @@ type Report struct {
 	// Hears is when it last heard each other member of its view, ascending by
 	// raft id.
 	Hears []Hearing
+	// Stats is what its sender tells of its work, at most MaxReportStats bytes. What
+	// they mean is for whoever reports them to say.
+	Stats []byte
 }
+
+// MaxReportStats bounds the statistics in a report, in bytes.
+const MaxReportStats = 256
 
 // MaxReportSet bounds the GTID set in a report, in bytes. A set of one interval
 // a member takes a quarter of it.
@@ -110,7 +116,7 @@ const MaxReportSet = 1 << 10
 //	frame   := the log entry's bytes
 //	refusal := uvarint session, seq, expected, leader
 //	report  := uvarint delivered, applied, snapshot, exports, flags, epoch, fresh, session
-//	           set  uvarint count  (uvarint raft id, ticks)*
+//	           set  uvarint count  (uvarint raft id, ticks)*  uvarint len  stats
 //	set     := what gtid.Set encodes to
 //	leave   := nothing
 //	removed := kind of change(1)
@@ -199,7 +205,7 @@ func (m *Message) Size() int {
 	const hearing = 16
 	size := fixed + len(m.Frame)
 	if m.Report != nil {
-		size += report + hearing*len(m.Report.Hears)
+		size += report + hearing*len(m.Report.Hears) + len(m.Report.Stats)
 	}
 	if m.Raft != nil {
 		for _, e := range m.Raft.GetEntries() {

@@ -137,6 +137,9 @@ func TestReportHasOneForm(t *testing.T) {
 		"more members than nine": report(0, hears...),
 		"more than ever":         report(0, 1, 5, 0x80, 0x80, 0x80, 0x80, 0x10),
 		"a long number":          report(0, 1, 0x85, 0, 0),
+		"statistics cut off":     report(0, 0, 2, 1),
+		"bytes too many":         report(0, 0, 1, 1, 1),
+		"too many statistics":    append(report(0, 0, 0x81, 2), make([]byte, 257)...),
 		"a set in disorder":      {byte(MessageReport), 1, 2, 3, 4, 0, 5, 6, 7, 7, 0},
 	} {
 		if m, err := DecodeMessage(b); !errors.Is(err, ErrMessage) {
@@ -144,8 +147,9 @@ func TestReportHasOneForm(t *testing.T) {
 		}
 	}
 	for name, b := range map[string][]byte{
-		"flags": report(7, 0), "nine members": report(0, append([]byte{9}, hears[1:19]...)...),
-		"never": report(0, 1, 5, 0xff, 0xff, 0xff, 0xff, 0x0f),
+		"flags": report(7, 0, 0), "nine members": report(0, append(append([]byte{9}, hears[1:19]...), 0)...),
+		"never": report(0, 1, 5, 0xff, 0xff, 0xff, 0xff, 0x0f, 0), "statistics": report(0, 0, 3, 1, 2, 3),
+		"as many as can be": append(report(0, 0, 0x80, 2), make([]byte, 256)...),
 	} {
 		if _, err := DecodeMessage(b); err != nil {
 			t.Errorf("%s: %v", name, err)

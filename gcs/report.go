@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/concordatdb/concordat/gtid"
@@ -41,7 +42,10 @@ func appendReport(b []byte, r *Report) ([]byte, error) {
 	for _, h := range r.Hears {
 		b = appendUvarints(b, h.RaftID, h.Ticks)
 	}
-	return b, nil
+	if len(r.Stats) > MaxReportStats {
+		return b, fmt.Errorf("%w: statistics of %d bytes in a report", ErrMessage, len(r.Stats))
+	}
+	return append(appendUvarints(b, uint64(len(r.Stats))), r.Stats...), nil
 }
 
 // decodeReport accepts what appendReport makes of some member's report, and
@@ -85,8 +89,14 @@ func decodeReport(b []byte) (*Report, error) {
 		last = h.RaftID
 		r.Hears = append(r.Hears, h)
 	}
-	if len(rest) != 0 {
-		return nil, fmt.Errorf("%w: %d bytes too many", ErrMessage, len(rest))
+	if rest, err = readUvarints(rest, &count); err != nil {
+		return nil, err
+	}
+	if count > MaxReportStats || count != uint64(len(rest)) {
+		return nil, fmt.Errorf("%w: statistics of %d bytes in a report, %d are left", ErrMessage, count, len(rest))
+	}
+	if count > 0 {
+		r.Stats = bytes.Clone(rest) // what it came with need not stay for it
 	}
 	return r, nil
 }

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
@@ -192,10 +193,16 @@ func readSettings(b []byte) *replica.Settings {
 	for i := range fields {
 		fields[i] = r.number()
 	}
-	if r.bad {
+	var flow [flowcontrol.NumFields]uint64
+	for i := range flow {
+		flow[i] = r.number()
+	}
+	own, err := flowcontrol.FromFields(flow)
+	if r.bad || err != nil {
 		return nil
 	}
 	return &replica.Settings{
+		Flow:    own,
 		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
 		Certifier: certifier.Settings{
 			HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],

@@ -174,7 +174,7 @@ func (r *Replica) deliverTransaction(d *gcs.Delivery, body []byte, local localMe
 	if len(body)+1 > giant.Limit(r.settings.TransactionSizeLimit) {
 		refused = certifier.TooLarge
 	}
-	r.settle(d, &t, refused, local)
+	r.settle(d, &t, refused, len(body)+1, local)
 }
 
 // deliverUnreadable is the end of what was sent as a transaction and is none.
@@ -188,9 +188,9 @@ func (r *Replica) deliverUnreadable(d *gcs.Delivery, local localMessage) {
 	}
 }
 
-// settle decides on a transaction, which cannot be certified if refused says why,
-// and has what follows from that done.
-func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outcome, local localMessage) {
+// settle decides on a transaction of size bytes, which cannot be certified if
+// refused says why, and has what follows from that done.
+func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outcome, size int, local localMessage) {
 	v := r.judge(d, t, refused)
 	defer r.letGo(d, t, v.Outcome)
 	r.noteAfter(d.Index, t, v.Outcome)
@@ -208,6 +208,7 @@ func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outc
 	if d.Index <= r.engine || v.Outcome == certifier.Certified && r.hasApplied(d.Index) {
 		return
 	}
+	r.noteDelivered(size)
 	r.effects.Judged = append(r.effects.Judged, Judged{
 		Index: d.Index, Origin: r.origin, Local: local.kind == kindTransaction, Ticket: local.ticket,
 		ID: t.ID, Verdict: v, WriteSet: t.WriteSet, Payload: t.Payload, Bulk: t.bulk,
@@ -275,6 +276,7 @@ func (r *Replica) closeBatch() {
 	if r.batch == nil {
 		return
 	}
+	r.closeWork(r.batch)
 	r.emit(Task{Apply: r.batch, Bulks: r.batchBulks}, r.batchBytes)
 	r.inApply.Push(applyWork{index: r.batch.To.Index, bytes: r.batchBytes})
 	r.inApplyBytes += r.batchBytes

@@ -6,6 +6,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/election"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
@@ -30,6 +31,8 @@ type (
 		// Fresh is how many ticks ago what is visible here was complete, as far
 		// as the member knows; gcs.NeverHeard if it knows nothing of that.
 		Fresh uint64
+		// Flow is what the member's callers were let do, and what they wait for.
+		Flow flowcontrol.Counts
 	}
 	// Received: a message came from another member.
 	Received struct {

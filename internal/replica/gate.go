@@ -109,6 +109,7 @@ func (r *Replica) emit(t Task, bytes int) {
 		r.heldBytes += bytes
 		return
 	}
+	r.given(&t)
 	r.effects.Tasks = append(r.effects.Tasks, t)
 }
 
@@ -121,6 +122,7 @@ func (r *Replica) openGates() {
 	for r.held.Len() > 0 && r.held.At(0).gate <= opened {
 		h := r.held.Pop()
 		r.heldBytes -= h.bytes
+		r.given(&h.task)
 		r.effects.Tasks = append(r.effects.Tasks, h.task)
 	}
 }

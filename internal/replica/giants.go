@@ -258,9 +258,9 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 	switch {
 	case e.total.Bytes > giant.Limit(r.settings.TransactionSizeLimit):
 		r.giants.Release(whole)
-		r.settle(d, &t, certifier.TooLarge, local)
+		r.settle(d, &t, certifier.TooLarge, e.total.Bytes, local)
 	case whole == nil:
-		r.settle(d, &t, certifier.GivenUp, local)
+		r.settle(d, &t, certifier.GivenUp, e.total.Bytes, local)
 	default:
 		t.bulk = &Bulk{whole: whole, from: e.writeSet}
 		b, err := whole.Read(0, e.writeSet, logSource{r.cfg.Group.Log})
@@ -274,7 +274,7 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 			r.deliverUnreadable(d, local)
 			return
 		}
-		r.settle(d, &t, 0, local)
+		r.settle(d, &t, 0, e.total.Bytes, local)
 	}
 }
 

@@ -101,7 +101,7 @@ const (
 //	wish        := 0 | 1 uvarint len tag | 2 gtid
 //	open        := 2  description
 //	mark        := 3  uvarint index
-//	settings    := 4  version, the certifier's, outcomes, level, choice, the checks', size, as uvarints
+//	settings    := 4  version, the certifier's, outcomes, level, choice, the checks', size, those of flow control, as uvarints
 //	founding    := 5  body
 //	depose      := 6  body
 //	action      := 7  body

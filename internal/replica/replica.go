@@ -22,6 +22,7 @@ import (
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/election"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/consistency"
@@ -79,6 +80,8 @@ type Config struct {
 	Seed uint64
 	// Checks says that the member can hash its data, and so may ask for that.
 	Checks bool
+	// FlowExempt has the member limit nobody, however far behind it is.
+	FlowExempt bool
 	// Trace may be nil.
 	Trace Trace
 }
@@ -153,6 +156,8 @@ type Replica struct {
 	last     gcs.Delivery // index and term of the last delivery
 	marked   uint64       // log index of the last mark proposed
 
+	flow flow
+
 	effects Effects
 }
 
@@ -205,6 +210,7 @@ func New(cfg Config) (*Replica, error) {
 		return nil, err
 	}
 	r.lease = newLease(cfg.FailoverTicks)
+	r.flow.control = flowcontrol.NewController()
 	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	r.elect = election.New()
@@ -322,11 +328,17 @@ func (r *Replica) step(e Event) {
 func (r *Replica) tick(e Ticked) {
 	r.ticks++
 	r.snapshot = min(e.OldestSnapshot, r.applied)
+	elapsed := time.Duration(e.Elapsed) * r.cfg.Tick
+	r.flow.meter.Tick(elapsed)
+	r.flow.elapsed += elapsed
+	own := r.sample(&e.Flow)
 	r.group.Report(gcs.Report{
 		Applied: r.applied, Snapshot: r.snapshot, Exports: uint64(e.Exports), Executed: r.cert.Executed(),
 		Unready: r.state() != Online, Epoch: r.elect.Epoch(), Fresh: e.Fresh,
+		Stats: own.Append(nil),
 	})
 	r.group.Tick()
+	r.tendFlow(own, e.Flow.Used)
 	r.observeLease(e.Elapsed)
 	r.tendElection()
 	r.cutLog()
@@ -385,6 +397,7 @@ func (r *Replica) proposeMark() {
 
 func (r *Replica) noteApplied(index uint64) {
 	r.applied = max(r.applied, index)
+	r.flow.meter.Shown(r.applied)
 	for r.inApply.Len() > 0 && r.inApply.At(0).index <= r.applied {
 		r.inApplyBytes -= r.inApply.Pop().bytes
 	}
@@ -496,6 +509,8 @@ type Status struct {
 	GateWaits []uint64
 	// Checks is what is known of the group's state checks.
 	Checks statecheck.Snapshot
+	// Flow is who slows whom.
+	Flow FlowStatus
 }
 
 // Queues says how much waits in a member for what. In one that is ONLINE in a
@@ -525,5 +540,6 @@ func (r *Replica) Status() Status {
 			Answers: r.certified.Len(), Reads: len(r.reads.calls),
 		},
 		Checks: r.checks.state.Snapshot(),
+		Flow:   r.flow.last,
 	}
 }

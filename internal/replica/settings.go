@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/statecheck"
@@ -33,6 +34,8 @@ type Settings struct {
 	// TransactionSizeLimit is the largest transaction, in bytes of its message, or
 	// of write set and payload where it comes in pieces; 0 for as large as can be.
 	TransactionSizeLimit int
+	// Flow is how writers are slowed; the zero value slows nobody.
+	Flow flowcontrol.Settings
 }
 
 // The bounds of settings. At all of them together a checkpoint takes some
@@ -74,6 +77,11 @@ func (s *Settings) Check() error {
 	if s.CheckInterval > 0 && s.CheckBytes == 0 {
 		return fmt.Errorf("%w: StateCheckBytes is 0 with checks every %d transactions; set StateCheckInterval to none instead", ErrSettings, s.CheckInterval)
 	}
+	if s.Flow != (flowcontrol.Settings{}) {
+		if err := s.Flow.Check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrSettings, err)
+		}
+	}
 	return nil
 }
 
@@ -93,9 +101,13 @@ func (s *Settings) fields() [settingsFields]uint64 {
 	}
 }
 
-// append appends the encoding of s: its fields as uvarints.
+// append appends the encoding of s: its fields as uvarints, those of flow control
+// last.
 func (s *Settings) append(b []byte) []byte {
 	for _, v := range s.fields() {
+		b = binary.AppendUvarint(b, v)
+	}
+	for _, v := range s.Flow.Fields() {
 		b = binary.AppendUvarint(b, v)
 	}
 	return b
@@ -104,12 +116,8 @@ func (s *Settings) append(b []byte) []byte {
 // takeSettings takes settings off the front of b. They have passed Check.
 func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 	var fields [settingsFields]uint64
-	for i := range fields {
-		v, n := binary.Uvarint(b)
-		if n <= 0 || n > 1 && b[n-1] == 0 || i > 0 && v > math.MaxInt64 {
-			return s, nil, fmt.Errorf("%w: field %d is cut off or out of bounds", ErrSettings, i)
-		}
-		fields[i], b = v, b[n:]
+	if b, err = takeFields(b, fields[:]); err != nil {
+		return s, nil, err
 	}
 	if fields[6] > math.MaxUint8 || fields[7] > 1 {
 		return s, nil, fmt.Errorf("%w: level %d or choice %d is out of bounds", ErrSettings, fields[6], fields[7])
@@ -121,9 +129,28 @@ func takeSettings(b []byte) (s Settings, rest []byte, err error) {
 	s.Certifier = certifier.Settings{
 		HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],
 	}
+	var own [flowcontrol.NumFields]uint64
+	if b, err = takeFields(b, own[:]); err != nil {
+		return s, nil, err
+	}
+	if s.Flow, err = flowcontrol.FromFields(own); err != nil {
+		return s, nil, fmt.Errorf("%w: %w", ErrSettings, err)
+	}
 	if s == (Settings{}) {
 		return s, b, nil // of a group whose founder's settings are yet to come
 	}
 	err = s.Check()
 	return s, b, err
+}
+
+// takeFields takes numbers off the front of b. The first may be any.
+func takeFields(b []byte, fields []uint64) (rest []byte, err error) {
+	for i := range fields {
+		v, n := binary.Uvarint(b)
+		if n <= 0 || n > 1 && b[n-1] == 0 || i > 0 && v > math.MaxInt64 {
+			return nil, fmt.Errorf("%w: field %d is cut off or out of bounds", ErrSettings, i)
+		}
+		fields[i], b = v, b[n:]
+	}
+	return b, nil
 }
