@@ -249,7 +249,7 @@ func (n *Node) replay(ctx context.Context, after uint64, each func(*replica.Judg
 	cfg.Group.Identity.Session++ // or what it sent in the last one would be its own
 	cfg.Group.HardState.Commit = max(cfg.Group.HardState.Commit, cfg.Group.Applied)
 	committed := cfg.Group.HardState.Commit
-	cfg.Group.Applied = cfg.Group.Checkpoint.Index // as an engine that has to apply it all
+	cfg.Group.Applied, cfg.AppliedPart = cfg.Group.Checkpoint.Index, 0 // as an engine that has to apply it all
 	r, err := replica.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDirectory, err)

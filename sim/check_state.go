@@ -6,6 +6,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -27,14 +28,21 @@ func (c *sameState) applied(by string, at applier.Position, digest applier.Diges
 	if !executed {
 		return ""
 	}
-	if want := c.history.state.digest(at.Index); digest != want {
-		return fmt.Sprintf("%s has digest %s at %d, it must be %s", by, digest, at.Index, want)
+	want := c.history.state.digest(at.Index)
+	if at.Part > 0 {
+		want = c.history.state.after[at.Executed.Count()-1]
+	}
+	if digest != want {
+		return fmt.Sprintf("%s has digest %s at %d and %d of the next entry, it must be %s", by, digest, at.Index, at.Part, want)
 	}
 	return ""
 }
 
 // executed checks that a position can be one; ok is false at the beginning.
 func (h *history) executed(by string, at applier.Position) (ok bool, text string) {
+	if at.Part > 0 {
+		return h.executedPart(by, at)
+	}
 	if at.Index == 0 {
 		return false, ""
 	}
@@ -44,6 +52,29 @@ func (h *history) executed(by string, at applier.Position) (ok bool, text string
 	}
 	if !e.executed.Equal(at.Executed) {
 		return false, fmt.Sprintf("%s shows %s at %d, it must be %s", by, at.Executed, at.Index, e.executed)
+	}
+	return true, ""
+}
+
+// executedPart checks a position inside of an entry.
+func (h *history) executedPart(by string, at applier.Position) (ok bool, text string) {
+	want := gtid.Set{}
+	if whole := h.at(at.Index); whole != nil {
+		want = whole.executed
+	}
+	e := h.at(at.Index + 1)
+	if e == nil {
+		return false, fmt.Sprintf("%s has applied a part of %d, which nobody has delivered", by, at.Index+1)
+	}
+	left := at.Part
+	for _, j := range e.judged {
+		if j.verdict.Outcome == certifier.Certified && left > 0 {
+			want = want.Add(j.verdict.GTID)
+			left--
+		}
+	}
+	if left > 0 || !want.Equal(at.Executed) {
+		return false, fmt.Sprintf("%s shows %s at %d and %d of the next entry, it must be %s", by, at.Executed, at.Index, at.Part, want)
 	}
 	return true, ""
 }

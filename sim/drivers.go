@@ -107,6 +107,7 @@ func (l *logWriter) keep(r *run, w logWork) {
 type engineWorker struct {
 	tasks []replica.Task
 	busy  bool
+	crew  *crew // nil where batches are applied one after the other
 }
 
 func (k *engineWorker) queue(r *run, tasks []replica.Task) {
@@ -118,7 +119,7 @@ func (k *engineWorker) queue(r *run, tasks []replica.Task) {
 }
 
 func (k *engineWorker) pump(r *run) {
-	if k.busy || len(k.tasks) == 0 {
+	if k.works(r) || k.busy || len(k.tasks) == 0 {
 		return
 	}
 	k.busy = true
@@ -163,10 +164,16 @@ func (k *engineWorker) apply(r *run, t replica.Task) {
 		return
 	}
 	r.member.checkDigest()
-	r.tell(replica.Applied{Index: t.Apply.To.Index})
+	k.shown(r, t.Apply.To.Index)
+}
+
+// shown follows when the engine has come to a log index. It may write out a part of
+// what it has, by itself.
+func (k *engineWorker) shown(r *run, at uint64) {
+	w, engine := r.world, r.member.engine
+	r.tell(replica.Applied{Index: at})
 	r.retry()
 	if n := engine.Unsynced(); n > 1 && chance(w.rand, w.plan.disk.flushes) {
-		at := t.Apply.To.Index
 		engine.SyncTo(at - w.rand.Uint64N(min(at, uint64(n))))
 		k.tellDurable(r)
 	}

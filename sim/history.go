@@ -439,6 +439,7 @@ type reference struct {
 	versions  map[key][]version
 	digester  applier.Digester
 	digests   []applier.Digest // by log index, from 1
+	after     []applier.Digest // by certified transaction, from 1
 }
 
 type version struct {
@@ -465,6 +466,7 @@ func (r *reference) write(ws []write) {
 		}
 		r.versions[w.key] = append(r.versions[w.key], version{number: r.certified, bytes: now})
 	}
+	r.after = append(r.after, r.digester.Digest())
 }
 
 func (r *reference) entryDone() { r.digests = append(r.digests, r.digester.Digest()) }

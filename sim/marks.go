@@ -116,6 +116,12 @@ const (
 	markUpgraded
 	markLeftInOrder
 	markHeldUp
+	markSideBySide
+	markInsideEntry
+	markTakenUpInside
+	markTriedAgain
+	markRecalled
+	markBeforeTurn
 	markStaleReadEventual
 	markStaleReadFailover
 	markBackwardsEventual
@@ -250,6 +256,12 @@ var markNames = [marks]string{
 	markUpgraded:        "member upgraded",
 	markLeftInOrder:     "primary handed over before it left",
 	markHeldUp:          "member held up between two effects",
+	markSideBySide:      "transactions executed side by side",
+	markInsideEntry:     "crash with an entry visible in part",
+	markTakenUpInside:   "restart inside of an entry",
+	markTriedAgain:      "transaction tried again, alone",
+	markRecalled:        "executed transaction given up for one before it",
+	markBeforeTurn:      "crash between execution and commit",
 
 	markStaleReadEventual: "stale read at EVENTUAL",
 	markStaleReadFailover: "stale read at BEFORE_ON_PRIMARY_FAILOVER",

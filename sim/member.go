@@ -329,7 +329,7 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 		Group: gcs.Config{
 			Identity:      m.log.Identity(),
 			Log:           m.log,
-			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: hs.GetCommit()},
+			HardState:     gcs.HardState{Term: hs.GetTerm(), Vote: hs.GetVote(), Commit: max(hs.GetCommit(), m.engine.Position().Reached())},
 			Checkpoint:    checkpoint,
 			Applied:       applied,
 			ElectionTicks: w.plan.electionTicks,
@@ -338,6 +338,7 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 			StallTicks:    w.plan.members.stallTicks,
 			Limits:        w.plan.limits,
 		},
+		AppliedPart:     m.engine.Position().Part,
 		MajorityTicks:   w.plan.members.majorityTicks,
 		FailoverTicks:   w.plan.rights.failoverTicks,
 		Tick:            w.tickTime(),
@@ -400,6 +401,10 @@ func (m *member) crash() {
 	if r.cloner.imported {
 		w.reached[markCloneInterrupted]++
 	}
+	if m.engine.Position().Part > 0 {
+		w.reached[markInsideEntry]++
+	}
+	r.worker.crashed(r)
 	w.trace.crash(w, m)
 	for _, c := range m.clients {
 		c.abandon()

@@ -29,6 +29,7 @@ type plan struct {
 	members memberPlan
 	rights  rightsPlan
 	checks  checksPlan
+	workers workersPlan
 
 	limits          gcs.Limits
 	applyBytes      int

@@ -142,7 +142,7 @@ func (m *member) holds(keep holding, clone bool) (last uint64, err error) {
 	}
 	// A checkpoint is of what was delivered, also where the commit index on disk
 	// lags behind.
-	last = max(m.log.HardState().GetCommit(), applied, newest.Index)
+	last = max(m.log.HardState().GetCommit(), m.engine.Position().Reached(), newest.Index)
 	if last > end {
 		return 0, fmt.Errorf("its log ends at %d, and it is committed up to %d", end, last)
 	}
@@ -185,7 +185,7 @@ func (m *member) replay(after uint64, each ...func(*replica.Judged)) (*replica.R
 	}
 	committed := max(cfg.Group.HardState.Commit, cfg.Group.Applied)
 	cfg.Group.HardState.Commit = committed
-	cfg.Group.Applied = cfg.Group.Checkpoint.Index // as an engine that has to apply it all
+	cfg.Group.Applied, cfg.AppliedPart = cfg.Group.Checkpoint.Index, 0 // as an engine that has to apply it all
 	r, err := m.newReplica(cfg)
 	if err != nil {
 		return nil, err

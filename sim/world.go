@@ -35,6 +35,7 @@ type world struct {
 	rand   *rand.Rand
 	more   *rand.Rand // for what is no part of a plain world
 	wrongs *rand.Rand // for what concerns state checks
+	crews  *rand.Rand // for engines that execute side by side
 	plain  bool       // all members write, and nothing is asked of what they begin with
 	group  gtid.UUID
 	phase  phase
@@ -98,6 +99,8 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 	if !plain {
 		drawRights(w.more, &w.plan)
 		drawChecks(w.wrongs, &w.plan)
+		w.crews = rand.New(rand.NewPCG(seed, crewStream))
+		w.plan.workers = drawWorkers(w.crews)
 	}
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}

@@ -21,9 +21,9 @@ import (
 	"github.com/concordatdb/concordat/applier"
 )
 
-// MaxUnsynced is how many batches an [Engine] keeps unsynced. Beyond that the
-// oldest becomes durable by itself, as when a real engine flushes because its
-// memory is full.
+// MaxUnsynced is how many batches, or transactions of those executed side by side,
+// an [Engine] keeps unsynced. Beyond that the oldest becomes durable by itself, as
+// when a real engine flushes because its memory is full.
 const MaxUnsynced = 4096
 
 // Engine is an [applier.Engine] in memory that forgets, when told to crash,
@@ -48,7 +48,7 @@ type Engine struct {
 	number uint64 // of the state in which a place of the changes counts
 }
 
-var _ applier.Engine = (*Engine)(nil)
+var _ applier.Parallel = (*Engine)(nil)
 
 // life is shared by everything that ends together.
 type life struct{ ended error }
