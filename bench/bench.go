@@ -84,6 +84,8 @@ type MemberOptions struct {
 	CheckpointBytes int
 	// WarmLog as in the node's configuration.
 	WarmLog bool
+	// ApplyWorkers as in the node's configuration, 0 for the default.
+	ApplyWorkers int
 	// Place is where it is, for those that proxies are in front of.
 	Place *Place
 }

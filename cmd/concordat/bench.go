@@ -83,7 +83,7 @@ func newBenchCommand() *cobra.Command {
 		}
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
-	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand())
+	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand())
 	return cmd
 }
 
@@ -138,6 +138,9 @@ func memberArgs(o *bench.MemberOptions) []string {
 	}
 	if o.CheckpointBytes > 0 {
 		args = append(args, "--checkpoint-size", strconv.Itoa(o.CheckpointBytes)+"B")
+	}
+	if o.ApplyWorkers > 0 {
+		args = append(args, "--apply-workers", strconv.Itoa(o.ApplyWorkers))
 	}
 	if o.WarmLog {
 		args = append(args, "--warm-log")

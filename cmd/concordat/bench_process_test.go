@@ -45,6 +45,19 @@ func TestBenchFailover(t *testing.T) {
 	}
 }
 
+// What a member has missed is applied with each number of workers.
+func TestBenchApply(t *testing.T) {
+	t.Parallel()
+	out := want(t, exitOK, "bench", "apply", "--workers", "1,3", "--repeats", "1", "--transactions", "300", "--dir", t.TempDir(), "--quiet", "--json")
+	var r bench.ApplyReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if len(r.Rows) != 2 || r.Rows[1].Workers != 3 || len(r.Rows[1].Seconds) != 1 || r.Rows[1].Seconds[0] <= 0 || r.Rows[1].CPU[0] <= 0 {
+		t.Errorf("%+v", r.Rows)
+	}
+}
+
 // Levels are measured with processes, too.
 func TestBenchLevels(t *testing.T) {
 	t.Parallel()

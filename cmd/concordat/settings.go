@@ -46,6 +46,7 @@ type nodeSettings struct {
 	CheckpointSize       size     `toml:"checkpoint-size"`
 	WarmLog              bool     `toml:"warm-log"`
 	ApplyQueueSize       size     `toml:"apply-queue-size"`
+	ApplyWorkers         int      `toml:"apply-workers"`
 	TickInterval         duration `toml:"tick-interval"`
 	ElectionTicks        int      `toml:"election-ticks"`
 
@@ -167,6 +168,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.CheckpointSize, "checkpoint-size", "log between two checkpoints; three times as much is kept on disk, ten times while a member catches up")
 	fs.BoolVar(&s.WarmLog, "warm-log", s.WarmLog, "write the log's first 200 MiB at the start, so that each fsync later costs less")
 	fs.Var(&s.ApplyQueueSize, "apply-queue-size", "what may wait for the store")
+	number(&s.ApplyWorkers, "apply-workers", "goroutines that build what the store makes visible; 0: as many as run at a time, at most 4")
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
 
@@ -311,6 +313,7 @@ func (s *nodeSettings) config() concordat.Config {
 		CheckpointBytes:   int(s.CheckpointSize),
 		WarmLog:           s.WarmLog,
 		ApplyQueueBytes:   int(s.ApplyQueueSize),
+		ApplyWorkers:      s.ApplyWorkers,
 		TickInterval:      time.Duration(s.TickInterval),
 		ElectionTicks:     s.ElectionTicks,
 
