@@ -43,6 +43,9 @@ const (
 	// TooLarge: it is larger than the group allows. As Duplicate, it is for those
 	// who know.
 	TooLarge Outcome = 11
+	// Unapplied: it had passed, and then no engine could apply it. Its GTID is used
+	// up, and stands for nothing. Certification itself never says so.
+	Unapplied Outcome = 12
 )
 
 // MaxGTIDIntervals bounds the intervals that the executed set has of GTIDs and
@@ -75,6 +78,8 @@ func (o Outcome) String() string {
 		return "given up"
 	case TooLarge:
 		return "too large"
+	case Unapplied:
+		return "applied by no engine"
 	}
 	return fmt.Sprintf("Outcome(%d)", byte(o))
 }

@@ -213,6 +213,21 @@ func (w *Window) supersede(id ID, hash uint64) bool {
 	return true
 }
 
+// Revoke makes a transaction refused that had committed under a GTID, for a reason,
+// and reports whether the window has it. It looks at all of the window.
+func (w *Window) Revoke(g gtid.GTID, reason byte) bool {
+	for p := w.first; p < w.next; p++ {
+		e := w.at(p)
+		if e.kind != committed || e.number != g.Number || w.fate(e).GTID != g {
+			continue
+		}
+		w.sources.release(e.source)
+		e.kind, e.source, e.number, e.reason = refused, 0, 0, reason
+		return true
+	}
+	return false
+}
+
 // push adds an entry at the next position.
 func (w *Window) push(id ID, hash uint64, f Fate) {
 	e := w.room()

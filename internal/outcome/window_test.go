@@ -259,3 +259,34 @@ func TestBegin(t *testing.T) {
 		t.Errorf("restored: %v", err)
 	}
 }
+
+// TestRevoke makes a transaction refused that had committed. Then its id may be
+// noted again, as after any refusal, and nothing else has changed.
+func TestRevoke(t *testing.T) {
+	w := New(10, 7)
+	for i := uint64(1); i <= 4; i++ {
+		w.Note(idOf(i), commit(i, i))
+	}
+	g := commit(3, 3).GTID
+	if !w.Revoke(g, 9) || w.Revoke(g, 9) || w.Revoke(commit(8, 8).GTID, 9) {
+		t.Fatal("what is revoked is not what had committed")
+	}
+	if f, known := w.Find(idOf(3)); !known || f != (Fate{Reason: 9, Index: 3}) {
+		t.Errorf("its fate is %+v (%t)", f, known)
+	}
+	restored, err := Restore(w.AppendState(nil), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*Window{w, restored} {
+		w.Note(idOf(3), commit(5, 5))
+		for _, i := range []uint64{1, 2, 4} {
+			if f, known := w.Find(idOf(i)); !known || f != commit(i, i) {
+				t.Errorf("the fate of %d is %+v (%t)", i, f, known)
+			}
+		}
+		if f, known := w.Find(idOf(3)); !known || f != commit(5, 5) {
+			t.Errorf("its second fate is %+v (%t)", f, known)
+		}
+	}
+}

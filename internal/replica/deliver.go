@@ -20,7 +20,7 @@ const (
 // room, and reports whether there was anything.
 func (r *Replica) deliverSome() bool {
 	some := false
-	for r.inApplyBytes-r.heldBytes+r.batchBytes < r.cfg.ApplyBytes {
+	for r.inApplyBytes-r.heldBytes+r.batchBytes < r.applyLimit() {
 		d, ok := r.group.NextDelivery()
 		if !ok {
 			break
@@ -88,6 +88,7 @@ func (r *Replica) deliverView(v gcs.View) {
 	r.giants.Keep(func(origin uint64) bool { _, in := v.Member(origin); return in })
 	r.cert.View()
 	r.checks.state.View(r.inView)
+	r.faults.state.View(r.inView)
 	r.effects.Views = append(r.effects.Views, v)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.View(v)
@@ -145,6 +146,8 @@ func (r *Replica) deliverMessage(d *gcs.Delivery, msg []byte) {
 		r.deliverCheck(d, body)
 	case kindChecked:
 		r.deliverChecked(d, body)
+	case kindFault:
+		r.deliverFault(d, body, local)
 	}
 }
 

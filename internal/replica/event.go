@@ -133,6 +133,15 @@ type Checked struct {
 	Slice  applier.Slice // belongs to the replica from here on
 }
 
+// Faulted: the engine could not apply a transaction, for a reason that other
+// members can compare with theirs, and waits at it. The answer is one of Skips or
+// of Stands; it may never come.
+type Faulted struct {
+	GTID  gtid.GTID
+	Class applier.Class // not ClassNone
+}
+
+func (Faulted) event()        {}
 func (Checked) event()        {}
 func (Ticked) event()         {}
 func (Received) event()       {}
@@ -201,6 +210,15 @@ type Effects struct {
 	Findings []statecheck.Finding
 	// Withdrawals answer Withdrawn.
 	Withdrawals []WithdrawAnswer
+	// Skips answer Faulted: the engine is to go on without the transaction, as all
+	// others do. Stands answer it, too: the fault is the member's own.
+	Skips  []gtid.GTID
+	Stands []gtid.GTID
+	// Faults are the members that did with a transaction what the others did not,
+	// and Unapplied the transactions that no engine could apply, with the reason.
+	// Those that the member knew when it started are left out.
+	Faults    []statecheck.Fault
+	Unapplied []statecheck.Opinion
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.
@@ -250,7 +268,7 @@ func (e *Effects) reset() {
 		Joins: e.Joins[:0], Leaves: e.Leaves[:0], Views: e.Views[:0],
 		Changes: e.Changes[:0], Notices: e.Notices[:0],
 		Reads: e.Reads[:0], Actions: e.Actions[:0], Epochs: e.Epochs[:0], Ended: e.Ended[:0],
-		Findings: e.Findings[:0],
+		Findings: e.Findings[:0], Skips: e.Skips[:0], Stands: e.Stands[:0], Faults: e.Faults[:0], Unapplied: e.Unapplied[:0],
 	}
 }
 
@@ -383,7 +401,8 @@ const (
 	// group may have it still.
 	ExitMinority
 	// ExitDiffers: a state check has found that the member's data are not what
-	// the others have. The group has it still, and it must serve nobody.
+	// the others have, or it has applied what no other engine could. The group has
+	// it still, and it must serve nobody.
 	ExitDiffers
 )
 

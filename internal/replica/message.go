@@ -51,6 +51,9 @@ const (
 	kindCheck = 14
 	// kindChecked is what one of them says of its slice.
 	kindChecked = 15
+	// kindFault is what a member says of a transaction that an engine could not
+	// apply.
+	kindFault = 16
 )
 
 // TransactionID names one attempt to commit. It is drawn at random by its
@@ -113,13 +116,15 @@ const (
 //	give up     := 13
 //	check       := 14 check
 //	checked     := 15 (0 answer | 1 detail)
+//	fault       := 16 opinion
 //
 // The only flag is 1, for AFTER. The time is big-endian, in two's complement. GTID
 // and snapshot have the binary form of package gtid, the write set that of package
-// certifier, description and bodies those of package election, checks, answers and
-// details those of package statecheck, and of a fragment that of package giant; the
-// payload is the rest. What the fragments before an end hold is a write set of so
-// many bytes, and the payload; sum is the CRC-32C of both, big-endian.
+// certifier, description and bodies those of package election, checks, answers,
+// details and opinions those of package statecheck, and of a fragment that of
+// package giant; the payload is the rest. What the fragments before an end hold is a
+// write set of so many bytes, and the payload; sum is the CRC-32C of both,
+// big-endian.
 func AppendTransaction(b []byte, h *Header, ws encoding.BinaryAppender, payload []byte) (_ []byte, err error) {
 	if b, err = h.append(append(b, kindTransaction)); err != nil {
 		return nil, err

@@ -107,6 +107,7 @@ type Replica struct {
 	rumour     uint64 // the newest epoch that another member has reported, as of the last tick
 	reads      reads
 	checks     checks
+	faults     faults
 
 	// after, gates and held keep from the engine what others might not show yet.
 	after gates
@@ -214,7 +215,7 @@ func New(cfg Config) (*Replica, error) {
 	r.outcomes = outcome.New(0, cfg.Seed)
 	r.cert = certifier.New(cfg.Group.Identity.Group, certifier.Settings{})
 	r.elect = election.New()
-	r.checks.state = statecheck.New()
+	r.checks.state, r.faults.state = statecheck.New(), statecheck.NewFaults()
 	if saved.Index > 0 {
 		if err := r.restore(own); err != nil {
 			return nil, err
@@ -246,6 +247,7 @@ func (r *Replica) Step(events ...Event) *Effects {
 		r.recallGiants()
 		r.group.Flush()
 	}
+	r.tendFaults()
 	r.openGates()
 	r.tellDelivered()
 	r.answerReads()
@@ -281,6 +283,8 @@ func (r *Replica) step(e Event) {
 		r.noteApplied(e.Index)
 	case Checked:
 		r.hashed(e)
+	case Faulted:
+		r.fault(e)
 	case Durable:
 		r.durable = max(r.durable, e.Index)
 		r.cutLog()
@@ -453,7 +457,7 @@ func (r *Replica) exit() Exit {
 		return ExitRemoved
 	case r.group.Removed():
 		return ExitExpelled
-	case r.differs():
+	case r.differs() || r.faults.state.Blamed(r.cfg.Group.Identity.RaftID):
 		return ExitDiffers
 	case limit > 0 && r.group.Status().NoQuorumTicks > limit:
 		return ExitMinority
@@ -509,6 +513,8 @@ type Status struct {
 	GateWaits []uint64
 	// Checks is what is known of the group's state checks.
 	Checks statecheck.Snapshot
+	// Faults are the last members that did with a transaction what others did not.
+	Faults []statecheck.Fault
 	// Flow is who slows whom.
 	Flow FlowStatus
 }
@@ -539,7 +545,7 @@ func (r *Replica) Status() Status {
 			Engine: r.inApplyBytes - r.heldBytes, Held: r.heldBytes, Gates: r.gates.Len(),
 			Answers: r.certified.Len(), Reads: len(r.reads.calls),
 		},
-		Checks: r.checks.state.Snapshot(),
-		Flow:   r.flow.last,
+		Checks: r.checks.state.Snapshot(), Faults: r.faults.state.Last(),
+		Flow: r.flow.last,
 	}
 }

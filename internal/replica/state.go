@@ -34,7 +34,8 @@ func (r *Replica) checkProtocol() error {
 
 // serialise returns the replicated state after the last delivery.
 //
-//	state := 0 1  uvarint len  giants  uvarint len  group state  settings  forks  election  checks  uvarint len  outcomes  certifier state
+//	state := 0 1  uvarint len  giants  uvarint len  group state  settings  forks  election  checks  faults
+//	         uvarint len  outcomes  certifier state
 func (r *Replica) serialise() gcs.Checkpoint { return r.serialiseWith(r.group.AppendState(nil)) }
 
 func (r *Replica) serialiseWith(group []byte) gcs.Checkpoint {
@@ -43,7 +44,9 @@ func (r *Replica) serialiseWith(group []byte) gcs.Checkpoint {
 	b = r.settings.append(b)
 	b, err := appendForks(b, r.forks)
 	if err == nil {
-		b = r.checks.state.AppendState(r.elect.AppendState(b))
+		b, err = r.faults.state.AppendState(r.checks.state.AppendState(r.elect.AppendState(b)))
+	}
+	if err == nil {
 		b, err = r.cert.AppendState(appendSection(b, r.outcomes.AppendState(nil)))
 	}
 	if err != nil {
@@ -83,6 +86,9 @@ func (r *Replica) restore(b []byte) (err error) {
 		return fmt.Errorf("%w: %s", ErrState, why)
 	}
 	if r.checks.state, b, err = statecheck.Restore(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if r.faults.state, b, err = statecheck.RestoreFaults(b); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	outcomes, b, err := takeSection(b, "outcomes")

@@ -94,6 +94,10 @@ type member struct {
 
 	findings []statecheck.Finding
 	exit     Exit
+	poison   func(payload string) applier.Class // why the engine cannot apply it; nil for no reason
+	stuck    bool                               // the engine waits for the others' word
+	skips    []gtid.GTID
+	stands   []gtid.GTID
 	harm     func(payload string) string // what its disk makes of data, "" for nothing; nil for no harm
 
 	answers  []Answer
@@ -230,7 +234,7 @@ func (m *member) start() {
 // loses what lies above a log index, and forgets what it told.
 func (m *member) restart(engine uint64) {
 	m.identity.Session++
-	m.inbox, m.tasks, m.answers, m.states, m.down = nil, nil, nil, nil, false
+	m.inbox, m.tasks, m.answers, m.states, m.down, m.stuck = nil, nil, nil, nil, false, false
 	m.flushed = len(m.saved)
 	m.batches = slices.DeleteFunc(m.batches, func(b batch) bool { return b.to.Index > engine })
 	m.position = applier.Position{}
@@ -292,6 +296,8 @@ func (m *member) act(e *Effects) {
 	if e.Exit != ExitNone {
 		m.exit = e.Exit
 	}
+	m.skips, m.stands = append(m.skips, e.Skips...), append(m.stands, e.Stands...)
+	m.stuck = m.stuck && len(e.Skips) == 0
 	m.unheard = append(m.unheard, e.Writes...)
 	m.write()
 	for _, out := range e.Messages {
@@ -355,7 +361,17 @@ func (m *member) truncate(index uint64) {
 
 // work has the engine do the next n tasks.
 func (m *member) work(n int) {
-	for _, task := range m.tasks[:n] {
+	for i, task := range m.tasks[:n] {
+		if m.stuck {
+			m.tasks = slices.Delete(m.tasks, 0, i)
+			return
+		}
+		if g, class := m.cannot(task.Apply); class != applier.ClassNone {
+			m.stuck = true
+			m.inbox = append(m.inbox, Faulted{GTID: g, Class: class})
+			m.tasks = slices.Delete(m.tasks, 0, i)
+			return
+		}
 		switch {
 		case task.Apply != nil:
 			if err := task.Apply.CheckAfter(m.position); err != nil {
@@ -366,6 +382,9 @@ func (m *member) work(n int) {
 			}
 			b := batch{to: task.Apply.To}
 			for _, tx := range task.Apply.Transactions {
+				if slices.Contains(m.skips, tx.GTID) {
+					continue
+				}
 				b.payloads = append(b.payloads, string(tx.Payload))
 				m.checkVisible(string(tx.Payload))
 			}

@@ -304,13 +304,7 @@ func Restore(b []byte) (*State, []byte, error) {
 func (d *decoder) round() (r round) {
 	r.check, r.index = d.check(), d.Uvarint()
 	r.truth, r.split = d.small(MaxParties), d.bool()
-	for range d.count(17, MaxParties) {
-		m := d.member()
-		if n := len(r.parties); d.Err == nil && n > 0 && r.parties[n-1].RaftID >= m.RaftID {
-			d.Fail("parties out of order")
-		}
-		r.parties = append(r.parties, m)
-	}
+	r.parties = d.parties()
 	for range d.count(132, MaxParties) {
 		a := answer{by: d.Uvarint()}
 		a.answer = d.answer(r.check.Number)
@@ -331,6 +325,18 @@ func (d *decoder) round() (r round) {
 		d.Fail("truth %d of %d answers, split %t", r.truth, len(r.answers), r.split)
 	}
 	return r
+}
+
+// parties takes members by their raft ids, ascending.
+func (d *decoder) parties() (all []Member) {
+	for range d.count(17, MaxParties) {
+		m := d.member()
+		if n := len(all); d.Err == nil && n > 0 && all[n-1].RaftID >= m.RaftID {
+			d.Fail("parties out of order")
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 func (d *decoder) finding() (f Finding) {

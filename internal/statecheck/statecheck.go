@@ -1,12 +1,12 @@
 // Package statecheck finds the member of a group whose data are not what the
-// others have.
+// others have, or whose engine cannot apply what the others can.
 //
 // It owns the checks: at one position of the log every member hashes the same
-// slice of its data, and says in the log what came of it. It promises that what
-// it finds is a function of the log, so that every member finds the same at the
-// same position, that only a member is blamed whose answer differs from that of
-// more than half of those that were ONLINE at the check, and that its state stays
-// small. It must never know how a slice is hashed, when a check is due by the
+// slice of its data, and says in the log what came of it; and the votes on what an
+// engine could not apply. It promises that what it finds is a function of the log,
+// so that every member finds the same at the same position, that only a member is
+// blamed whose answer differs from that of more than half of those that were ONLINE
+// at the check, and that its state stays small. It must never know how a slice is hashed, when a check is due by the
 // clock, or what becomes of a member that is blamed.
 package statecheck
 
@@ -40,6 +40,8 @@ type Member struct {
 	RaftID uint64
 	UUID   gtid.UUID
 }
+
+func byRaftID(a, b Member) int { return cmp.Compare(a.RaftID, b.RaftID) }
 
 // Check asks all that are ONLINE at its position for a slice of their data.
 type Check struct {
@@ -214,7 +216,7 @@ func (s *State) Begin(index, sequence uint64, online []Member, c Check) bool {
 		return false
 	}
 	parties := slices.Clone(online)
-	slices.SortFunc(parties, func(a, b Member) int { return cmp.Compare(a.RaftID, b.RaftID) })
+	slices.SortFunc(parties, byRaftID)
 	s.number, s.sequence = c.Number, sequence
 	if len(s.rounds) == Window {
 		s.rounds = slices.Delete(s.rounds, 0, 1)

@@ -157,7 +157,7 @@ func (e *Engine) Apply(b applier.Batch) error {
 	next.digester.Reset(before.digest)
 	for i := range b.Transactions {
 		if err := next.apply(b.Transactions[i].Payload); err != nil {
-			return fmt.Errorf("transaction %v: %w", b.Transactions[i].GTID, err)
+			return &applier.TransactionError{GTID: b.Transactions[i].GTID, Err: err}
 		}
 	}
 	state := next.state(b.To)
