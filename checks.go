@@ -113,7 +113,12 @@ func (n *Node) differing(s *known) string {
 			return finding(&f).String()
 		}
 	}
-	return "a state check has blamed it, and what it found is forgotten"
+	for i := range s.Faults {
+		if f := &s.Faults[len(s.Faults)-1-i]; f.Member.RaftID == n.log.Identity().RaftID {
+			return faultText(f)
+		}
+	}
+	return "the group has found so, and what it found is forgotten"
 }
 
 func errDiffering(why string) error { return fmt.Errorf("%w: %s", ErrDiffers, why) }

@@ -214,6 +214,8 @@ func (tx *Tx) verdict(v certifier.Verdict) (gtid.GTID, error) {
 		return gtid.GTID{}, fmt.Errorf("%w: %v", ErrGTIDTaken, tx.wish)
 	case certifier.Fenced:
 		return gtid.GTID{}, n.fenced()
+	case certifier.Unapplied:
+		return gtid.GTID{}, &UnappliedError{GTID: v.GTID}
 	case certifier.Exhausted, certifier.GTIDSpread, certifier.Unreadable, certifier.GivenUp, certifier.TooLarge:
 	}
 	return gtid.GTID{}, refusal(v.Outcome)

@@ -50,6 +50,8 @@ const (
 	EventActionBegun     EventKind = "ACTION_BEGUN"     // a planned change that takes somebody's right to write
 	EventActionDraining  EventKind = "ACTION_DRAINING"  // nothing more begins here for it
 	EventStateDiffers    EventKind = "STATE_DIFFERS"    // a state check has found that the member's data are not the group's
+	EventApplyFault      EventKind = "APPLY_FAULT"      // a member's engine cannot apply a transaction, or did otherwise than the others
+	EventUnapplied       EventKind = "UNAPPLIED"        // no engine can apply a transaction: it is refused everywhere
 	EventActionEnded     EventKind = "ACTION_ENDED"     // a planned change was made, refused or given up
 )
 

@@ -1,10 +1,14 @@
 package concordat
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/applier/feed"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -16,62 +20,155 @@ const (
 	feedTransactions = 4096
 )
 
+// feeding is an engine that is given its tasks, and what it was given and does not
+// show yet: where a transaction turns out to be one that no engine can apply, that
+// is given again without it. It belongs to one goroutine, but for under.
+type feeding struct {
+	life   *life
+	feeder *feed.Feeder
+
+	mu    sync.Mutex
+	under []applier.Batch // in order
+}
+
 // feedEngine gives the engine its tasks in order. A batch may still be on its way
 // when the next one is given; for any other task, everything before it is visible.
 func (l *life) feedEngine() {
-	f := feed.New(l.node.engine, feed.Options{
-		Workers: l.node.cfg.ApplyWorkers, Visible: l.shown, Failed: l.applyFailed,
+	f := &feeding{life: l}
+	f.begin()
+	defer func() { f.feeder.Close() }()
+	err := f.all()
+	if err != nil && !errors.Is(err, errStopped) {
+		l.node.fail(fmt.Errorf("engine: %w", err))
+	}
+}
+
+func (f *feeding) begin() {
+	l := f.life
+	f.feeder = feed.New(l.node.engine, feed.Options{
+		Workers: l.node.cfg.ApplyWorkers, Visible: f.shown,
+		// Nobody may be giving anything: a task that is none has it noticed.
+		Failed: func(error) { l.engine.put(replica.Task{}) },
 	})
-	defer f.Close()
+}
+
+// all gives the engine all tasks until there will be none.
+func (f *feeding) all() error {
 	var tasks []replica.Task
 	for ok := true; ok; {
-		if tasks, ok = l.engine.take(tasks); !ok {
-			_ = f.Drain() // Failed was told of an error
-			return
+		if tasks, ok = f.life.engine.take(tasks); !ok {
+			return f.drain()
 		}
 		for rest := tasks; len(rest) > 0; {
-			if rest[0].Apply == nil {
-				if f.Drain() != nil {
-					return
-				}
-				if err := l.engineTask(rest[0]); err != nil {
-					l.applyFailed(err)
-					return
-				}
-				rest = rest[1:]
-				continue
-			}
-			if len(rest[0].Bulks) > 0 {
-				if l.applyBulk(f, &rest[0]) != nil {
-					return
-				}
-				rest = rest[1:]
-				continue
-			}
-			batch, n := gather(rest)
-			if f.Apply(batch, n < len(rest) || l.engine.waiting()) != nil {
-				return
+			n, err := f.first(rest)
+			if err != nil {
+				return err
 			}
 			rest = rest[n:]
 		}
 	}
+	return nil
 }
 
-// applyBulk gives the engine a batch whose payloads have to be read first. Nobody
-// before it waits for that, and they stay in memory no longer than it takes.
-func (l *life) applyBulk(f *feed.Feeder, t *replica.Task) error {
-	if err := f.Drain(); err != nil {
+// first does the first of some tasks, or as many as make one batch.
+func (f *feeding) first(tasks []replica.Task) (n int, err error) {
+	switch t := &tasks[0]; {
+	case t.Apply == nil:
+		if err := f.drain(); err != nil {
+			return 0, err
+		}
+		return 1, f.life.engineTask(*t)
+	case len(t.Bulks) > 0:
+		return 1, f.bulk(t)
+	}
+	batch, n := gather(tasks)
+	return n, f.apply(batch, n < len(tasks) || f.life.engine.waiting())
+}
+
+// bulk gives the engine a batch whose payloads have to be read first. Nobody before
+// it waits for that, and they stay in memory no longer than it takes.
+func (f *feeding) bulk(t *replica.Task) error {
+	if err := f.drain(); err != nil {
 		return err
 	}
-	if err := t.Load(l.node.log); err != nil {
-		l.applyFailed(err)
+	if err := t.Load(f.life.node.log); err != nil {
 		return err
 	}
 	defer t.Unload()
-	if err := f.Apply(*t.Apply, false); err != nil {
+	if err := f.apply(*t.Apply, false); err != nil {
 		return err
 	}
-	return f.Drain()
+	return f.drain()
+}
+
+func (f *feeding) apply(b applier.Batch, more bool) error {
+	f.mu.Lock()
+	f.under = append(f.under, b)
+	f.mu.Unlock()
+	if err := f.feeder.Apply(b, more); err != nil {
+		return f.mend()
+	}
+	return nil
+}
+
+// drain waits until everything is visible.
+func (f *feeding) drain() error {
+	if err := f.feeder.Drain(); err != nil {
+		return f.mend()
+	}
+	return nil
+}
+
+// mend goes on behind an error, if that is of a transaction which no engine can
+// apply: what is not visible is given again, and that transaction is empty. When it
+// returns nil, everything is visible.
+func (f *feeding) mend() error {
+	for {
+		err := f.feeder.Drain()
+		if err == nil {
+			return nil
+		}
+		at, class, shared := mayBeShared(err)
+		if !shared {
+			return err
+		}
+		f.feeder.Close()
+		asked := f.life.ask(at, class, err)
+		f.begin()
+		if asked != nil {
+			return asked
+		}
+		for _, b := range f.again(at) {
+			if f.feeder.Apply(b, true) != nil {
+				break // Drain returns it
+			}
+		}
+	}
+}
+
+// again makes what is to be given to the engine anew: all that it does not show,
+// with nothing left of one transaction but its GTID.
+func (f *feeding) again(without gtid.GTID) []applier.Batch {
+	p := f.life.node.engine.Position()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.under = slices.DeleteFunc(f.under, func(b applier.Batch) bool { return b.To.Index <= p.Index })
+	for i := range f.under {
+		b, part := &f.under[i], p.Part
+		b.Transactions = slices.DeleteFunc(slices.Clone(b.Transactions), func(t applier.Transaction) bool {
+			if t.Index == p.Index+1 && part > 0 {
+				part--
+				return true
+			}
+			return t.Index <= p.Index
+		})
+		for j := range b.Transactions {
+			if t := &b.Transactions[j]; t.GTID == without {
+				t.Payload = nil
+			}
+		}
+	}
+	return slices.Clone(f.under)
 }
 
 // gather makes one batch of the first tasks, and returns of how many.
@@ -90,16 +187,19 @@ func gather(tasks []replica.Task) (batch applier.Batch, n int) {
 }
 
 // shown follows when something has become visible.
-func (l *life) shown(at applier.Position, transactions int) {
+func (f *feeding) shown(at applier.Position, transactions int) {
+	f.mu.Lock()
+	n := 0
+	for n < len(f.under) && f.under[n].To.Index <= at.Index {
+		n++
+	}
+	f.under = slices.Delete(f.under, 0, n)
+	f.mu.Unlock()
+	l := f.life
 	l.node.counters.applied.Add(uint64(transactions))
 	l.node.visible.broadcast()
 	l.inbox.put(replica.Applied{Index: at.Index})
 }
-
-// applyFailed is told once what keeps the engine from going on. A
-// *applier.TransactionError names the transaction; everything before it, or before
-// its batch where batches are visible at once, is visible then.
-func (l *life) applyFailed(err error) { l.node.fail(fmt.Errorf("engine: %w", err)) }
 
 func (l *life) engineTask(t replica.Task) error {
 	switch {
@@ -107,7 +207,7 @@ func (l *life) engineTask(t replica.Task) error {
 		l.pinExport(t.Export)
 	case t.Check != nil:
 		return l.pinCheck(t.Check)
-	default:
+	case t.Flush:
 		l.flushes.put(struct{}{})
 	}
 	return nil

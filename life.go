@@ -32,6 +32,7 @@ type life struct {
 	engine   *mailbox[replica.Task]
 	flushes  *mailbox[struct{}]
 	pins     *mailbox[pinned]
+	words    *mailbox[word]
 	calls    callTable
 	joins    waiters[replica.JoinAnswer]
 	leaves   waiters[error]
@@ -79,7 +80,7 @@ func newLife(n *Node, r *replica.Replica) *life {
 		node: n, replica: r,
 		inbox:  newInbox(peerInboxBytes),
 		log:    newMailbox[logWork](),
-		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](), pins: newMailbox[pinned](),
+		engine: newMailbox[replica.Task](), flushes: newMailbox[struct{}](), pins: newMailbox[pinned](), words: newMailbox[word](),
 		calls: callTable{calls: map[uint64]*call{}},
 		looks: make(chan func()),
 		done:  make(chan struct{}),
@@ -116,6 +117,7 @@ func (l *life) run(ctx context.Context) (end ending) {
 		l.engine.close()
 		l.flushes.close()
 		l.pins.close()
+		l.words.close()
 		workers.Wait()
 		l.exports.fail(exported{err: ErrNotOnline})
 		close(l.done)
@@ -232,6 +234,7 @@ func (l *life) perform(e *replica.Effects) {
 	l.judged(e.Judged)
 	l.noticed(e.Notices)
 	l.node.noteFindings(e.Findings)
+	l.told(e)
 	if l.tells(e) {
 		l.publish()
 	}

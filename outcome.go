@@ -63,23 +63,12 @@ func (n *Node) Outcome(ctx context.Context, id gtid.UUID) (Outcome, error) {
 	if l == nil || n.closed.Load() {
 		return Outcome{}, n.notServing()
 	}
-	ticket, answer := l.outcomes.add()
-	defer l.outcomes.drop(ticket)
-	l.inbox.put(replica.OutcomeAsked{Ticket: ticket, ID: id})
-	var a replica.OutcomeAnswer
-	select {
-	case a = <-answer:
-	case <-ctx.Done():
-		return Outcome{}, context.Cause(ctx)
-	case <-l.done:
-		return Outcome{}, n.notServing()
-	}
-	o := outcomeOf(a)
-	if o.State != OutcomeCommitted {
-		return o, nil
+	o, err := n.askOutcome(ctx, l, id)
+	if err != nil || o.State != OutcomeCommitted {
+		return o, err
 	}
 	visible := false
-	err := n.visible.until(ctx, func() bool {
+	err = n.visible.until(ctx, func() bool {
 		if n.stopped(l) {
 			return true
 		}
@@ -89,7 +78,26 @@ func (n *Node) Outcome(ctx context.Context, id gtid.UUID) (Outcome, error) {
 	if err == nil && !visible {
 		err = n.notServing()
 	}
-	return o, err
+	if err != nil {
+		return o, err
+	}
+	// What no engine could apply is refused before anything behind it is visible.
+	return n.askOutcome(ctx, l, id)
+}
+
+// askOutcome returns what the member has delivered of a transaction's fate.
+func (n *Node) askOutcome(ctx context.Context, l *life, id gtid.UUID) (Outcome, error) {
+	ticket, answer := l.outcomes.add()
+	defer l.outcomes.drop(ticket)
+	l.inbox.put(replica.OutcomeAsked{Ticket: ticket, ID: id})
+	select {
+	case a := <-answer:
+		return outcomeOf(a), nil
+	case <-ctx.Done():
+		return Outcome{}, context.Cause(ctx)
+	case <-l.done:
+		return Outcome{}, n.notServing()
+	}
 }
 
 // stopped reports whether nothing more becomes visible by a life.
@@ -134,6 +142,8 @@ func refusal(o certifier.Outcome) error {
 		return fmt.Errorf("%w: it was so large that it went in pieces, and so slow that the group gave up what had come", ErrSnapshotTooOld)
 	case certifier.TooLarge:
 		return fmt.Errorf("%w: it is larger than TransactionSizeLimit, which the group has lowered; split it", ErrTooLarge)
+	case certifier.Unapplied:
+		return ErrUnapplied
 	case certifier.Certified, certifier.Duplicate:
 	}
 	return fmt.Errorf("concordat: transaction refused for a reason that this version does not know (%s); ask a newer member", o)

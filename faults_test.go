@@ -1,0 +1,102 @@
+package concordat_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gtid"
+)
+
+// pickyEngine cannot apply what holds a word, for a reason of its program's own.
+type pickyEngine struct {
+	*faultyEngine
+	word string
+}
+
+var errPicky = errors.New("not this one")
+
+func (e pickyEngine) Apply(b applier.Batch) error {
+	for _, tx := range b.Transactions {
+		if bytes.Contains(tx.Payload, []byte(e.word)) {
+			return &applier.TransactionError{GTID: tx.GTID, Err: &applier.ClassedError{Class: applier.ClassProgram + 7, Err: errPicky}}
+		}
+	}
+	return e.faultyEngine.Apply(b)
+}
+
+// pickyGroup is three members of which some cannot apply a word.
+func pickyGroup(t testing.TB, word string, picky ...bool) *group {
+	t.Helper()
+	i := 0
+	return openGroup(t, len(picky), func(c *concordat.Config) {
+		e := pickyEngine{newFaultyEngine(t, c.Dir), "\x00none"}
+		if picky[i] {
+			e.word = word
+		}
+		c.Engine = e
+		i++
+	})
+}
+
+func kindsOf(n *concordat.Node) (kinds map[concordat.EventKind]int) {
+	kinds = map[concordat.EventKind]int{}
+	for _, e := range n.Events(0) {
+		kinds[e.Kind]++
+	}
+	return kinds
+}
+
+// What no engine can apply is refused everywhere, and its caller told; everything
+// goes on, on all members, behind it.
+func TestFaultCommonToAll(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := pickyGroup(t, "poison", true, true, true)
+	mustPut(t, g.nodes[0], "before", "1")
+	id := gtid.UUID{1, 2, 3}
+	_, err := g.nodes[0].Update(ctx, func(tx *concordat.Tx) error {
+		return tx.Put(accounts, []byte("bad"), []byte("poison"))
+	}, concordat.WithID(id))
+	if e, ok := errors.AsType[*concordat.UnappliedError](err); !ok || e.GTID.IsZero() || !errors.Is(err, concordat.ErrUnapplied) || !errors.Is(err, concordat.ErrInvalid) {
+		t.Fatalf("its caller is told %v", err)
+	}
+	mustPut(t, g.nodes[0], "after", "2")
+	mustAgree(t, g.nodes...)
+	for i, n := range g.nodes {
+		if got := contents(t, n); got["bad"] != "" || got["after"] != "2" {
+			t.Errorf("node %d shows %v", i, got)
+		}
+		o, err := n.Outcome(ctx, id)
+		if err != nil || o.State != concordat.OutcomeRefused || !errors.Is(o.Reason, concordat.ErrUnapplied) {
+			t.Errorf("node %d says of it %+v, %v", i, o, err)
+		}
+		if k := kindsOf(n); k[concordat.EventUnapplied] != 1 || k[concordat.EventApplyFault] == 0 {
+			t.Errorf("node %d has noted %v", i, k)
+		}
+	}
+}
+
+// One member that cannot apply what the others can goes to ERROR, and they go on.
+func TestFaultOfOneMember(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := pickyGroup(t, "sour", false, false, true)
+	mustPut(t, g.nodes[0], "taste", "sour")
+	mustPut(t, g.nodes[0], "after", "2")
+	odd := g.nodes[2]
+	if _, err := odd.WaitState(ctx, func(s concordat.State) bool { return s == concordat.Error }); err != nil {
+		t.Fatalf("the odd one is %s", odd.Status().State)
+	}
+	if err := odd.Status().Err; !errors.Is(err, concordat.ErrFailed) || !errors.Is(err, errPicky) {
+		t.Errorf("it has failed for %v", err)
+	}
+	mustAgree(t, g.nodes[:2]...)
+	eventually(t, "the others note it", func() bool { return kindsOf(g.nodes[1])[concordat.EventApplyFault] > 0 })
+	mustClose(t, odd)
+	cfg := again(odd, g.cfgs[2])
+	cfg.Engine = newFaultyEngine(t, cfg.Dir)
+	mustAgree(t, g.nodes[0], g.nodes[1], mustOpen(t, cfg))
+}
