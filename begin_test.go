@@ -40,7 +40,7 @@ func uuidOf(raftID uint64) gtid.UUID { return gtid.UUID{15: byte(raftID)} }
 
 // newStandIn is an ONLINE primary of a group of two, at log index 10.
 func newStandIn(t *testing.T) *standIn {
-	n := &Node{cfg: Config{}.withDefaults(), early: newEarly(), conflicts: newConflictLog(), lifetime: t.Context()}
+	n := &Node{cfg: Config{}.withDefaults(), early: newEarly(), conflicts: newConflictLog(), lifetime: t.Context(), flow: newThrottle()}
 	n.id = gcs.Identity{Member: uuidOf(standInPrimary), RaftID: standInPrimary}
 	n.logger = n.cfg.Logger
 	n.drain.news = &n.changed

@@ -163,7 +163,8 @@ func (tx *Tx) measure() (size int, err error) {
 	if err := tx.compose(); err != nil {
 		return 0, err
 	}
-	return messageHead + tx.writes.bytes + tx.composed.Size() + len(tx.payload), nil
+	tx.size = messageHead + tx.writes.bytes + tx.composed.Size() + len(tx.payload)
+	return tx.size, nil
 }
 
 func (tx *Tx) header() replica.Header {

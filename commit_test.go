@@ -14,7 +14,7 @@ import (
 // newTestNode has the parts of an ONLINE member that a commit passes through,
 // and nobody who decides.
 func newTestNode() (*Node, *life) {
-	n := &Node{commits: newAdmission(1, 100), early: newEarly(), conflicts: newConflictLog()}
+	n := &Node{commits: newAdmission(1, 100), early: newEarly(), conflicts: newConflictLog(), flow: newThrottle()}
 	n.standing.Store(&known{Status: gcs.Status{Quorum: true}, State: replica.Online})
 	n.own.now = Online
 	n.quorum.set(true)

@@ -171,6 +171,9 @@ type Config struct {
 	// They become visible in the order in which they were certified, whatever it
 	// is. Default: as many as Go runs at a time, at most 4.
 	ApplyWorkers int
+	// FlowControlExempt lets this member fall behind: the others are not slowed for its
+	// sake. For one that makes backups or reports, say. See [GroupSettings.FlowControl].
+	FlowControlExempt bool
 	// TickInterval is the unit of the group's clock, and the interval of
 	// heartbeats. It should be the same on all members. Default 50 ms.
 	TickInterval time.Duration

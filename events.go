@@ -53,6 +53,9 @@ const (
 	EventApplyFault      EventKind = "APPLY_FAULT"      // a member's engine cannot apply a transaction, or did otherwise than the others
 	EventUnapplied       EventKind = "UNAPPLIED"        // no engine can apply a transaction: it is refused everywhere
 	EventActionEnded     EventKind = "ACTION_ENDED"     // a planned change was made, refused or given up
+
+	EventFlowThrottled EventKind = "FLOW_THROTTLED" // this member writes at a limited pace, for the member that the event is about
+	EventFlowReleased  EventKind = "FLOW_RELEASED"  // it does not any more
 )
 
 // Event is something that happened to the group or to this member, as this

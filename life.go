@@ -197,6 +197,7 @@ func (l *life) tick() {
 		Exports:        int(n.donations.given()),
 		Elapsed:        elapsed,
 		Fresh:          n.inTicks(l.reads.age(visible)),
+		Flow:           n.flow.counts(),
 	})
 	if l.ticked%refreshTicks == 0 {
 		if ticket, due := l.reads.refresh(); due {

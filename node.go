@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gcs"
@@ -37,11 +38,15 @@ type Node struct {
 	snapshots snapshots
 	floor     floors
 	drain     drain
-	draining  draining    // what drain is shut for; the publishing goroutine's
-	begun     gtid.UUID   // the action whose begin was noted last; the publishing goroutine's
-	writer    atomic.Bool // the member has the right to write, and nothing that it has heard is against it
-	visible   bell        // rung after each batch applied
-	changed   bell        // rung when standing changes
+	flow      *throttle
+	slowed    atomic.Pointer[time.Time] // since when flow control limits this member, nil while it does not
+	slowest   uint64                    // raft id of the member in the last event of that; the publishing goroutine's
+	slowestAt time.Time                 // when that was
+	draining  draining                  // what drain is shut for; the publishing goroutine's
+	begun     gtid.UUID                 // the action whose begin was noted last; the publishing goroutine's
+	writer    atomic.Bool               // the member has the right to write, and nothing that it has heard is against it
+	visible   bell                      // rung after each batch applied
+	changed   bell                      // rung when standing changes
 	events    events
 	consumers consumers     // of changes
 	dumps     atomic.Int64  // that are being given
@@ -125,6 +130,7 @@ func (n *Node) publish(s replica.Status) {
 		}
 		n.recovery.follow(s.Applied, target)
 	}
+	n.followFlow(&s)
 	n.followAction(&s)
 	n.noteRights(before, &s)
 	n.changed.broadcast()
@@ -260,6 +266,7 @@ func (n *Node) commit(ctx context.Context, tx *Tx, message []byte, fragments [][
 	c.fragments = len(fragments)
 	err := n.hold(ctx, l, lost, tx, func() bool {
 		if tx.submitted = l.inbox.put(replica.Submitted{Ticket: ticket, Message: message, Fragments: fragments}); tx.submitted {
+			n.flow.charge(tx.pass, tx.size)
 			tx.leaveDrain()
 		}
 		return tx.submitted

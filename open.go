@@ -61,6 +61,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), ended: make(chan struct{})}
 	n.logger = n.cfg.Logger
 	n.early, n.conflicts = newEarly(), newConflictLog()
+	n.flow = newThrottle()
 	n.commits, n.giants = newAdmission(n.cfg.MaxPendingCommits, n.cfg.MaxPendingBytes), newAdmission(1, 0)
 	n.standing.Store(&known{})
 	n.drain.news = &n.changed
@@ -340,6 +341,7 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 		ApplyBytes:      c.ApplyQueueBytes,
 		CheckpointBytes: c.CheckpointBytes,
 		Checks:          n.compared,
+		FlowExempt:      c.FlowControlExempt,
 	}, nil
 }
 

@@ -65,6 +65,9 @@ type GroupSettings struct {
 	// payload. A larger one fails with [ErrTooLarge]. Default 150,000,000, at most
 	// 2,147,483,647.
 	TransactionSizeLimit int
+	// FlowControl says how the group keeps its members from falling behind. Without a
+	// Mode, all of it is [DefaultFlowControl].
+	FlowControl FlowControl
 }
 
 func (s GroupSettings) withDefaults() GroupSettings {
@@ -76,6 +79,9 @@ func (s GroupSettings) withDefaults() GroupSettings {
 	s.StateCheckInterval = cmp.Or(s.StateCheckInterval, DefaultStateCheckInterval)
 	s.StateCheckBytes = cmp.Or(s.StateCheckBytes, DefaultStateCheckBytes)
 	s.TransactionSizeLimit = cmp.Or(s.TransactionSizeLimit, DefaultTransactionSizeLimit)
+	if s.FlowControl.Mode == 0 {
+		s.FlowControl = DefaultFlowControl()
+	}
 	return s
 }
 
@@ -90,6 +96,7 @@ func (s GroupSettings) replicated() replica.Settings {
 		Outcomes:    s.OutcomeTransactions,
 		Consistency: s.Consistency, PreferMostUpdated: s.PreferMostUpdated, TransactionSizeLimit: s.TransactionSizeLimit,
 		CheckInterval: max(s.StateCheckInterval, 0), CheckBytes: s.StateCheckBytes,
+		Flow: s.FlowControl,
 	}
 }
 
@@ -105,6 +112,7 @@ func groupSettings(s replica.Settings) GroupSettings {
 		GTIDAssignmentBlockSize: s.Certifier.BlockSize,
 		Consistency:             s.Consistency, PreferMostUpdated: s.PreferMostUpdated, TransactionSizeLimit: s.TransactionSizeLimit,
 		StateCheckInterval: interval, StateCheckBytes: s.CheckBytes,
+		FlowControl: s.Flow,
 	}
 }
 

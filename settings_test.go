@@ -37,17 +37,19 @@ func TestGroupSettings(t *testing.T) {
 		founders = false
 	})
 	want := first
-	want.Version = 1
+	want.Version, want.FlowControl = 1, concordat.DefaultFlowControl()
 	for _, n := range g.nodes {
 		mustHave(t, n, want)
 	}
 	change := g.nodes[1].GroupSettings()
 	change.HistoryItems, change.RangeWrites = 6000, 0
+	change.FlowControl.Mode, change.FlowControl.ApplierThreshold, change.FlowControl.ReleasePercent = concordat.FlowQuota, 500, 0
 	got, err := g.nodes[1].SetGroupSettings(ctx, change)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want.Version, want.HistoryItems, want.RangeWrites = 2, 6000, concordat.DefaultRangeWrites
+	want.FlowControl = change.FlowControl
 	if got != want {
 		t.Errorf("the change made %+v, want %+v", got, want)
 	}
@@ -83,8 +85,8 @@ func TestDefaultGroupSettings(t *testing.T) {
 	mustHave(t, n, concordat.GroupSettings{
 		Version: 1, HistoryItems: concordat.DefaultHistoryItems, HistoryBytes: concordat.DefaultHistoryBytes,
 		RangeWrites: concordat.DefaultRangeWrites, OutcomeTransactions: concordat.DefaultOutcomeTransactions,
-		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize,
-		StateCheckInterval:      concordat.DefaultStateCheckInterval, StateCheckBytes: concordat.DefaultStateCheckBytes,
+		GTIDAssignmentBlockSize: concordat.DefaultGTIDAssignmentBlockSize, FlowControl: concordat.DefaultFlowControl(),
+		StateCheckInterval: concordat.DefaultStateCheckInterval, StateCheckBytes: concordat.DefaultStateCheckBytes,
 		TransactionSizeLimit: concordat.DefaultTransactionSizeLimit,
 	})
 	// They are what zeros stand for.

@@ -117,6 +117,8 @@ type Status struct {
 	Running int
 	// StateCheck is how the members' data compare.
 	StateCheck StateCheck
+	// Flow says who slows whom.
+	Flow FlowStatus
 }
 
 // Gate is an After transaction that others may not know of yet. What is ordered
@@ -180,6 +182,7 @@ func (n *Node) Status() Status {
 		StateCheck: stateCheck(&s.Checks),
 	}
 	n.statusOfRights(&s, &status)
+	status.Flow = n.flowStatus(&s)
 	if leader, ok := s.View.Member(s.Leader); ok {
 		status.Leader = leader.UUID
 	}

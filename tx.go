@@ -11,6 +11,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/running"
 )
@@ -32,7 +33,10 @@ type Tx struct {
 	isolation Isolation
 	level     Consistency
 	epoch     uint64 // by InEpoch, else 0
-	entered   bool   // node.drain
+	pass      flowcontrol.Pass
+	size      int  // about what it takes in the log, once it is handed over
+	size      int  // about what it takes in the log, once it is handed over
+	entered   bool // node.drain
 	id        gtid.UUID
 	named     bool // by the caller
 	wish      gtid.GTID
@@ -69,6 +73,8 @@ type txOptions struct {
 	atMost    time.Duration
 	session   gtid.Set
 	epoch     uint64 // 0 for any
+	tag       string // by WithTag
+	weight    int
 }
 
 // WithMaxAttempts bounds how often Update runs its function. Without it only
@@ -124,14 +130,15 @@ func applied(opts []TxOption) (o txOptions, err error) {
 	if o.atMost < 0 {
 		return o, fmt.Errorf("%w: data at most %v old cannot be", ErrInvalid, o.atMost)
 	}
-	return o, nil
+	return o, o.checkTag()
 }
 
 // Begin begins a transaction that may write. It must be ended by Commit or
 // Rollback: until then the group remembers what it would be certified against, and
 // a change of the primary waits for it. On a member that does not write the error is
 // a *ReadOnlyError. What its consistency level asks for is waited for, and an error
-// of that is a *WaitError; see there.
+// of that is a *WaitError; see there. While the group is slowed it waits its turn
+// first, see [FlowControl]; an error of that is a *ThrottledError.
 func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	o, err := optionsOf(opts)
 	if err != nil {
@@ -140,7 +147,12 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	pass, err := n.admitted(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
 	if err := n.beginAt(ctx, &o, true); err != nil {
+		n.flow.refund(pass)
 		return nil, err
 	}
 	// Held before the snapshot is taken, so never newer than it.
@@ -150,6 +162,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	if err != nil {
 		n.snapshots.release(held)
 		n.drain.leave()
+		n.flow.refund(pass)
 		return nil, err
 	}
 	named := !o.id.IsZero()
@@ -159,6 +172,7 @@ func (n *Node) Begin(ctx context.Context, opts ...TxOption) (*Tx, error) {
 	tx := &Tx{
 		node: n, snapshot: s, held: held, writes: &writeBuffer{},
 		isolation: o.isolation, level: o.level, entered: true, id: o.id, named: named, wish: o.wish, epoch: o.epoch,
+		pass: pass,
 	}
 	n.early.begin(tx)
 	return tx, nil
@@ -262,6 +276,7 @@ func (tx *Tx) Rollback() error {
 	if tx.writes != nil {
 		tx.node.snapshots.release(tx.held)
 		if !tx.submitted {
+			tx.node.flow.refund(tx.pass)
 			tx.node.early.end(tx.running)
 		}
 	}

@@ -96,6 +96,8 @@ type Rates struct {
 	Lag time.Duration
 	// Demand is what its callers ask for, in cost a second.
 	Demand uint64
+	// Size is what a transaction costs there on the average.
+	Size uint64
 }
 
 // Controller makes decisions. It belongs to one goroutine.
@@ -136,7 +138,7 @@ func (c *Controller) Rates() []Rates {
 		t := &c.tracks[i]
 		all = append(all, Rates{
 			ID: t.id, Capacity: uint64(t.capacity), CapacityTransactions: uint64(t.capacity / t.size()),
-			Lag: t.lag(), Demand: uint64(t.demand),
+			Lag: t.lag(), Demand: uint64(t.demand), Size: uint64(t.size()),
 		})
 	}
 	return all
