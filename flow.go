@@ -394,3 +394,11 @@ func (f *throttle) held() (held uint64, waited time.Duration) {
 	defer f.mu.Unlock()
 	return f.admit.Held()
 }
+
+// ParseFlowControlMode returns the mode of a name, as in ADAPTIVE.
+func ParseFlowControlMode(text string) (FlowControlMode, error) { return flowcontrol.ParseMode(text) }
+
+// ParseFlowControlScope returns the scope of a name, as in MAJORITY.
+func ParseFlowControlScope(text string) (FlowControlScope, error) {
+	return flowcontrol.ParseScope(text)
+}

@@ -35,7 +35,6 @@ type Tx struct {
 	epoch     uint64 // by InEpoch, else 0
 	pass      flowcontrol.Pass
 	size      int  // about what it takes in the log, once it is handed over
-	size      int  // about what it takes in the log, once it is handed over
 	entered   bool // node.drain
 	id        gtid.UUID
 	named     bool // by the caller

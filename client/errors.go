@@ -37,6 +37,10 @@ var (
 	// ErrWait: the wait for what the call's consistency asks for ended first. The
 	// error is a *WaitError.
 	ErrWait = errors.New("concordat: transaction has not begun")
+	// ErrThrottled: the group is slowed for a member that is behind, and the wait for
+	// the transaction to begin ended first. Nothing happened. Wait longer, or write
+	// less.
+	ErrThrottled = errors.New("concordat: transaction has not begun, as the group is slowed")
 	// ErrOutcomeUnknown: the transaction was handed to a member and nobody can tell
 	// what became of it. It may commit yet. The error is an *OutcomeUnknownError.
 	ErrOutcomeUnknown = errors.New("concordat: outcome of the transaction is unknown")

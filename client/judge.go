@@ -52,6 +52,7 @@ var kinds = map[kvpb.ErrorInfo_Code]struct {
 	kvpb.ErrorInfo_CODE_FAILED:           {ErrUnavailable, elsewhere},
 	kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN:  {ErrOutcomeUnknown, lost},
 	kvpb.ErrorInfo_CODE_WAIT:             {ErrWait, final},
+	kvpb.ErrorInfo_CODE_THROTTLED:        {ErrThrottled, final},
 }
 
 // judge says what the error of a call means. reached is false if the request was

@@ -25,10 +25,11 @@ func newSettingsCommand() *cobra.Command {
 		Short: "Show or change the settings of the group",
 		Long: `Show the settings that all members of the group share, or change them with
 --set, on all members at once, and show what they are then. The names are those
-of concordat node, which a new group is founded with:
+of concordat node, which a new group is founded with; what there is of
+flow-control beside the mode is set here only:
 
 ` + settingsHelp() + `
-A 0 sets the default. When somebody else changes the settings at the same time,
+A 0 sets the default, but of flow-control. When somebody else changes the settings at the same time,
 nothing happens and the exit code is 4.`,
 		Example: `  concordat settings
   concordat settings --set outcome-transactions=1000000
@@ -81,7 +82,7 @@ type groupSetting struct {
 	set        func(*adminpb.Settings, string) error
 }
 
-var groupSettings = []groupSetting{
+var groupSettings = append([]groupSetting{
 	number("history-items", "items that the certification history may hold",
 		func(s *adminpb.Settings) *int64 { return &s.HistoryItems }),
 	{
@@ -151,7 +152,7 @@ var groupSettings = []groupSetting{
 			return (*size)(&s.StateCheckBytes).Set(text)
 		},
 	},
-}
+}, flowSettings()...)
 
 // setSize sets a number of bytes.
 func setSize(to *int64, text string) error {
@@ -183,7 +184,7 @@ func errNoNumber(text string) error {
 func settingsHelp() string {
 	var text strings.Builder
 	for _, g := range groupSettings {
-		say(&text, "  %-27s %s\n", g.name, g.help)
+		say(&text, "  %-33s %s\n", g.name, g.help)
 	}
 	return text.String()
 }
@@ -240,6 +241,8 @@ type settingsJSON struct {
 	StateCheckInterval      int64  `json:"state_check_interval"`
 	StateCheckBytes         int64  `json:"state_check_bytes"`
 	TransactionSizeLimit    int64  `json:"transaction_size_limit"`
+
+	FlowControl flowSettingsJSON `json:"flow_control"`
 }
 
 func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
@@ -251,5 +254,6 @@ func printSettingsJSON(w io.Writer, s *adminpb.Settings) error {
 		DefaultConsistency:      orEventual(s.GetConsistency()), PreferMostUpdated: s.GetPreferMostUpdated(),
 		StateCheckInterval: s.GetStateCheckInterval(), StateCheckBytes: s.GetStateCheckBytes(),
 		TransactionSizeLimit: s.GetTransactionSizeLimit(),
+		FlowControl:          flowSettingsOf(s.GetFlowControl()),
 	})
 }

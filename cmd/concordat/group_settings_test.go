@@ -12,29 +12,45 @@ import (
 
 func TestGroupSettings(t *testing.T) {
 	at := atNode(startNode(t, t.TempDir(), "--bootstrap", "--range-writes", "77"))
-	const founded = `NAME                        VALUE
-version                     1
-history-items               4194304
-history-size                512MiB
-range-writes                77
-outcome-transactions        65536
-gtid-assignment-block-size  1
-transaction-size-limit      150000000B
-default-consistency         EVENTUAL
-prefer-most-updated         false
-state-check-interval        2000
-state-check-size            64KiB
+	const founded = `NAME                               VALUE
+version                            1
+history-items                      4194304
+history-size                       512MiB
+range-writes                       77
+outcome-transactions               65536
+gtid-assignment-block-size         1
+transaction-size-limit             150000000B
+default-consistency                EVENTUAL
+prefer-most-updated                false
+state-check-interval               2000
+state-check-size                   64KiB
+flow-control-mode                  ADAPTIVE
+flow-control-scope                 ALL
+flow-control-target-lag            2s
+flow-control-hard-lag              0s
+flow-control-floor                 100
+flow-control-period                1
+flow-control-certifier-threshold   25000
+flow-control-applier-threshold     25000
+flow-control-min-quota             0
+flow-control-min-recovery-quota    0
+flow-control-max-quota             0
+flow-control-member-quota-percent  0
+flow-control-hold-percent          10
+flow-control-release-percent       50
 `
 	if got := want(t, exitOK, at("settings")...); got != founded {
 		t.Errorf("a new group has\n%s\nwant\n%s", got, founded)
 	}
 	var s settingsJSON
 	changed := want(t, exitOK, at("settings", "--json", "--set", "history-items=1000,history-size=1GiB",
-		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true,state-check-interval=-1,state-check-size=1MiB,transaction-size-limit=1MiB")...)
+		"--set", "outcome-transactions=12", "--set", "range-writes=0", "--set", "gtid-assignment-block-size=8", "--set", "default-consistency=before,prefer-most-updated=true,state-check-interval=-1,state-check-size=1MiB,transaction-size-limit=1MiB",
+		"--set", "flow-control-mode=quota,flow-control-applier-threshold=500,flow-control-target-lag=1500ms")...)
 	if err := json.Unmarshal([]byte(changed), &s); err != nil {
 		t.Fatalf("%v in\n%s", err, changed)
 	}
-	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true, -1, 1 << 20, 1 << 20}); s != want {
+	flow := flowSettingsJSON{"QUOTA", "ALL", 1500, 0, 100, 1, 25000, 500, 0, 0, 0, 0, 10, 50}
+	if want := (settingsJSON{2, 1000, 1 << 30, 65536, 12, 8, "BEFORE", true, -1, 1 << 20, 1 << 20, flow}); s != want {
 		t.Errorf("changed to %+v, want %+v", s, want)
 	}
 	if got := want(t, exitOK, at("settings", "--json")...); got != changed {
@@ -57,6 +73,11 @@ state-check-size            64KiB
 		{"state-check-size=1GiB", "StateCheckBytes is"},
 		{"transaction-size-limit=2GiB", "TransactionSizeLimit is 2147483648"},
 		{"range-writes=1,range-writes=2", "twice"},
+		{"flow-control-mode=fast", "ADAPTIVE"},
+		{"flow-control-scope=some", "MAJORITY"},
+		{"flow-control-target-lag=2", "no time"},
+		{"flow-control-target-lag=1ms", "TargetLag is 1ms, it must be between"},
+		{"flow-control-floor=0", "Floor is 0"},
 		{"range-writes=100000000", "RangeWrites is 100000000, it must be between"},
 		{"gtid-assignment-block-size=9223372036854775808", "GTIDAssignmentBlockSize"},
 	} {

@@ -72,6 +72,7 @@ Start with "concordat demo": it runs a group of real processes on this machine.
 		newForceMembersCommand(),
 		newCheckCommand(),
 		newConflictsCommand(),
+		newFlowCommand(),
 		newSettingsCommand(),
 		newProtocolCommand(),
 		newGetCommand(),

@@ -69,6 +69,7 @@ type nodeSettings struct {
 	CloneRate                  size     `toml:"clone-rate"`
 	Donor                      string   `toml:"donor"`
 	Replaces                   string   `toml:"replaces"`
+	FlowControlExempt          bool     `toml:"flow-control-exempt"`
 
 	// The founding configuration of a new group.
 	SinglePrimary           bool   `toml:"single-primary"`
@@ -82,6 +83,7 @@ type nodeSettings struct {
 	PreferMostUpdated       bool   `toml:"prefer-most-updated"`
 	StateCheckInterval      int    `toml:"state-check-interval"`
 	StateCheckSize          size   `toml:"state-check-size"`
+	FlowControlMode         string `toml:"flow-control-mode"`
 
 	StartTimeout duration `toml:"start-timeout"`
 	LeaveTimeout duration `toml:"leave-timeout"`
@@ -129,6 +131,7 @@ func defaultSettings() nodeSettings {
 		DefaultConsistency:      level(concordat.Eventual),
 		StateCheckInterval:      concordat.DefaultStateCheckInterval,
 		StateCheckSize:          concordat.DefaultStateCheckBytes,
+		FlowControlMode:         concordat.FlowAdaptive.String(),
 
 		LeaveTimeout: duration(10 * time.Second),
 		OnSIGTERM:    onSIGTERMLeave,
@@ -192,6 +195,8 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.Donor, "donor", "`member`, by UUID or address, to copy the state from if that has to be; empty: the least busy one")
 	text(&s.Replaces, "replaces", "`UUID` of a dead member whose place this new one takes")
 
+	fs.BoolVar(&s.FlowControlExempt, "flow-control-exempt", s.FlowControlExempt, "this member may fall behind: writers are not slowed for its sake")
+
 	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes (default)")
 	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write")
 	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
@@ -204,6 +209,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	number(&s.StateCheckInterval, "state-check-interval", "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
 	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
 	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "with --bootstrap: largest transaction, less than 2GiB")
+	text(&s.FlowControlMode, "flow-control-mode", "with --bootstrap: how writers are slowed for members that fall behind, `ADAPTIVE|QUOTA|DISABLED`")
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -295,6 +301,8 @@ func (s *nodeSettings) check() []error {
 	var level slog.Level
 	need(level.UnmarshalText([]byte(s.LogLevel)) == nil, "log-level is %q; it can be debug, info, warn or error", s.LogLevel)
 	need(s.ClientListen != s.Listen || strings.HasSuffix(s.Listen, ":0"), "listen and client-listen are both %s; members and clients need an address each", s.Listen)
+	_, err := concordat.ParseFlowControlMode(strings.ToUpper(s.FlowControlMode))
+	need(err == nil, "flow-control-mode is %q; it can be ADAPTIVE, QUOTA or DISABLED", s.FlowControlMode)
 	if err := s.config().Validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -336,6 +344,7 @@ func (s *nodeSettings) config() concordat.Config {
 		CloneRate:                  int64(s.CloneRate),
 		Donor:                      s.Donor,
 		Replaces:                   s.Replaces,
+		FlowControlExempt:          s.FlowControlExempt,
 
 		FoundingMode: s.mode(),
 		Founding: concordat.GroupSettings{
@@ -344,8 +353,18 @@ func (s *nodeSettings) config() concordat.Config {
 			Consistency: concordat.Consistency(s.DefaultConsistency), PreferMostUpdated: s.PreferMostUpdated,
 			StateCheckInterval: s.StateCheckInterval, StateCheckBytes: int(s.StateCheckSize),
 			TransactionSizeLimit: int(s.TransactionSizeLimit),
+			FlowControl:          s.flowControl(),
 		},
 	}
+}
+
+// flowControl is that of a new group.
+func (s *nodeSettings) flowControl() concordat.FlowControl {
+	f := concordat.DefaultFlowControl()
+	if m, err := concordat.ParseFlowControlMode(strings.ToUpper(s.FlowControlMode)); err == nil { // or check tells
+		f.Mode = m
+	}
+	return f
 }
 
 // mode is that of a new group, 0 for the library's default.

@@ -275,6 +275,9 @@ func rightNotes(a *adminpb.StatusResponse) (out []string) {
 	if g := a.GetGate(); g != nil {
 		add("does not show what is ordered up to log index %d before %s tell that they know of it", g.GetIndex(), named(a.GetView(), g.GetMissing()))
 	}
+	if f := a.GetFlow(); f.GetThrottled() {
+		add("slows its writers, %s; concordat flow says more", flowLine(f, time.Now()))
+	}
 	return out
 }
 
@@ -390,6 +393,7 @@ type statusJSON struct {
 	Gate        *gateJSON        `json:"gate,omitempty"`
 	Fresh       float64          `json:"fresh_seconds"` // how old what is visible may be; -1 where that is not known
 	Running     uint64           `json:"running"`       // transactions that may write
+	Flow        *flowJSON        `json:"flow,omitempty"`
 	Error       string           `json:"error,omitempty"`
 	Waiting     string           `json:"waiting,omitempty"`
 	Recovery    *recoveryJSON    `json:"recovery,omitempty"`
@@ -469,6 +473,7 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Recovery: recoveryOf(a.GetRecovery()), LogStalled: a.GetLogStalled(), Frozen: a.GetFrozen(), RejoinTry: a.GetRejoinTry(),
 		Mode: modeJSONName(a), Epoch: a.GetEpoch(), Primary: a.GetPrimary(), Writable: a.GetWritable(), Alone: a.GetAlone(), Outdated: a.GetOutdated(),
 		Action: actionOf(a.GetAction()), Protocol: a.GetProtocol(), Gate: gateOf(a.GetGate()), Fresh: freshSeconds(a.GetFreshNanos()), Running: a.GetRunning(),
+		Flow:      flowStatusOf(a.GetFlow()),
 		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
 		StateCheck: stateCheckOf(a.GetStateCheck()),

@@ -50,6 +50,7 @@ var kinds = []struct {
 }{
 	{concordat.ErrOutcomeUnknown, kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, codes.Unknown},
 	{concordat.ErrWait, kvpb.ErrorInfo_CODE_WAIT, codes.Unavailable}, // before what may have ended the wait
+	{concordat.ErrThrottled, kvpb.ErrorInfo_CODE_THROTTLED, codes.ResourceExhausted},
 	{concordat.ErrReadOnly, kvpb.ErrorInfo_CODE_READ_ONLY, codes.FailedPrecondition},
 	{concordat.ErrConflict, kvpb.ErrorInfo_CODE_CONFLICT, codes.Aborted},
 	{concordat.ErrSnapshotTooOld, kvpb.ErrorInfo_CODE_SNAPSHOT_TOO_OLD, codes.Aborted},

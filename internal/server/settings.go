@@ -47,6 +47,7 @@ func settings(s concordat.GroupSettings) *adminpb.Settings {
 		Consistency:             levelText(s.Consistency), PreferMostUpdated: s.PreferMostUpdated,
 		StateCheckInterval: int64(s.StateCheckInterval), StateCheckBytes: int64(s.StateCheckBytes),
 		TransactionSizeLimit: int64(s.TransactionSizeLimit),
+		FlowControl:          flowControl(&s.FlowControl),
 	}
 }
 
@@ -78,6 +79,9 @@ func groupSettings(s *adminpb.Settings) (concordat.GroupSettings, error) {
 	}
 	var err error
 	if out.Consistency, err = someLevel(s.GetConsistency()); err != nil {
+		return out, err
+	}
+	if out.FlowControl, err = someFlowControl(s.GetFlowControl()); err != nil {
 		return out, err
 	}
 	for _, f := range []struct {

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -25,6 +26,12 @@ func TestSettingsTravel(t *testing.T) {
 			f.SetUint(uint64(concordat.BeforeAndAfter))
 		case reflect.Bool:
 			f.SetBool(true)
+		case reflect.Struct:
+			f.Set(reflect.ValueOf(concordat.FlowControl{
+				Mode: concordat.FlowQuota, Scope: concordat.FlowMajority, TargetLag: time.Second, HardLag: time.Minute,
+				Floor: 1, Period: 2, CertifierThreshold: 3, ApplierThreshold: 4, MinQuota: 5, MinRecoveryQuota: 6, MaxQuota: 7,
+				MemberQuotaPercent: 8, HoldPercent: 9, ReleasePercent: 10,
+			}))
 		default:
 			f.SetInt(int64(len(i.Name)) << 32)
 		}

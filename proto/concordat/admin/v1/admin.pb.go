@@ -616,7 +616,9 @@ type StatusResponse struct {
 	// for them.
 	Running uint64 `protobuf:"varint,35,opt,name=running,proto3" json:"running,omitempty"`
 	// How the members' data compare.
-	StateCheck    *StateCheck `protobuf:"bytes,36,opt,name=state_check,json=stateCheck,proto3" json:"state_check,omitempty"`
+	StateCheck *StateCheck `protobuf:"bytes,36,opt,name=state_check,json=stateCheck,proto3" json:"state_check,omitempty"`
+	// Who slows whom.
+	Flow          *FlowResponse `protobuf:"bytes,37,opt,name=flow,proto3" json:"flow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,6 +894,13 @@ func (x *StatusResponse) GetRunning() uint64 {
 func (x *StatusResponse) GetStateCheck() *StateCheck {
 	if x != nil {
 		return x.StateCheck
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFlow() *FlowResponse {
+	if x != nil {
+		return x.Flow
 	}
 	return nil
 }
@@ -5390,8 +5399,10 @@ type Settings struct {
 	StateCheckBytes    int64 `protobuf:"varint,21,opt,name=state_check_bytes,json=stateCheckBytes,proto3" json:"state_check_bytes,omitempty"`
 	// The largest transaction, in bytes.
 	TransactionSizeLimit int64 `protobuf:"varint,9,opt,name=transaction_size_limit,json=transactionSizeLimit,proto3" json:"transaction_size_limit,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// How the group keeps its members from falling behind. Not set: the default.
+	FlowControl   *FlowControl `protobuf:"bytes,22,opt,name=flow_control,json=flowControl,proto3" json:"flow_control,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -5501,6 +5512,630 @@ func (x *Settings) GetTransactionSizeLimit() int64 {
 	return 0
 }
 
+func (x *Settings) GetFlowControl() *FlowControl {
+	if x != nil {
+		return x.FlowControl
+	}
+	return nil
+}
+
+// FlowControl is how writers are slowed for members that fall behind.
+type FlowControl struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ADAPTIVE, QUOTA or DISABLED. Empty: all of this is the default.
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// ALL or MAJORITY: whose pace counts in ADAPTIVE.
+	Scope string `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	// How long what is ordered may wait for an engine, how far behind a member may
+	// be when nobody writes any more, 0 for no such bound, and what the group may
+	// write in any case, in transactions a second; in ADAPTIVE.
+	TargetLagMillis int64 `protobuf:"varint,3,opt,name=target_lag_millis,json=targetLagMillis,proto3" json:"target_lag_millis,omitempty"`
+	HardLagMillis   int64 `protobuf:"varint,4,opt,name=hard_lag_millis,json=hardLagMillis,proto3" json:"hard_lag_millis,omitempty"`
+	Floor           int64 `protobuf:"varint,5,opt,name=floor,proto3" json:"floor,omitempty"`
+	// The variables group_replication_flow_control_…, in QUOTA. The period is in
+	// seconds.
+	Period             int64 `protobuf:"varint,6,opt,name=period,proto3" json:"period,omitempty"`
+	CertifierThreshold int64 `protobuf:"varint,7,opt,name=certifier_threshold,json=certifierThreshold,proto3" json:"certifier_threshold,omitempty"`
+	ApplierThreshold   int64 `protobuf:"varint,8,opt,name=applier_threshold,json=applierThreshold,proto3" json:"applier_threshold,omitempty"`
+	MinQuota           int64 `protobuf:"varint,9,opt,name=min_quota,json=minQuota,proto3" json:"min_quota,omitempty"`
+	MinRecoveryQuota   int64 `protobuf:"varint,10,opt,name=min_recovery_quota,json=minRecoveryQuota,proto3" json:"min_recovery_quota,omitempty"`
+	MaxQuota           int64 `protobuf:"varint,11,opt,name=max_quota,json=maxQuota,proto3" json:"max_quota,omitempty"`
+	MemberQuotaPercent int64 `protobuf:"varint,12,opt,name=member_quota_percent,json=memberQuotaPercent,proto3" json:"member_quota_percent,omitempty"`
+	HoldPercent        int64 `protobuf:"varint,13,opt,name=hold_percent,json=holdPercent,proto3" json:"hold_percent,omitempty"`
+	ReleasePercent     int64 `protobuf:"varint,14,opt,name=release_percent,json=releasePercent,proto3" json:"release_percent,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *FlowControl) Reset() {
+	*x = FlowControl{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowControl) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowControl) ProtoMessage() {}
+
+func (x *FlowControl) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowControl.ProtoReflect.Descriptor instead.
+func (*FlowControl) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *FlowControl) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *FlowControl) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *FlowControl) GetTargetLagMillis() int64 {
+	if x != nil {
+		return x.TargetLagMillis
+	}
+	return 0
+}
+
+func (x *FlowControl) GetHardLagMillis() int64 {
+	if x != nil {
+		return x.HardLagMillis
+	}
+	return 0
+}
+
+func (x *FlowControl) GetFloor() int64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *FlowControl) GetPeriod() int64 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *FlowControl) GetCertifierThreshold() int64 {
+	if x != nil {
+		return x.CertifierThreshold
+	}
+	return 0
+}
+
+func (x *FlowControl) GetApplierThreshold() int64 {
+	if x != nil {
+		return x.ApplierThreshold
+	}
+	return 0
+}
+
+func (x *FlowControl) GetMinQuota() int64 {
+	if x != nil {
+		return x.MinQuota
+	}
+	return 0
+}
+
+func (x *FlowControl) GetMinRecoveryQuota() int64 {
+	if x != nil {
+		return x.MinRecoveryQuota
+	}
+	return 0
+}
+
+func (x *FlowControl) GetMaxQuota() int64 {
+	if x != nil {
+		return x.MaxQuota
+	}
+	return 0
+}
+
+func (x *FlowControl) GetMemberQuotaPercent() int64 {
+	if x != nil {
+		return x.MemberQuotaPercent
+	}
+	return 0
+}
+
+func (x *FlowControl) GetHoldPercent() int64 {
+	if x != nil {
+		return x.HoldPercent
+	}
+	return 0
+}
+
+func (x *FlowControl) GetReleasePercent() int64 {
+	if x != nil {
+		return x.ReleasePercent
+	}
+	return 0
+}
+
+type FlowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowRequest) Reset() {
+	*x = FlowRequest{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowRequest) ProtoMessage() {}
+
+func (x *FlowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowRequest.ProtoReflect.Descriptor instead.
+func (*FlowRequest) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+}
+
+type FlowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member that answers, as UUID text.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Mode   string `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Transactions that write begin on this member at a limited pace, since when.
+	Throttled      bool  `protobuf:"varint,3,opt,name=throttled,proto3" json:"throttled,omitempty"`
+	SinceUnixNanos int64 `protobuf:"varint,4,opt,name=since_unix_nanos,json=sinceUnixNanos,proto3" json:"since_unix_nanos,omitempty"`
+	// None begins before the limiting member has come closer.
+	Stopped bool `protobuf:"varint,5,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// The member that the group is slowed for, as UUID text, how far behind it is,
+	// and the same with the quotas as a sentence.
+	Limiting string `protobuf:"bytes,6,opt,name=limiting,proto3" json:"limiting,omitempty"`
+	LagNanos int64  `protobuf:"varint,7,opt,name=lag_nanos,json=lagNanos,proto3" json:"lag_nanos,omitempty"`
+	Inputs   string `protobuf:"bytes,8,opt,name=inputs,proto3" json:"inputs,omitempty"`
+	// About what this member may write in a second, and in transactions what the
+	// group may; in QUOTA, transactions is that of a period.
+	Transactions uint64 `protobuf:"varint,9,opt,name=transactions,proto3" json:"transactions,omitempty"`
+	Bytes        uint64 `protobuf:"varint,10,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Group        uint64 `protobuf:"varint,11,opt,name=group,proto3" json:"group,omitempty"`
+	// Transactions of this member that wait now, that had to since it was started,
+	// and for how long together; and the same by tag.
+	Waiting       uint64        `protobuf:"varint,12,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Held          uint64        `protobuf:"varint,13,opt,name=held,proto3" json:"held,omitempty"`
+	WaitedNanos   int64         `protobuf:"varint,14,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	Tags          []*FlowTag    `protobuf:"bytes,15,rep,name=tags,proto3" json:"tags,omitempty"`
+	Members       []*FlowMember `protobuf:"bytes,16,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowResponse) Reset() {
+	*x = FlowResponse{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowResponse) ProtoMessage() {}
+
+func (x *FlowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowResponse.ProtoReflect.Descriptor instead.
+func (*FlowResponse) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *FlowResponse) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *FlowResponse) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *FlowResponse) GetThrottled() bool {
+	if x != nil {
+		return x.Throttled
+	}
+	return false
+}
+
+func (x *FlowResponse) GetSinceUnixNanos() int64 {
+	if x != nil {
+		return x.SinceUnixNanos
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *FlowResponse) GetLimiting() string {
+	if x != nil {
+		return x.Limiting
+	}
+	return ""
+}
+
+func (x *FlowResponse) GetLagNanos() int64 {
+	if x != nil {
+		return x.LagNanos
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetInputs() string {
+	if x != nil {
+		return x.Inputs
+	}
+	return ""
+}
+
+func (x *FlowResponse) GetTransactions() uint64 {
+	if x != nil {
+		return x.Transactions
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetWaitedNanos() int64 {
+	if x != nil {
+		return x.WaitedNanos
+	}
+	return 0
+}
+
+func (x *FlowResponse) GetTags() []*FlowTag {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *FlowResponse) GetMembers() []*FlowMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type FlowTag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tag           string                 `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	Waiting       uint64                 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Held          uint64                 `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`
+	WaitedNanos   int64                  `protobuf:"varint,5,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowTag) Reset() {
+	*x = FlowTag{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowTag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowTag) ProtoMessage() {}
+
+func (x *FlowTag) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowTag.ProtoReflect.Descriptor instead.
+func (*FlowTag) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *FlowTag) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *FlowTag) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *FlowTag) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *FlowTag) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *FlowTag) GetWaitedNanos() int64 {
+	if x != nil {
+		return x.WaitedNanos
+	}
+	return 0
+}
+
+// FlowMember is what a member has told of its work, and what the one that answers
+// makes of that.
+type FlowMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As UUID text.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// It can slow the others: it is not exempt, not recovering, and heard.
+	Counts     bool  `protobuf:"varint,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	Exempt     bool  `protobuf:"varint,3,opt,name=exempt,proto3" json:"exempt,omitempty"`
+	Recovering bool  `protobuf:"varint,4,opt,name=recovering,proto3" json:"recovering,omitempty"`
+	HeardNanos int64 `protobuf:"varint,5,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"`
+	// How long its store will take for what it has yet to do, and how long the
+	// oldest of that has waited.
+	LagNanos int64 `protobuf:"varint,6,opt,name=lag_nanos,json=lagNanos,proto3" json:"lag_nanos,omitempty"`
+	AgeNanos int64 `protobuf:"varint,7,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"`
+	// Transactions that it has judged and does not show yet, and log entries that it
+	// has not judged.
+	Waiting uint64 `protobuf:"varint,8,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Backlog uint64 `protobuf:"varint,9,opt,name=backlog,proto3" json:"backlog,omitempty"`
+	// What its store does while it has work, a second; 0 where that is not known.
+	Capacity      uint64 `protobuf:"varint,10,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	CapacityBytes uint64 `protobuf:"varint,11,opt,name=capacity_bytes,json=capacityBytes,proto3" json:"capacity_bytes,omitempty"`
+	// Transactions since its process started.
+	Applied uint64 `protobuf:"varint,12,opt,name=applied,proto3" json:"applied,omitempty"`
+	// Transactions a second that its callers ask for, those that wait there now,
+	// that had to, and for how long together.
+	Demand        uint64 `protobuf:"varint,13,opt,name=demand,proto3" json:"demand,omitempty"`
+	Queue         uint64 `protobuf:"varint,14,opt,name=queue,proto3" json:"queue,omitempty"`
+	Held          uint64 `protobuf:"varint,15,opt,name=held,proto3" json:"held,omitempty"`
+	WaitedNanos   int64  `protobuf:"varint,16,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowMember) Reset() {
+	*x = FlowMember{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowMember) ProtoMessage() {}
+
+func (x *FlowMember) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowMember.ProtoReflect.Descriptor instead.
+func (*FlowMember) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *FlowMember) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *FlowMember) GetCounts() bool {
+	if x != nil {
+		return x.Counts
+	}
+	return false
+}
+
+func (x *FlowMember) GetExempt() bool {
+	if x != nil {
+		return x.Exempt
+	}
+	return false
+}
+
+func (x *FlowMember) GetRecovering() bool {
+	if x != nil {
+		return x.Recovering
+	}
+	return false
+}
+
+func (x *FlowMember) GetHeardNanos() int64 {
+	if x != nil {
+		return x.HeardNanos
+	}
+	return 0
+}
+
+func (x *FlowMember) GetLagNanos() int64 {
+	if x != nil {
+		return x.LagNanos
+	}
+	return 0
+}
+
+func (x *FlowMember) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *FlowMember) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *FlowMember) GetBacklog() uint64 {
+	if x != nil {
+		return x.Backlog
+	}
+	return 0
+}
+
+func (x *FlowMember) GetCapacity() uint64 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *FlowMember) GetCapacityBytes() uint64 {
+	if x != nil {
+		return x.CapacityBytes
+	}
+	return 0
+}
+
+func (x *FlowMember) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *FlowMember) GetDemand() uint64 {
+	if x != nil {
+		return x.Demand
+	}
+	return 0
+}
+
+func (x *FlowMember) GetQueue() uint64 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *FlowMember) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *FlowMember) GetWaitedNanos() int64 {
+	if x != nil {
+		return x.WaitedNanos
+	}
+	return 0
+}
+
 type GetSettingsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -5509,7 +6144,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +6156,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +6169,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 type GetSettingsResponse struct {
@@ -5546,7 +6181,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5558,7 +6193,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5571,7 +6206,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -5593,7 +6228,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5605,7 +6240,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5618,7 +6253,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -5638,7 +6273,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +6285,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +6298,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -5678,7 +6313,8 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\xe0\t\n" +
+	"\rStatusRequest\"\x96\n" +
+	"\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x16\n" +
@@ -5719,7 +6355,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"freshNanos\x12\x18\n" +
 	"\arunning\x18# \x01(\x04R\arunning\x12?\n" +
 	"\vstate_check\x18$ \x01(\v2\x1e.concordat.admin.v1.StateCheckR\n" +
-	"stateCheckJ\x04\b\x17\x10\x18R\x04exit\"\xc2\x01\n" +
+	"stateCheck\x124\n" +
+	"\x04flow\x18% \x01(\v2 .concordat.admin.v1.FlowResponseR\x04flowJ\x04\b\x17\x10\x18R\x04exit\"\xc2\x01\n" +
 	"\n" +
 	"StateCheck\x12\x16\n" +
 	"\x06checks\x18\x01 \x01(\x04R\x06checks\x12\x16\n" +
@@ -6095,7 +6732,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x05loser\x18\x01 \x01(\tR\x05loser\x12\x16\n" +
 	"\x06winner\x18\x02 \x01(\tR\x06winner\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x12\n" +
-	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xe7\x03\n" +
+	"\x04rate\x18\x04 \x01(\x01R\x04rate\"\xab\x04\n" +
 	"\bSettings\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rhistory_items\x18\x02 \x01(\x03R\fhistoryItems\x12#\n" +
@@ -6107,7 +6744,71 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x13prefer_most_updated\x18\b \x01(\bR\x11preferMostUpdated\x120\n" +
 	"\x14state_check_interval\x18\x14 \x01(\x03R\x12stateCheckInterval\x12*\n" +
 	"\x11state_check_bytes\x18\x15 \x01(\x03R\x0fstateCheckBytes\x124\n" +
-	"\x16transaction_size_limit\x18\t \x01(\x03R\x14transactionSizeLimit\"\x14\n" +
+	"\x16transaction_size_limit\x18\t \x01(\x03R\x14transactionSizeLimit\x12B\n" +
+	"\fflow_control\x18\x16 \x01(\v2\x1f.concordat.admin.v1.FlowControlR\vflowControl\"\xfd\x03\n" +
+	"\vFlowControl\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\x12*\n" +
+	"\x11target_lag_millis\x18\x03 \x01(\x03R\x0ftargetLagMillis\x12&\n" +
+	"\x0fhard_lag_millis\x18\x04 \x01(\x03R\rhardLagMillis\x12\x14\n" +
+	"\x05floor\x18\x05 \x01(\x03R\x05floor\x12\x16\n" +
+	"\x06period\x18\x06 \x01(\x03R\x06period\x12/\n" +
+	"\x13certifier_threshold\x18\a \x01(\x03R\x12certifierThreshold\x12+\n" +
+	"\x11applier_threshold\x18\b \x01(\x03R\x10applierThreshold\x12\x1b\n" +
+	"\tmin_quota\x18\t \x01(\x03R\bminQuota\x12,\n" +
+	"\x12min_recovery_quota\x18\n" +
+	" \x01(\x03R\x10minRecoveryQuota\x12\x1b\n" +
+	"\tmax_quota\x18\v \x01(\x03R\bmaxQuota\x120\n" +
+	"\x14member_quota_percent\x18\f \x01(\x03R\x12memberQuotaPercent\x12!\n" +
+	"\fhold_percent\x18\r \x01(\x03R\vholdPercent\x12'\n" +
+	"\x0frelease_percent\x18\x0e \x01(\x03R\x0ereleasePercent\"\r\n" +
+	"\vFlowRequest\"\xf9\x03\n" +
+	"\fFlowResponse\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x1c\n" +
+	"\tthrottled\x18\x03 \x01(\bR\tthrottled\x12(\n" +
+	"\x10since_unix_nanos\x18\x04 \x01(\x03R\x0esinceUnixNanos\x12\x18\n" +
+	"\astopped\x18\x05 \x01(\bR\astopped\x12\x1a\n" +
+	"\blimiting\x18\x06 \x01(\tR\blimiting\x12\x1b\n" +
+	"\tlag_nanos\x18\a \x01(\x03R\blagNanos\x12\x16\n" +
+	"\x06inputs\x18\b \x01(\tR\x06inputs\x12\"\n" +
+	"\ftransactions\x18\t \x01(\x04R\ftransactions\x12\x14\n" +
+	"\x05bytes\x18\n" +
+	" \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05group\x18\v \x01(\x04R\x05group\x12\x18\n" +
+	"\awaiting\x18\f \x01(\x04R\awaiting\x12\x12\n" +
+	"\x04held\x18\r \x01(\x04R\x04held\x12!\n" +
+	"\fwaited_nanos\x18\x0e \x01(\x03R\vwaitedNanos\x12/\n" +
+	"\x04tags\x18\x0f \x03(\v2\x1b.concordat.admin.v1.FlowTagR\x04tags\x128\n" +
+	"\amembers\x18\x10 \x03(\v2\x1e.concordat.admin.v1.FlowMemberR\amembers\"\x84\x01\n" +
+	"\aFlowTag\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\x04R\awaiting\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\x04R\x04held\x12!\n" +
+	"\fwaited_nanos\x18\x05 \x01(\x03R\vwaitedNanos\"\xc5\x03\n" +
+	"\n" +
+	"FlowMember\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
+	"\x06counts\x18\x02 \x01(\bR\x06counts\x12\x16\n" +
+	"\x06exempt\x18\x03 \x01(\bR\x06exempt\x12\x1e\n" +
+	"\n" +
+	"recovering\x18\x04 \x01(\bR\n" +
+	"recovering\x12\x1f\n" +
+	"\vheard_nanos\x18\x05 \x01(\x03R\n" +
+	"heardNanos\x12\x1b\n" +
+	"\tlag_nanos\x18\x06 \x01(\x03R\blagNanos\x12\x1b\n" +
+	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12\x18\n" +
+	"\awaiting\x18\b \x01(\x04R\awaiting\x12\x18\n" +
+	"\abacklog\x18\t \x01(\x04R\abacklog\x12\x1a\n" +
+	"\bcapacity\x18\n" +
+	" \x01(\x04R\bcapacity\x12%\n" +
+	"\x0ecapacity_bytes\x18\v \x01(\x04R\rcapacityBytes\x12\x18\n" +
+	"\aapplied\x18\f \x01(\x04R\aapplied\x12\x16\n" +
+	"\x06demand\x18\r \x01(\x04R\x06demand\x12\x14\n" +
+	"\x05queue\x18\x0e \x01(\x04R\x05queue\x12\x12\n" +
+	"\x04held\x18\x0f \x01(\x04R\x04held\x12!\n" +
+	"\fwaited_nanos\x18\x10 \x01(\x03R\vwaitedNanos\"\x14\n" +
 	"\x12GetSettingsRequest\"O\n" +
 	"\x13GetSettingsResponse\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
@@ -6132,7 +6833,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"VERB_LEAVE\x10\x01\x12\x0f\n" +
 	"\vVERB_REMOVE\x10\x02\x12\x10\n" +
 	"\fVERB_REPLACE\x10\x03\x12\r\n" +
-	"\tVERB_JOIN\x10\x042\xea\r\n" +
+	"\tVERB_JOIN\x10\x042\xb5\x0e\n" +
 	"\x05Admin\x12O\n" +
 	"\x06Status\x12!.concordat.admin.v1.StatusRequest\x1a\".concordat.admin.v1.StatusResponse\x12I\n" +
 	"\x04Plan\x12\x1f.concordat.admin.v1.PlanRequest\x1a .concordat.admin.v1.PlanResponse\x12L\n" +
@@ -6154,7 +6855,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\tGetAction\x12$.concordat.admin.v1.GetActionRequest\x1a%.concordat.admin.v1.GetActionResponse\x12F\n" +
 	"\x03Why\x12\x1e.concordat.admin.v1.WhyRequest\x1a\x1f.concordat.admin.v1.WhyResponse\x12T\n" +
 	"\aHistory\x12\".concordat.admin.v1.HistoryRequest\x1a#.concordat.admin.v1.HistoryResponse0\x01\x12X\n" +
-	"\tConflicts\x12$.concordat.admin.v1.ConflictsRequest\x1a%.concordat.admin.v1.ConflictsResponse\x12^\n" +
+	"\tConflicts\x12$.concordat.admin.v1.ConflictsRequest\x1a%.concordat.admin.v1.ConflictsResponse\x12I\n" +
+	"\x04Flow\x12\x1f.concordat.admin.v1.FlowRequest\x1a .concordat.admin.v1.FlowResponse\x12^\n" +
 	"\vGetSettings\x12&.concordat.admin.v1.GetSettingsRequest\x1a'.concordat.admin.v1.GetSettingsResponse\x12^\n" +
 	"\vSetSettings\x12&.concordat.admin.v1.SetSettingsRequest\x1a'.concordat.admin.v1.SetSettingsResponseBCZAgithub.com/concordatdb/concordat/proto/concordat/admin/v1;adminpbb\x06proto3"
 
@@ -6171,7 +6873,7 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(MemberState)(0),                 // 0: concordat.admin.v1.MemberState
 	(Mode)(0),                        // 1: concordat.admin.v1.Mode
@@ -6247,12 +6949,17 @@ var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(*ConflictKey)(nil),              // 71: concordat.admin.v1.ConflictKey
 	(*ConflictPair)(nil),             // 72: concordat.admin.v1.ConflictPair
 	(*Settings)(nil),                 // 73: concordat.admin.v1.Settings
-	(*GetSettingsRequest)(nil),       // 74: concordat.admin.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),      // 75: concordat.admin.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),       // 76: concordat.admin.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 77: concordat.admin.v1.SetSettingsResponse
-	(v1.Where)(0),                    // 78: concordat.kv.v1.Where
-	(v1.Kind)(0),                     // 79: concordat.kv.v1.Kind
+	(*FlowControl)(nil),              // 74: concordat.admin.v1.FlowControl
+	(*FlowRequest)(nil),              // 75: concordat.admin.v1.FlowRequest
+	(*FlowResponse)(nil),             // 76: concordat.admin.v1.FlowResponse
+	(*FlowTag)(nil),                  // 77: concordat.admin.v1.FlowTag
+	(*FlowMember)(nil),               // 78: concordat.admin.v1.FlowMember
+	(*GetSettingsRequest)(nil),       // 79: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),      // 80: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),       // 81: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 82: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),                    // 83: concordat.kv.v1.Where
+	(v1.Kind)(0),                     // 84: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
@@ -6265,108 +6972,114 @@ var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	54, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
 	13, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
 	10, // 9: concordat.admin.v1.StatusResponse.state_check:type_name -> concordat.admin.v1.StateCheck
-	11, // 10: concordat.admin.v1.StateCheck.findings:type_name -> concordat.admin.v1.StateFinding
-	12, // 11: concordat.admin.v1.StateFinding.keys:type_name -> concordat.admin.v1.StateKey
-	3,  // 12: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
-	18, // 13: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0,  // 14: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	2,  // 15: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
-	22, // 16: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
-	17, // 17: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
-	17, // 18: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
-	15, // 19: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
-	15, // 20: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	15, // 21: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
-	4,  // 22: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
-	36, // 23: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
-	17, // 24: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
-	37, // 25: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	38, // 26: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	39, // 27: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	15, // 28: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	0,  // 29: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
-	42, // 30: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
-	17, // 31: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
-	37, // 32: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	38, // 33: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	39, // 34: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	43, // 35: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 36: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
-	1,  // 37: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
-	43, // 38: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 39: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
-	43, // 40: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 41: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
-	54, // 42: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
-	5,  // 43: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
-	6,  // 44: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
-	5,  // 45: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
-	43, // 46: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	57, // 47: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
-	5,  // 48: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
-	63, // 49: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
-	60, // 50: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
-	7,  // 51: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
-	64, // 52: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
-	65, // 53: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
-	63, // 54: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
-	1,  // 55: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
-	68, // 56: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	69, // 57: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	70, // 58: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	71, // 59: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	72, // 60: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	78, // 61: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	79, // 62: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	79, // 63: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	73, // 64: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	73, // 65: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	73, // 66: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	8,  // 67: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	20, // 68: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
-	24, // 69: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	26, // 70: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
-	28, // 71: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
-	30, // 72: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
-	32, // 73: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
-	34, // 74: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
-	40, // 75: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
-	44, // 76: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
-	46, // 77: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
-	48, // 78: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
-	55, // 79: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
-	50, // 80: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
-	52, // 81: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
-	58, // 82: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
-	61, // 83: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
-	66, // 84: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	74, // 85: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	76, // 86: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	9,  // 87: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	21, // 88: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
-	25, // 89: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	27, // 90: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
-	29, // 91: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
-	31, // 92: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
-	33, // 93: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
-	35, // 94: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
-	41, // 95: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
-	45, // 96: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
-	47, // 97: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
-	49, // 98: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
-	56, // 99: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
-	51, // 100: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
-	53, // 101: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
-	59, // 102: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
-	62, // 103: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
-	67, // 104: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	75, // 105: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	77, // 106: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	87, // [87:107] is the sub-list for method output_type
-	67, // [67:87] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	76, // 10: concordat.admin.v1.StatusResponse.flow:type_name -> concordat.admin.v1.FlowResponse
+	11, // 11: concordat.admin.v1.StateCheck.findings:type_name -> concordat.admin.v1.StateFinding
+	12, // 12: concordat.admin.v1.StateFinding.keys:type_name -> concordat.admin.v1.StateKey
+	3,  // 13: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
+	18, // 14: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 15: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	2,  // 16: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
+	22, // 17: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
+	17, // 18: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
+	17, // 19: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
+	15, // 20: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
+	15, // 21: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	15, // 22: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
+	4,  // 23: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	36, // 24: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	17, // 25: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	37, // 26: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	38, // 27: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	39, // 28: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	15, // 29: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 30: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	42, // 31: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	17, // 32: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	37, // 33: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	38, // 34: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	39, // 35: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	43, // 36: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 37: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
+	1,  // 38: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
+	43, // 39: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 40: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
+	43, // 41: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	54, // 42: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
+	54, // 43: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
+	5,  // 44: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
+	6,  // 45: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
+	5,  // 46: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
+	43, // 47: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	57, // 48: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
+	5,  // 49: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
+	63, // 50: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
+	60, // 51: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
+	7,  // 52: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
+	64, // 53: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	65, // 54: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	63, // 55: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
+	1,  // 56: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
+	68, // 57: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	69, // 58: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	70, // 59: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	71, // 60: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	72, // 61: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	83, // 62: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	84, // 63: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	84, // 64: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	74, // 65: concordat.admin.v1.Settings.flow_control:type_name -> concordat.admin.v1.FlowControl
+	77, // 66: concordat.admin.v1.FlowResponse.tags:type_name -> concordat.admin.v1.FlowTag
+	78, // 67: concordat.admin.v1.FlowResponse.members:type_name -> concordat.admin.v1.FlowMember
+	73, // 68: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	73, // 69: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	73, // 70: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	8,  // 71: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	20, // 72: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	24, // 73: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	26, // 74: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	28, // 75: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	30, // 76: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	32, // 77: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	34, // 78: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	40, // 79: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	44, // 80: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
+	46, // 81: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
+	48, // 82: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
+	55, // 83: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
+	50, // 84: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
+	52, // 85: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
+	58, // 86: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
+	61, // 87: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	66, // 88: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	75, // 89: concordat.admin.v1.Admin.Flow:input_type -> concordat.admin.v1.FlowRequest
+	79, // 90: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	81, // 91: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	9,  // 92: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	21, // 93: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	25, // 94: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	27, // 95: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	29, // 96: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	31, // 97: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	33, // 98: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	35, // 99: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	41, // 100: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	45, // 101: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
+	47, // 102: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
+	49, // 103: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
+	56, // 104: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
+	51, // 105: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
+	53, // 106: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
+	59, // 107: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
+	62, // 108: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	67, // 109: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	76, // 110: concordat.admin.v1.Admin.Flow:output_type -> concordat.admin.v1.FlowResponse
+	80, // 111: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	82, // 112: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	92, // [92:113] is the sub-list for method output_type
+	71, // [71:92] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -6381,7 +7094,7 @@ func file_concordat_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   70,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

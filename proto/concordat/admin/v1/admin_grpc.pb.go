@@ -39,6 +39,7 @@ const (
 	Admin_Why_FullMethodName              = "/concordat.admin.v1.Admin/Why"
 	Admin_History_FullMethodName          = "/concordat.admin.v1.Admin/History"
 	Admin_Conflicts_FullMethodName        = "/concordat.admin.v1.Admin/Conflicts"
+	Admin_Flow_FullMethodName             = "/concordat.admin.v1.Admin/Flow"
 	Admin_GetSettings_FullMethodName      = "/concordat.admin.v1.Admin/GetSettings"
 	Admin_SetSettings_FullMethodName      = "/concordat.admin.v1.Admin/SetSettings"
 )
@@ -120,6 +121,9 @@ type AdminClient interface {
 	// members, a member sees those that certification refused; those that lost
 	// before they were broadcast only their own member sees.
 	Conflicts(ctx context.Context, in *ConflictsRequest, opts ...grpc.CallOption) (*ConflictsResponse, error)
+	// Flow tells whether writers are slowed, for whom, and what each member has told
+	// of its work.
+	Flow(ctx context.Context, in *FlowRequest, opts ...grpc.CallOption) (*FlowResponse, error)
 	// GetSettings returns the group's settings as this member knows them.
 	GetSettings(ctx context.Context, in *GetSettingsRequest, opts ...grpc.CallOption) (*GetSettingsResponse, error)
 	// SetSettings changes the group's settings, on all members at one place in
@@ -324,6 +328,16 @@ func (c *adminClient) Conflicts(ctx context.Context, in *ConflictsRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) Flow(ctx context.Context, in *FlowRequest, opts ...grpc.CallOption) (*FlowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FlowResponse)
+	err := c.cc.Invoke(ctx, Admin_Flow_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) GetSettings(ctx context.Context, in *GetSettingsRequest, opts ...grpc.CallOption) (*GetSettingsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSettingsResponse)
@@ -421,6 +435,9 @@ type AdminServer interface {
 	// members, a member sees those that certification refused; those that lost
 	// before they were broadcast only their own member sees.
 	Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error)
+	// Flow tells whether writers are slowed, for whom, and what each member has told
+	// of its work.
+	Flow(context.Context, *FlowRequest) (*FlowResponse, error)
 	// GetSettings returns the group's settings as this member knows them.
 	GetSettings(context.Context, *GetSettingsRequest) (*GetSettingsResponse, error)
 	// SetSettings changes the group's settings, on all members at one place in
@@ -489,6 +506,9 @@ func (UnimplementedAdminServer) History(*HistoryRequest, grpc.ServerStreamingSer
 }
 func (UnimplementedAdminServer) Conflicts(context.Context, *ConflictsRequest) (*ConflictsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Conflicts not implemented")
+}
+func (UnimplementedAdminServer) Flow(context.Context, *FlowRequest) (*FlowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Flow not implemented")
 }
 func (UnimplementedAdminServer) GetSettings(context.Context, *GetSettingsRequest) (*GetSettingsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSettings not implemented")
@@ -834,6 +854,24 @@ func _Admin_Conflicts_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Flow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FlowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Flow(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Flow_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Flow(ctx, req.(*FlowRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_GetSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSettingsRequest)
 	if err := dec(in); err != nil {
@@ -944,6 +982,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Conflicts",
 			Handler:    _Admin_Conflicts_Handler,
+		},
+		{
+			MethodName: "Flow",
+			Handler:    _Admin_Flow_Handler,
 		},
 		{
 			MethodName: "GetSettings",

@@ -418,6 +418,9 @@ const (
 	// The wait for what the transaction's freshness asks for ended first.
 	// Nothing happened. wait says how far it had come.
 	ErrorInfo_CODE_WAIT ErrorInfo_Code = 15
+	// The group is slowed for a member that is behind, and the wait to begin ended
+	// first. Nothing happened: wait longer, or write less. text says for whom.
+	ErrorInfo_CODE_THROTTLED ErrorInfo_Code = 16
 )
 
 // Enum value maps for ErrorInfo_Code.
@@ -439,6 +442,7 @@ var (
 		13: "CODE_SETTINGS",
 		14: "CODE_EXHAUSTED",
 		15: "CODE_WAIT",
+		16: "CODE_THROTTLED",
 	}
 	ErrorInfo_Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":      0,
@@ -457,6 +461,7 @@ var (
 		"CODE_SETTINGS":         13,
 		"CODE_EXHAUSTED":        14,
 		"CODE_WAIT":             15,
+		"CODE_THROTTLED":        16,
 	}
 )
 
@@ -3682,7 +3687,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12,\n" +
 	"\x05where\x18\b \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05whereB\a\n" +
 	"\x05_fromB\x05\n" +
-	"\x03_to\"\xc8\x06\n" +
+	"\x03_to\"\xdc\x06\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x15\n" +
@@ -3698,7 +3703,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12)\n" +
 	"\x04wait\x18\f \x01(\v2\x15.concordat.kv.v1.WaitR\x04wait\x12\x14\n" +
 	"\x05index\x18\r \x01(\x04R\x05index\x12\x18\n" +
-	"\amissing\x18\x0e \x03(\tR\amissing\"\xc4\x02\n" +
+	"\amissing\x18\x0e \x03(\tR\amissing\"\xd8\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -3717,7 +3722,8 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x0fCODE_GTID_TAKEN\x10\f\x12\x11\n" +
 	"\rCODE_SETTINGS\x10\r\x12\x12\n" +
 	"\x0eCODE_EXHAUSTED\x10\x0e\x12\r\n" +
-	"\tCODE_WAIT\x10\x0fB\x06\n" +
+	"\tCODE_WAIT\x10\x0f\x12\x12\n" +
+	"\x0eCODE_THROTTLED\x10\x10B\x06\n" +
 	"\x04_key\"\xb0\x04\n" +
 	"\x04Wait\x12.\n" +
 	"\x04step\x18\x01 \x01(\x0e2\x1a.concordat.kv.v1.Wait.StepR\x04step\x12>\n" +
