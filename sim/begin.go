@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/concordatdb/concordat/election"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/consistency"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // beginning is a transaction on its way to its snapshot, by the steps of a real
-// shell's begin and in their order: the session, the read index, the right to
+// shell's begin and in their order: flow control, the session, the read index, the right to
 // write, and the floor.
 type beginning struct {
 	*begun
@@ -25,12 +26,19 @@ type beginning struct {
 	index    uint64        // the answer
 	answered bool
 	want     uint64 // the floor
+
+	tag    string
+	flow   uint64 // under which it waits for flow control, 0 while it does not
+	heldAt int64  // since when
+	passed bool   // flow control lets it begin
+	pass   flowcontrol.Pass
 }
 
 type beginStep byte
 
 const (
-	stepSession beginStep = iota
+	stepFlow beginStep = iota
+	stepSession
 	stepBound
 	stepIndex
 	stepShown
@@ -111,6 +119,8 @@ func (c *client) advance(b *beginning) bool {
 	w := r.world
 	shown := r.member.engine.Position()
 	switch b.step {
+	case stepFlow:
+		return c.enterFlow(b)
 	case stepSession:
 		if !b.session.SubsetOf(shown.Executed) {
 			w.reached[markSessionWaited]++
@@ -238,6 +248,7 @@ func (c *client) deny() {
 	c.beginning = nil
 	r.reads.drop(r, b)
 	r.leaveDrain(b)
+	r.leaveFlow(b)
 	c.think()
 }
 

@@ -167,6 +167,7 @@ func (c *client) submit() {
 	ticket := w.ticket()
 	c.run.calls[ticket] = c
 	c.run.tell(replica.Submitted{Ticket: ticket, Message: message})
+	c.run.chargeFlow(c.begun, len(message))
 	c.run.leaveDrain(c.begun)
 }
 
@@ -217,6 +218,7 @@ func (c *client) release() {
 	}
 	if c.begun != nil {
 		c.run.leaveDrain(c.begun)
+		c.run.leaveFlow(c.begun)
 	}
 	c.snapshot, c.current, c.begun = nil, nil, nil
 }
@@ -229,6 +231,9 @@ func (c *client) abandon() {
 		if c.current.begun != nil {
 			c.current.begun.lost = true
 		}
+	}
+	if c.beginning != nil {
+		c.run.leaveFlow(c.beginning)
 	}
 	c.beginning = nil
 	c.release()

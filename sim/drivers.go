@@ -133,6 +133,9 @@ func (k *engineWorker) pump(r *run) {
 	if r.member.slowed > r.world.now && t.Apply != nil {
 		took = min(took*slowness, slowest)
 	}
+	if t.Apply != nil {
+		took += r.member.labour * int64(len(t.Apply.Transactions))
+	}
 	r.after(took, func() {
 		k.busy = false
 		k.do(r, t)

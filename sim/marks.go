@@ -139,6 +139,12 @@ const (
 	markCheckNamed
 	markCheckOut
 	markCheckSplit
+	markFlowThrottled
+	markFlowHeld
+	markFlowReleased
+	markFlowOpened
+	markFlowStopped
+	markFlowQuota
 	marks // how many there are
 )
 
@@ -262,6 +268,13 @@ var markNames = [marks]string{
 	markTriedAgain:      "transaction tried again, alone",
 	markRecalled:        "executed transaction given up for one before it",
 	markBeforeTurn:      "crash between execution and commit",
+
+	markFlowThrottled: "writer slowed",
+	markFlowHeld:      "begin held by flow control",
+	markFlowReleased:  "writer not slowed any more",
+	markFlowOpened:    "right to write lost with transactions held by flow control",
+	markFlowStopped:   "writer stopped for a member too far behind",
+	markFlowQuota:     "writer slowed by the formula of Group Replication",
 
 	markStaleReadEventual: "stale read at EVENTUAL",
 	markStaleReadFailover: "stale read at BEFORE_ON_PRIMARY_FAILOVER",

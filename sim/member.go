@@ -31,6 +31,8 @@ type member struct {
 
 	drift   int64 // of its clock, in thousandths
 	stalled bool  // its disks are slow
+	exempt  bool  // it may fall behind
+	labour  int64 // that each transaction is to its engine
 	hung    int64 // until then its disks do not answer
 	leaving bool
 	asked   bool  // to leave, since it has this raft id
@@ -78,6 +80,7 @@ type run struct {
 	floor    consistency.Floor
 	reads    questions
 	drain    drain
+	gateway  *gateway
 	waiting  []*client // that wait to begin
 	retrying bool
 	stirred  bool   // something has changed for them
@@ -125,6 +128,10 @@ func newMember(w *world, slot int) *member {
 		if p.weights {
 			m.weight = uint32(w.more.IntN(101))
 		}
+	}
+	m.exempt = chance(w.flow, w.plan.flow.exempt)
+	if chance(w.flow, w.plan.flow.heavy) {
+		m.labour = w.plan.flow.labour.draw(w.flow)
 	}
 	for i := range w.plan.clients {
 		m.clients = append(m.clients, newClient(m, i))
@@ -224,7 +231,7 @@ func (m *member) awake() (*run, error) {
 		member: m, world: w, raftID: id.RaftID, session: id.Session,
 		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]ask{},
 		changes: map[uint64]*removal{}, exports: map[uint64]*run{}, actions: map[uint64]*planned{}, marks: map[uint64]bool{},
-		began: w.now, skew: m.skew,
+		began: w.now, skew: m.skew, gateway: newGateway(),
 	}
 	r.record = &runRecord{member: m.name, raftID: r.raftID, session: r.session, began: w.now}
 	var err error
@@ -344,6 +351,7 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 		Tick:            w.tickTime(),
 		Self:            m.self(),
 		Seed:            w.seed,
+		FlowExempt:      m.exempt,
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
 		Checks:          w.plan.checks.interval > 0,

@@ -64,6 +64,7 @@ func (r *run) tick() {
 		r.missLeader(s.Leader)
 		if !w.plain {
 			t.Fresh = r.reads.age(r)
+			t.Flow = r.flowCounts()
 		}
 	}
 	now := uint64(r.ownClock() / w.tickTime())
@@ -167,6 +168,7 @@ func (r *run) publish() {
 	self, _ := s.Election.Member(r.raftID)
 	r.mayNow = self.Writes && !s.Alone && s.Outdated == 0
 	r.countStanding(&before)
+	r.followFlow()
 	r.followAction()
 	r.mendMisled()
 	if r.drain.job != nil {

@@ -30,6 +30,7 @@ type plan struct {
 	rights  rightsPlan
 	checks  checksPlan
 	workers workersPlan
+	flow    flowPlan
 
 	limits          gcs.Limits
 	applyBytes      int

@@ -78,7 +78,7 @@ func TestRegressions(t *testing.T) {
 // moves what a seed reaches: the report of a sweep says where to look for others.
 var denseWorlds = [2][]uint64{
 	{10, 11, 13, 25, 46, 86, 166, 327, 558, 1031, 1033, 3157},
-	{200049, 300043, 1031, 100136, 100139, 200058, 200082, 100002, 200002, 200038, 200081, 200011, 200109, 400009, 400118, 400122, 400150, 74, 83, 519, 530, 5, 12, 17},
+	{200049, 300043, 1031, 100136, 100139, 200058, 200082, 100002, 200002, 200038, 200081, 200011, 200109, 400009, 400118, 400122, 400150, 74, 83, 519, 530, 5, 12, 17, 500000, 500008},
 }
 
 // rareMarks are too rare for a few worlds. Only a sweep of thousands shows whether

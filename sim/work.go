@@ -210,6 +210,9 @@ func (c *client) meddle(s *submission) {
 		change := drawSettings(w.rand, &w.plan.work)
 		change.Version, change.Consistency, change.PreferMostUpdated = settings.Version, settings.Consistency, settings.PreferMostUpdated
 		change.CheckInterval, change.CheckBytes = settings.CheckInterval, settings.CheckBytes
+		if change.Flow = settings.Flow; chance(w.flow, w.plan.flow.change) {
+			change.Flow = drawFlowSettings(w.flow)
+		}
 		if !w.plain && w.more.IntN(2) == 0 {
 			change.PreferMostUpdated = !change.PreferMostUpdated
 			change.Consistency = w.plan.rights.levels.draw(w.more)

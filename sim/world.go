@@ -34,6 +34,7 @@ type world struct {
 	plan   plan
 	rand   *rand.Rand
 	more   *rand.Rand // for what is no part of a plain world
+	flow   *rand.Rand // for flow control
 	wrongs *rand.Rand // for what concerns state checks
 	crews  *rand.Rand // for engines that execute side by side
 	plain  bool       // all members write, and nothing is asked of what they begin with
@@ -101,6 +102,7 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		drawChecks(w.wrongs, &w.plan)
 		w.crews = rand.New(rand.NewPCG(seed, crewStream))
 		w.plan.workers = drawWorkers(w.crews)
+		w.flow = drawFlow(seed, &w.plan)
 	}
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
@@ -170,6 +172,7 @@ func (w *world) heal() {
 	w.network.heal()
 	for _, m := range w.members {
 		m.stalled, m.hung, m.slowed = false, 0, 0
+		m.labour = 0
 		m.resume()
 		if m.run == nil && !m.gone {
 			m.start()
