@@ -14,10 +14,12 @@ import (
 
 // Batches that have gathered are given to the engine as one, up to so many bytes
 // of payload or transactions: what is built ahead should not be much larger than
-// what is being committed.
+// what is being committed, and what flow control learns of the engine's work comes
+// by whole batches: those of a slow one must not be all that has gathered while it
+// worked on the last.
 const (
 	feedBytes        = 1 << 20
-	feedTransactions = 4096
+	feedTransactions = 256
 )
 
 // feeding is an engine that is given its tasks, and what it was given and does not

@@ -232,7 +232,8 @@ func (a *Admission) settle(p Pass, more float64) {
 func (a *Admission) clamp() {
 	rate := float64(a.decision.Rate)
 	most := max(rate*burst.Seconds(), a.size)
-	a.tokens = min(max(a.tokens, -rate*maxDebt.Seconds()), most)
+	least := -max(rate*maxDebt.Seconds(), a.size) // or whoever begins at a low rate would not pay for itself
+	a.tokens = min(max(a.tokens, least), most)
 }
 
 // pass lets time pass.

@@ -7,7 +7,7 @@ import (
 
 const (
 	// halfLife is how old a measurement is that counts for a half.
-	halfLife = 500 * time.Millisecond
+	halfLife = time.Second
 	// leastBusy is how long an engine must have been busy, of late, for what it did
 	// to say what it can do.
 	leastBusy = 0.1

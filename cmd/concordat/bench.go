@@ -83,7 +83,7 @@ func newBenchCommand() *cobra.Command {
 		}
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
-	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(), newBenchCheckCommand())
+	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(), newBenchCheckCommand(), newBenchFlowCommand())
 	return cmd
 }
 
