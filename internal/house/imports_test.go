@@ -85,7 +85,7 @@ var house = []room{
 		others: []string{raft, protobuf, btree, linear},
 	},
 	{
-		dir: "bench", ours: []string{".", "client", "internal/server", "proto", "gtid", "certifier", "applier"},
+		dir: "bench", ours: []string{".", "client", "internal/server", "proto", "gtid", "certifier", "applier", "applier/pebblekv"},
 		others: []string{anything},
 	},
 	{
