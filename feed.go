@@ -28,6 +28,7 @@ const (
 type feeding struct {
 	life   *life
 	feeder *feed.Feeder
+	told   uint64 // log index up to which the state machine knows what is visible; of who shows
 
 	mu    sync.Mutex
 	under []applier.Batch // in order
@@ -188,7 +189,8 @@ func gather(tasks []replica.Task) (batch applier.Batch, n int) {
 	return batch, n
 }
 
-// shown follows when something has become visible.
+// shown follows when something has become visible. The state machine counts in
+// whole log entries.
 func (f *feeding) shown(at applier.Position, transactions int) {
 	f.mu.Lock()
 	n := 0
@@ -200,7 +202,10 @@ func (f *feeding) shown(at applier.Position, transactions int) {
 	l := f.life
 	l.node.counters.applied.Add(uint64(transactions))
 	l.node.visible.broadcast()
-	l.inbox.put(replica.Applied{Index: at.Index})
+	if at.Index > f.told {
+		f.told = at.Index
+		l.inbox.put(replica.Applied{Index: at.Index})
+	}
 }
 
 func (l *life) engineTask(t replica.Task) error {
