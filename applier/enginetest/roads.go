@@ -181,7 +181,7 @@ func (w *walker) executeAll(e applier.Parallel, txs []applier.Transaction) (runs
 		one()
 	}
 	workers.Wait()
-	return runs, errors.Join(append(errs, w.point())...)
+	return runs, errors.Join(errors.Join(errs...), w.point())
 }
 
 // road takes a road with whole streams, with readers beside it, and cut off at each

@@ -158,9 +158,43 @@ func (s *suite) closedParallel(t *testing.T) {
 	}
 }
 
+// buildBesideCommit builds small batches while those before them are committed, so
+// that a batch often becomes visible while the next one is begun.
+func (s *suite) buildBesideCommit(t *testing.T) {
+	st := newStream(rand.New(rand.NewPCG(1, 12)), 400)
+	e, _ := s.open(t).Engine().(applier.Pipelined)
+	built, ended := make(chan applier.Built, 1), make(chan error, 1)
+	go func() {
+		var failed error
+		for x := range built {
+			if failed != nil {
+				x.Discard()
+			} else {
+				failed = x.Commit()
+			}
+		}
+		ended <- failed
+	}()
+	var err error
+	for i := 0; i < len(st.batches) && err == nil; i++ {
+		var x applier.Built
+		if x, err = e.Build(st.batches[i]); err == nil {
+			built <- x
+		}
+	}
+	close(built)
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	st.mustBe(t, e, len(st.states)-1)
+}
+
 // pipelined checks that what cannot be built leaves what was built before, that a
 // batch out of order is refused, and that nothing is built after Close.
 func (s *suite) pipelined(t *testing.T) {
+	if s.opts.Concurrent {
+		t.Run("BuildBesideCommit", s.buildBesideCommit)
+	}
 	t.Run("BuildRefuses", func(t *testing.T) {
 		e, _ := s.open(t).Engine().(applier.Pipelined)
 		m := newModel()

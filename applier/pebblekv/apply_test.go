@@ -244,3 +244,40 @@ func TestBeginDuringCommit(t *testing.T) {
 	mustApply(t, e, batchOf(3, "k", "x"))
 	mustClose(t, e)
 }
+
+// TestBuildBesideCommit builds thousands of small batches while those before them
+// are committed: at some time one becomes visible in the middle of each step of
+// the next build.
+func TestBuildBesideCommit(t *testing.T) {
+	e := mustOpen(t, vfs.NewMem())
+	built, ended := make(chan applier.Built, 1), make(chan error, 1)
+	go func() {
+		var failed error
+		for x := range built {
+			if failed != nil {
+				x.Discard()
+			} else {
+				failed = x.Commit()
+			}
+		}
+		ended <- failed
+	}()
+	const batches = 20_000
+	b := addBatch(0, 1)
+	var err error
+	for index := uint64(1); index <= batches && err == nil; index++ {
+		b.To.Index = index
+		var x applier.Built
+		if x, err = e.Build(b); err == nil {
+			built <- x
+		}
+	}
+	close(built)
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	if got := counterAt(t, e); got != batches {
+		t.Errorf("counter at %d, want %d", got, batches)
+	}
+	mustClose(t, e)
+}
