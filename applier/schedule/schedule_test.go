@@ -66,6 +66,9 @@ func (c *crew) start(t *rapid.T) {
 		return
 	}
 	alone := c.states[n] == retrying
+	if c.states[c.visible] == running && c.attempts[c.visible] > 1 {
+		t.Fatalf("%d starts beside the head, which is tried again", n)
+	}
 	for i := c.visible; i < len(c.states); i++ {
 		x := c.intervals[i]
 		switch {
