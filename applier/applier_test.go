@@ -22,7 +22,7 @@ func TestBatchCheckAfter(t *testing.T) {
 
 func TestPositionRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := Position{Index: rapid.Uint64().Draw(t, "index")}
+		want := Position{Index: rapid.Uint64().Draw(t, "index"), Part: rapid.Uint64().Draw(t, "part")}
 		for range rapid.IntRange(0, 5).Draw(t, "intervals") {
 			first := rapid.Uint64Range(1, 1000).Draw(t, "first")
 			uuid := gtid.UUID{byte(rapid.IntRange(0, 3).Draw(t, "uuid"))}
@@ -38,7 +38,7 @@ func TestPositionRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Index != want.Index || !got.Executed.Equal(want.Executed) || string(rest) != "after" {
+		if got.Index != want.Index || got.Part != want.Part || !got.Executed.Equal(want.Executed) || string(rest) != "after" {
 			t.Fatalf("got %v and %q, want %v", got, rest, want)
 		}
 		whole := b[len("before") : len(b)-len("after")]
@@ -46,6 +46,57 @@ func TestPositionRoundTrip(t *testing.T) {
 			if _, rest, err := DecodePosition(whole[:n]); err == nil || !bytes.Equal(rest, whole[:n]) {
 				t.Fatalf("cut to %d bytes: %v, rest %q", n, err, rest)
 			}
+		}
+	})
+}
+
+// TestPositionAfter follows transactions of some entries, of which others have
+// none.
+func TestPositionAfter(t *testing.T) {
+	at := Position{Index: 3}
+	for i, c := range []struct {
+		entry   uint64 // of the next transaction
+		want    Position
+		reached uint64
+	}{
+		{4, Position{Index: 3, Part: 1}, 4},
+		{4, Position{Index: 3, Part: 2}, 4},
+		{5, Position{Index: 4, Part: 1}, 5},
+		{9, Position{Index: 8, Part: 1}, 9},
+		{9, Position{Index: 8, Part: 2}, 9},
+	} {
+		before := at
+		at = at.After(&Transaction{Index: c.entry, GTID: gtid.GTID{UUID: gtid.UUID{1}, Number: uint64(i + 1)}})
+		if at.Index != c.want.Index || at.Part != c.want.Part || at.Reached() != c.reached || at.Executed.Count() != uint64(i+1) {
+			t.Errorf("after %d of entry %d: %v, which reaches %d, want %v", i+1, c.entry, at, at.Reached(), c.want)
+		}
+		if at.CheckAfter(before) != nil || !errors.Is(before.CheckAfter(at), ErrOrder) || !errors.Is(at.CheckAfter(at), ErrOrder) {
+			t.Errorf("%v does not follow on %v, or the other way round", at, before)
+		}
+	}
+	if whole := (Position{Index: 9}); whole.CheckAfter(at) != nil || whole.Reached() != 9 {
+		t.Errorf("%v does not follow on %v", whole, at)
+	}
+}
+
+// FuzzPosition checks that a position has one encoding.
+func FuzzPosition(f *testing.F) {
+	for _, p := range []Position{{}, {Index: 7, Part: 300}} {
+		b, err := p.AppendBinary(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01\x80\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, rest, err := DecodePosition(b)
+		if err != nil {
+			return
+		}
+		again, err := p.AppendBinary(nil)
+		if err != nil || !bytes.Equal(again, b[:len(b)-len(rest)]) {
+			t.Errorf("%x decodes to %v, which is encoded as %x, %v", b, p, again, err)
 		}
 	})
 }
