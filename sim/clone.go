@@ -108,7 +108,9 @@ func (r *run) export(x replica.Export) {
 		w.violate("engine", "%s: %v", r.member.name, err)
 		return
 	}
-	took := int64(b.Len()) / w.plan.network.bandwidth * millisecond
+	// What changes take on the way is left out, so that who follows them is no part of
+	// a world's course.
+	took := int64(b.Len()-r.member.engine.ExportedChanges()) / w.plan.network.bandwidth * millisecond
 	w.network.carry(r.member, to.member, min(took, second), func() {
 		switch {
 		case r.ended:

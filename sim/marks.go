@@ -145,6 +145,13 @@ const (
 	markFlowOpened
 	markFlowStopped
 	markFlowQuota
+	markConsumerMoved
+	markConsumerMovedPlace
+	markConsumerRestart
+	markConsumerAhead
+	markConsumerGone
+	markConsumerDump
+	markConsumerForced
 	marks // how many there are
 )
 
@@ -289,11 +296,18 @@ var markNames = [marks]string{
 	markSkewAfter:         "write skew at AFTER",
 	markSkewBoth:          "write skew at BEFORE_AND_AFTER",
 
-	markCheckPassed: "all data compared",
-	markCheckBlamed: "wrong data found, and their member blamed",
-	markCheckNamed:  "wrong key named",
-	markCheckOut:    "member out for wrong data",
-	markCheckSplit:  "wrong data found, and nobody blamed",
+	markCheckPassed:        "all data compared",
+	markCheckBlamed:        "wrong data found, and their member blamed",
+	markCheckNamed:         "wrong key named",
+	markCheckOut:           "member out for wrong data",
+	markCheckSplit:         "wrong data found, and nobody blamed",
+	markConsumerMoved:      "consumer went on with another member",
+	markConsumerMovedPlace: "consumer's place gone with a clone or its age",
+	markConsumerRestart:    "consumer went on with a member that was started again",
+	markConsumerAhead:      "consumer ahead of the member that it went on with",
+	markConsumerGone:       "consumer overtaken by what is kept",
+	markConsumerDump:       "consumer began with a dump",
+	markConsumerForced:     "consumer began anew after a forced view",
 }
 
 // marked counts how often each mark was reached.

@@ -152,7 +152,7 @@ func (m *member) arrive() {
 func (m *member) settle() {
 	w := m.world
 	m.rename()
-	m.log, m.engine = simdisk.NewLog(), simdisk.NewEngine()
+	m.log, m.engine = simdisk.NewLog(), w.newEngine()
 	m.harm = nil
 	m.gone, m.cloning, m.returns = false, false, false
 	id := gcs.Identity{Group: w.group, Member: m.uuid, RaftID: m.raftID}

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/concordatdb/concordat/gcs"
-	"github.com/concordatdb/concordat/sim/simdisk"
 )
 
 // cutFromLeader cuts the link between a leader and another member, and no other.
@@ -124,7 +123,7 @@ func (w *world) loseData() {
 	w.trace.note(w, m.name+" loses its data")
 	w.blind(m)
 	m.crash()
-	m.engine = simdisk.NewEngine()
+	m.engine = w.newEngine()
 	m.harm = nil
 	first, err := m.log.FirstIndex()
 	m.cloning = err == nil && first > 1

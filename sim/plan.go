@@ -32,6 +32,8 @@ type plan struct {
 	workers workersPlan
 	flow    flowPlan
 
+	consumers consumersPlan
+
 	limits          gcs.Limits
 	applyBytes      int
 	settings        replica.Settings

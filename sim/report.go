@@ -77,7 +77,7 @@ type Refused struct {
 // Violation is a promise that was not kept. A world ends with its first one.
 type Violation struct {
 	Seed    uint64  `json:"seed"`
-	Promise string  `json:"promise"` // "P1" to "P13" of docs/DESIGN.md §6, or "panic"
+	Promise string  `json:"promise"` // "P1" to "P14" of docs/DESIGN.md §6, or "panic"
 	Seconds float64 `json:"seconds"` // virtual time
 	Text    string  `json:"text"`
 }

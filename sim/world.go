@@ -30,18 +30,20 @@ const (
 // world is one group with its clients and its misfortunes.
 type world struct {
 	clock
-	seed   uint64
-	plan   plan
-	rand   *rand.Rand
-	more   *rand.Rand // for what is no part of a plain world
-	flow   *rand.Rand // for flow control
-	wrongs *rand.Rand // for what concerns state checks
-	crews  *rand.Rand // for engines that execute side by side
-	plain  bool       // all members write, and nothing is asked of what they begin with
-	group  gtid.UUID
-	phase  phase
+	seed      uint64
+	plan      plan
+	rand      *rand.Rand
+	more      *rand.Rand // for what is no part of a plain world
+	flow      *rand.Rand // for flow control
+	wrongs    *rand.Rand // for what concerns state checks
+	crews     *rand.Rand // for engines that execute side by side
+	listening *rand.Rand // for who follows the changes
+	plain     bool       // all members write, and nothing is asked of what they begin with
+	group     gtid.UUID
+	phase     phase
 
 	members   []*member
+	consumers []*consumer
 	byRaft    map[uint64]*member
 	network   network
 	histories []*history // one for each incarnation, in the order in which they began
@@ -87,14 +89,15 @@ func chachaSeed(seed uint64) (s [32]byte) {
 
 func newWorld(seed uint64, plain bool, t *tracer) *world {
 	w := &world{
-		seed:   seed,
-		rand:   rand.New(rand.NewPCG(seed, 0)),
-		more:   moreRand(seed),
-		wrongs: checksRand(seed),
-		plain:  plain,
-		byRaft: map[uint64]*member{},
-		odd:    map[hashedSlice]*harm{},
-		trace:  t,
+		seed:      seed,
+		rand:      rand.New(rand.NewPCG(seed, 0)),
+		more:      moreRand(seed),
+		wrongs:    checksRand(seed),
+		listening: consumersRand(seed),
+		plain:     plain,
+		byRaft:    map[uint64]*member{},
+		odd:       map[hashedSlice]*harm{},
+		trace:     t,
 	}
 	w.plan = drawPlan(w.rand)
 	if !plain {
@@ -104,6 +107,7 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		w.plan.workers = drawWorkers(w.crews)
 		w.flow = drawFlow(seed, &w.plan)
 	}
+	w.plan.consumers = drawConsumers(w.listening)
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
 	first := newHistory(w.group, &w.reached, w.violate)
@@ -163,6 +167,7 @@ func (w *world) begin() {
 		w.reworkPlans()
 	}
 	w.after(w.plan.faulty, w.heal)
+	w.beginConsumers()
 }
 
 // heal ends the faults: whoever is down comes back, every link works.
@@ -235,6 +240,7 @@ func (w *world) finish() {
 		m.run.history.tell(func(c checker) string { return c.ended(m.name, snapshot) })
 		m.checkDigest()
 	}
+	w.finishConsumers()
 	for _, h := range w.histories {
 		h.conclude()
 	}

@@ -175,11 +175,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	fs.Var(&s.TickInterval, "tick-interval", "heartbeat, and unit of the group's clock; the same on all members")
 	number(&s.ElectionTicks, "election-ticks", "ticks without a leader until an election")
 
-	fs.Var(&s.ChangeRetention, "change-retention", "changes kept for concordat changes, about as many bytes of keys and values; 0B keeps none, and forgets those that there are")
-	fs.Var(&s.ChangeRetentionAge, "change-retention-age", "and for how long at most; 0s: no bound")
-	fs.BoolVar(&s.ChangeOldValues, "change-old-values", s.ChangeOldValues, "keep the values before each change too; costs a read for each row")
-	number(&s.MaxChangeConsumers, "max-change-consumers", "streams of changes at a time")
-
+	s.changeFlags(fs)
 	fs.Var(&s.Consistency, "consistency", "what transactions of this member see that choose no `level`: EVENTUAL, BEFORE_ON_PRIMARY_FAILOVER, BEFORE, AFTER or BEFORE_AND_AFTER; empty: the group's")
 	fs.Var(&s.FailoverTimeout, "failover-timeout", "a primary silent for that long is replaced by another one; the same on all members")
 
@@ -218,6 +214,14 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.LogFormat, "log-format", "`text|json`; the log goes to standard error")
 	fs.BoolVar(&s.JSON, "json", s.JSON, "print the line that says that the node is ready as JSON")
 	return fs
+}
+
+// changeFlags makes those of the change stream.
+func (s *nodeSettings) changeFlags(fs *pflag.FlagSet) {
+	fs.Var(&s.ChangeRetention, "change-retention", "changes kept for concordat changes, about as many bytes of keys and values; 0B keeps none, and forgets those that there are")
+	fs.Var(&s.ChangeRetentionAge, "change-retention-age", "and for how long at most; 0s: no bound")
+	fs.BoolVar(&s.ChangeOldValues, "change-old-values", s.ChangeOldValues, "keep the values before each change too; costs a read for each row")
+	fs.IntVar(&s.MaxChangeConsumers, "max-change-consumers", s.MaxChangeConsumers, "streams of changes at a time")
 }
 
 // resolve returns the settings of a command line whose flags were parsed.

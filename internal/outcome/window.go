@@ -98,6 +98,14 @@ type Window struct {
 // window slow by their choice of ids, and what it answers does not depend on it.
 func New(limit int, seed uint64) *Window { return newAt(limit, seed, chunkLen) }
 
+// NewAfter returns a window that remembers nothing yet, and covers what comes after a
+// log index: what was before happened elsewhere.
+func NewAfter(index, seed uint64) *Window {
+	w := New(0, seed)
+	w.from = index
+	return w
+}
+
 // newAt returns a window whose first position is start, a multiple of chunkLen
 // that is not zero.
 func newAt(limit int, seed, start uint64) *Window {
@@ -119,15 +127,6 @@ func (w *Window) Len() int { return int(w.next - w.first) }
 // has forgotten nothing. Of what was delivered at that very index it may have a
 // part.
 func (w *Window) From() uint64 { return w.from }
-
-// Begin has a window that is still empty cover what comes after a log index: what
-// was before happened elsewhere.
-func (w *Window) Begin(index uint64) {
-	if w.next != w.first {
-		panic(fmt.Sprintf("outcome: a window of %d transactions begins at %d", w.Len(), index))
-	}
-	w.from = index
-}
 
 // SetLimit changes how many transactions the window remembers, to the nearest
 // in 0..MaxLimit. What a lower limit excludes is forgotten at once, and a higher

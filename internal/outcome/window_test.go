@@ -245,11 +245,10 @@ func TestChainsAreShort(t *testing.T) {
 	}
 }
 
-// TestBegin checks that a window of a group that goes on with others' data does not
+// TestNewAfter checks that a window of a group that goes on with others' data does not
 // claim to know what was before.
-func TestBegin(t *testing.T) {
-	w := New(0, 1)
-	w.Begin(40)
+func TestNewAfter(t *testing.T) {
+	w := NewAfter(40, 1)
 	w.SetLimit(10)
 	if w.From() != 40 {
 		t.Errorf("it covers what is behind %d, want 40", w.From())

@@ -19,8 +19,7 @@ func Refound(id gcs.Identity, founder gcs.Member, index uint64, executed gtid.Se
 	if err != nil {
 		return gcs.Checkpoint{}, err
 	}
-	r := &Replica{elect: election.New(), outcomes: outcome.New(0, 0), giants: giant.NewAssembly(0)}
-	r.outcomes.Begin(index)
+	r := &Replica{elect: election.New(), outcomes: outcome.NewAfter(index, 0), giants: giant.NewAssembly(0)}
 	if r.cert, err = certifier.Continue(id.Group, executed); err != nil {
 		return gcs.Checkpoint{}, err
 	}

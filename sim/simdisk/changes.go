@@ -13,7 +13,9 @@ import (
 var _ applier.ChangeLog = (*Engine)(nil)
 
 // changes is a log of changes up to one state. It is immutable: a crash falls back
-// to an earlier one.
+// to an earlier one. The batches of all states share their memory, of which the
+// newest uses most: what is appended behind an earlier one overwrites only what a
+// crash has taken away.
 type changes struct {
 	base    applier.Position // what lies before it is forgotten
 	batches []changeBatch
@@ -23,7 +25,14 @@ type changes struct {
 // changeBatch are the changes of one batch that has some.
 type changeBatch struct {
 	to      applier.Position
-	records []applier.ChangeRecord
+	records []keptChange
+}
+
+// keptChange is a record, and its form in an export.
+type keptChange struct {
+	applier.ChangeRecord
+
+	bytes []byte
 }
 
 // KeepChanges has the engine keep about the last n changes from now on, and forget
@@ -66,9 +75,13 @@ func (c *changes) record(b applier.Batch, before applier.Position, keep int) (*c
 			r.Index, r.Number = tx.Index, 0
 		}
 		r.GTID, r.Origin, r.Time, r.Payload = tx.GTID, tx.Origin, tx.Time, slices.Clone(tx.Payload)
-		batch.records = append(batch.records, r)
+		bytes, err := applier.AppendChange(nil, &r)
+		if err != nil {
+			return nil, fmt.Errorf("transaction %v: %w", tx.GTID, err)
+		}
+		batch.records = append(batch.records, keptChange{r, bytes})
 	}
-	next.batches = append(slices.Clip(c.batches), batch)
+	next.batches = append(c.batches, batch)
 	next.count += len(batch.records)
 	for next.count > keep && len(next.batches) > 1 {
 		next.base = next.batches[0].to
@@ -115,7 +128,8 @@ func (e *Engine) ReadChanges(from applier.ChangePlace, most int) ([]applier.Chan
 	var records []applier.ChangeRecord
 	bytes := 0
 	for _, b := range st.changes.batches {
-		for _, r := range b.records {
+		for _, kept := range b.records {
+			r := kept.ChangeRecord
 			if r.Index < from.Index || r.Index == from.Index && r.Number < from.Number {
 				continue
 			}
@@ -155,11 +169,7 @@ func (c *changes) append(b []byte) []byte {
 			r := &batch.records[j]
 			b = binary.BigEndian.AppendUint64(b, r.Index)
 			b = binary.BigEndian.AppendUint32(b, r.Number)
-			record, err := applier.AppendChange(nil, r)
-			if err != nil {
-				panic(fmt.Sprintf("simdisk: change of %v at %d: %v", r.GTID, r.Index, err))
-			}
-			b = append(binary.AppendUvarint(b, uint64(len(record))), record...)
+			b = append(binary.AppendUvarint(b, uint64(len(r.bytes))), r.bytes...)
 		}
 	}
 	return b
@@ -205,7 +215,7 @@ func decodeChangeBatch(b []byte) (batch changeBatch, rest []byte, err error) {
 			return batch, nil, fmt.Errorf("%w: %w", errChanges, err)
 		}
 		r.Index, r.Number = index, number
-		batch.records, b = append(batch.records, r), b[size:]
+		batch.records, b = append(batch.records, keptChange{r, b[:size:size]}), b[size:]
 	}
 	return batch, b, err
 }
