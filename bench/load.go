@@ -149,6 +149,11 @@ func done(c chan struct{}) bool {
 // measure measures one row. Its clients wait for a group that is busy with itself,
 // as those of an application do: whose context never ends is refused at once.
 func (o *Options) measure(ctx context.Context, g group, l load) (row Row, err error) {
+	return o.measureIn(ctx, g, l, newPhase())
+}
+
+// measureIn is measure for who does something beside it, and looks at the phase.
+func (o *Options) measureIn(ctx context.Context, g group, l load, p phase) (row Row, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.WarmUp+o.Duration+patience)
 	defer cancel()
 	first := 0
@@ -162,7 +167,6 @@ func (o *Options) measure(ctx context.Context, g group, l load) (row Row, err er
 	}
 	row = Row{load: l}
 	row.BackgroundBefore = background(ctx)
-	p := newPhase()
 	clients := make([]*caller, l.Clients)
 	var loops sync.WaitGroup
 	for i := range clients {

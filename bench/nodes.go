@@ -19,7 +19,7 @@ var table = concordat.Table{Schema: "bench", Name: "rows"}
 // nodes is a group in this process.
 type nodes struct{ members []*concordat.Node }
 
-func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bool) (_ *nodes, err error) {
+func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bool, change ...func(*concordat.Config)) (_ *nodes, err error) {
 	g := &nodes{}
 	defer func() {
 		if err != nil {
@@ -34,6 +34,9 @@ func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bo
 			cfg.Bootstrap, cfg.FoundingMode = true, mode
 		} else {
 			cfg.Seeds = []string{g.members[0].Address()}
+		}
+		for _, c := range change {
+			c(&cfg)
 		}
 		n, err := concordat.Open(ctx, cfg)
 		if err != nil {

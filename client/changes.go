@@ -26,10 +26,10 @@ var (
 	// Begin with a dump, and follow from the GTIDs in it. The error is a
 	// *ChangesGoneError.
 	ErrChangesGone = errors.New("concordat: changes that were asked for are not kept any more")
-	// ErrChangesLost: what the stream has brought is not in the history of the group
-	// any more: its membership was forced without those who knew of it. Begin with a
-	// dump.
-	ErrChangesLost = errors.New("concordat: changes that were brought are not in the history of the group any more")
+	// ErrChangesLost: what the stream has brought may not be in the history of the group
+	// any more: its membership was forced. Where the report of that lists nothing as
+	// lost, the GTIDs seen are good to go on by; else begin with a dump.
+	ErrChangesLost = errors.New("concordat: changes that were brought may not be in the history of the group any more")
 )
 
 // ChangesGoneError says what is not kept. It matches [ErrChangesGone].
@@ -118,7 +118,7 @@ func (c *Client) Changes(ctx context.Context, after gtid.Set, opts ...ChangesOpt
 		opt(&s.options)
 	}
 	return func(yield func(Change, error) bool) {
-		s.seen, s.stopped = after, false
+		s.seen, s.stopped, s.incarnation = after, false, gtid.UUID{}
 		if err := s.run(ctx, yield); err != nil && !s.stopped {
 			yield(Change{}, err)
 		}
@@ -131,6 +131,8 @@ type changeStream struct {
 	options changesOptions
 	seen    gtid.Set
 	stopped bool // the consumer takes no more
+	// incarnation is that of the first member that served it.
+	incarnation gtid.UUID
 	// passed are the members that could not serve it since the last change, refused
 	// those of them that never will as it is, and refusal why.
 	passed, refused []gtid.UUID
@@ -153,6 +155,12 @@ func (s *changeStream) run(ctx context.Context, yield func(Change, error) bool) 
 		case slices.Contains(s.refused, r.member) && len(s.passed) == len(s.refused):
 			r.done()
 			return s.refusal
+		case s.incarnation.IsZero():
+			s.incarnation = r.incarnation
+		case s.incarnation != r.incarnation:
+			r.done()
+			return &callError{kind: ErrChangesLost, text: fmt.Sprintf("%v: the membership of the group was forced, its incarnation is %s and was %s; if nothing was lost by that, go on from the GTIDs seen, else begin with a dump",
+				ErrChangesLost, r.incarnation, s.incarnation)}
 		}
 		taken, err := s.follow(ctx, r, yield)
 		if taken {

@@ -83,7 +83,8 @@ func newBenchCommand() *cobra.Command {
 		}
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
-	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(), newBenchCheckCommand(), newBenchFlowCommand())
+	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(),
+		newBenchCheckCommand(), newBenchFlowCommand(), newBenchChangesCommand())
 	return cmd
 }
 

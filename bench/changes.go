@@ -1,0 +1,216 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/concordatdb/concordat"
+)
+
+// ChangeOptions say what to measure of the change stream.
+type ChangeOptions struct {
+	// Consumers is how many follow one member that is not the primary. A row with
+	// none is measured with changes kept, and one without.
+	Consumers []int
+	// Clients write at the primary, each row of ValueBytes.
+	Clients    int
+	ValueBytes int
+	// Duration is how long each row is measured, after WarmUp.
+	Duration time.Duration
+	WarmUp   time.Duration
+	// Repeats measures everything so often, in turn.
+	Repeats int
+	// Keys is the number of keys preloaded.
+	Keys int
+	// OldValues has the members keep old values too.
+	OldValues bool
+	// Dir is where the members' directories are made; empty: below the working
+	// directory. It should be on a real disk.
+	Dir string
+	// Progress is told what is being measured. nil is silent.
+	Progress io.Writer
+}
+
+// ChangeDefaults returns what is measured without further word.
+func ChangeDefaults() ChangeOptions {
+	return ChangeOptions{
+		Consumers: []int{0, 1, 8}, Clients: 64, ValueBytes: 100,
+		Duration: 3 * time.Second, WarmUp: 500 * time.Millisecond, Repeats: 3, Keys: 20_000,
+	}
+}
+
+// changeRetention is more than a row writes.
+const changeRetention = 1 << 30
+
+// ChangeReport is what the change stream costs, and how far behind consumers are.
+type ChangeReport struct {
+	Machine Machine     `json:"machine"`
+	Rows    []ChangeRow `json:"rows"`
+}
+
+// ChangeRow is one row of it. Its lists have an entry for each repeat.
+type ChangeRow struct {
+	Kept             bool      `json:"kept"` // members keep changes
+	Consumers        int       `json:"consumers"`
+	CommitsPerSecond []float64 `json:"commits_per_second"`
+	// ChangesPerSecond is what each consumer got, on average. DelayP50 and DelayP99
+	// are milliseconds from the commit of a transaction, before it was ordered, until
+	// a consumer on the other member had it.
+	ChangesPerSecond []float64 `json:"changes_per_second,omitempty"`
+	DelayP50         []float64 `json:"delay_p50,omitempty"`
+	DelayP99         []float64 `json:"delay_p99,omitempty"`
+	CPUSeconds       []float64 `json:"cpu_seconds"` // of members, clients and consumers
+}
+
+// RunChanges measures and returns the report. It stops early when ctx ends.
+func RunChanges(ctx context.Context, o ChangeOptions) (r ChangeReport, err error) {
+	if len(o.Consumers) == 0 || o.Clients < 1 || o.Repeats < 1 || o.Keys < o.Clients || o.Duration <= 0 {
+		return r, errors.New("bench: name consumers, clients, keys for each, repeats and a duration")
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	dir, remove, err := scratch(o.Dir)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	r.Machine = inspect(dir)
+	r.Machine.warn(o.Progress, dir)
+	r.Rows = []ChangeRow{{}}
+	for _, n := range o.Consumers {
+		r.Rows = append(r.Rows, ChangeRow{Kept: true, Consumers: n})
+	}
+	// In turn, so that a noisy minute does not fall on one row.
+	for i := range o.Repeats {
+		for _, kept := range []bool{false, true} {
+			if err := o.runGroup(ctx, filepath.Join(dir, fmt.Sprint(i, kept)), kept, r.Rows); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
+
+// runGroup starts a group, and measures the rows of those whose members keep changes,
+// or do not.
+func (o *ChangeOptions) runGroup(ctx context.Context, dir string, kept bool, rows []ChangeRow) (err error) {
+	g, err := startNodes(ctx, dir, concordat.SinglePrimary, false, func(c *concordat.Config) {
+		if kept {
+			c.ChangeRetentionBytes, c.ChangeOldValues = changeRetention, o.OldValues
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	if err := preload(ctx, g, o.Keys, o.ValueBytes); err != nil {
+		return fmt.Errorf("bench: preload: %w", err)
+	}
+	for i := range rows {
+		if rows[i].Kept != kept {
+			continue
+		}
+		runtime.GC() // what another row has left behind
+		if err := o.measure(ctx, g, &rows[i]); err != nil {
+			return fmt.Errorf("bench: %d consumers: %w", rows[i].Consumers, err)
+		}
+		last := len(rows[i].CommitsPerSecond) - 1
+		fmt.Fprintf(o.Progress, "changes kept: %t, %d consumers: %.0f commits a second\n", kept, rows[i].Consumers, rows[i].CommitsPerSecond[last])
+	}
+	return nil
+}
+
+// follower is one consumer's tally.
+type follower struct {
+	delay *hdrhistogram.Histogram // microseconds
+	err   error
+}
+
+// follow takes changes until ctx ends, and counts them while the row is measured.
+func (f *follower) follow(ctx context.Context, n *concordat.Node, p *phase) {
+	for c, err := range n.Changes(ctx, n.Status().Executed) {
+		if err != nil {
+			if ctx.Err() == nil {
+				f.err = err
+			}
+			return
+		}
+		if done(p.measuring) && !done(p.over) {
+			_ = f.delay.RecordValue(min(max(time.Since(c.Time).Microseconds(), 1), latencyMost))
+		}
+	}
+}
+
+func (o *ChangeOptions) measure(ctx context.Context, g *nodes, row *ChangeRow) error {
+	leader, err := g.leader(ctx)
+	if err != nil {
+		return err
+	}
+	all := Options{Duration: o.Duration, WarmUp: o.WarmUp, Progress: o.Progress}
+	p := newPhase()
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	followers := make([]*follower, row.Consumers)
+	var working sync.WaitGroup
+	for i := range followers {
+		followers[i] = &follower{delay: hdrhistogram.New(1, latencyMost, latencyDigits)}
+		working.Go(func() { followers[i].follow(following, g.members[(leader+1)%Members], &p) })
+	}
+	l := load{Shape: InProcess, Placement: OneMember, Clients: o.Clients, ValueBytes: o.ValueBytes, keys: o.Keys}
+	measured, err := all.measureIn(ctx, g, l, p)
+	stop()
+	working.Wait()
+	if err != nil {
+		return err
+	}
+	row.CommitsPerSecond = append(row.CommitsPerSecond, measured.CommitsPerSecond)
+	row.CPUSeconds = append(row.CPUSeconds, measured.cpu.Seconds())
+	if len(followers) == 0 {
+		return nil
+	}
+	delays := hdrhistogram.New(1, latencyMost, latencyDigits)
+	for _, f := range followers {
+		if f.err != nil {
+			return f.err
+		}
+		delays.Merge(f.delay)
+	}
+	row.ChangesPerSecond = append(row.ChangesPerSecond, float64(delays.TotalCount())/float64(len(followers))/measured.Seconds)
+	row.DelayP50 = append(row.DelayP50, float64(delays.ValueAtQuantile(50))/1000)
+	row.DelayP99 = append(row.DelayP99, float64(delays.ValueAtQuantile(99))/1000)
+	return nil
+}
+
+// WriteMarkdown writes the report as a table: medians.
+func (r ChangeReport) WriteMarkdown(w io.Writer) error {
+	r.Machine.head(w)
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprint(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU s\t|\n")
+	fmt.Fprint(t, "| ---\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t|\n")
+	base := median(r.Rows[0].CommitsPerSecond)
+	for i := range r.Rows {
+		row := &r.Rows[i]
+		kept, changes, p50, p99 := "not kept", "", "", ""
+		if row.Kept {
+			kept = "kept"
+		}
+		if row.Consumers > 0 {
+			changes = fmt.Sprintf("%.0f", median(row.ChangesPerSecond))
+			p50, p99 = shortTime(median(row.DelayP50)), shortTime(median(row.DelayP99))
+		}
+		commits := median(row.CommitsPerSecond)
+		fmt.Fprintf(t, "| %s\t| %d\t| %.0f\t| %.0f %%\t| %s\t| %s\t| %s\t| %.1f\t|\n",
+			kept, row.Consumers, commits, 100*commits/max(base, 1), changes, p50, p99, median(row.CPUSeconds))
+	}
+	return t.Flush()
+}
