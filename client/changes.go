@@ -232,6 +232,10 @@ func problemOf(err error) *changespb.Problem {
 	return nil
 }
 
+// maxChangeBytes is the largest message of a stream: one row may be as large as values
+// can be, with its old value.
+const maxChangeBytes = 256 << 20
+
 // errStreamCut is a member that ended a stream without a word.
 var errStreamCut = errors.New("the member has ended the stream")
 
@@ -245,13 +249,24 @@ func (s *changeStream) follow(ctx context.Context, r *route, yield func(Change, 
 		request.Tables = append(request.Tables, t.proto())
 	}
 	var to peer.Peer
-	stream, err := changespb.NewChangesClient(r.conn).Follow(ctx, request, grpc.Peer(&to))
+	stream, err := changespb.NewChangesClient(r.conn).Follow(ctx, request, grpc.Peer(&to), grpc.MaxCallRecvMsgSize(maxChangeBytes))
+	var part *changespb.Change // of one that comes in several messages
 	for err == nil {
 		var message *changespb.FollowResponse
 		if message, err = stream.Recv(); err != nil {
 			break
 		}
 		for _, m := range message.GetChanges() {
+			if part != nil {
+				if part.GetGtid() != m.GetGtid() {
+					return taken, fmt.Errorf("%w: the rest of transaction %s does not come", errSighting, part.GetGtid())
+				}
+				m.Rows = append(part.GetRows(), m.GetRows()...)
+			}
+			if part = nil; m.GetMore() {
+				part = m
+				continue
+			}
 			change, err := readChange(m)
 			if err != nil {
 				return taken, err

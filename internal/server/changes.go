@@ -82,20 +82,24 @@ func (s *Server) ended(err error) error {
 	return err
 }
 
-// changesMessage makes a message of the first of some changes, and returns the rest.
+// changesMessage makes a message of the first of some changes, and returns the rest. A
+// change that is too large for one is continued by the next.
 func changesMessage(run []concordat.Change) (*changespb.FollowResponse, []concordat.Change) {
 	message := &changespb.FollowResponse{}
 	bytes := 0
 	for i := range run {
 		c := &run[i]
-		if bytes += len(c.Payload); bytes > followBytes && i > 0 {
-			return message, run[i:]
-		}
 		change := &changespb.Change{
 			Gtid: c.GTID.String(), Origin: c.Origin[:], Index: c.Index, UnixMicros: c.Time.UnixMicro(),
 		}
 		for j := range c.Rows {
 			row := &c.Rows[j]
+			size := len(row.Key) + len(row.New) + len(row.Old)
+			if bytes += size; bytes > followBytes && bytes > size {
+				change.More, c.Rows = true, c.Rows[j:]
+				message.Changes = append(message.Changes, change)
+				return message, run[i:]
+			}
 			change.Rows = append(change.Rows, &changespb.Row{
 				Op: changespb.Row_Op(row.Op), Table: &kvpb.Table{Schema: row.Table.Schema, Name: row.Table.Name},
 				Key: row.Key, New: row.New, Delta: row.Delta, OldKnown: row.OldKnown, Existed: row.Existed, Old: row.Old,

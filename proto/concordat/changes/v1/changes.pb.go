@@ -265,7 +265,9 @@ type Change struct {
 	// in UTC.
 	UnixMicros int64 `protobuf:"varint,4,opt,name=unix_micros,json=unixMicros,proto3" json:"unix_micros,omitempty"`
 	// What it did, in its order.
-	Rows          []*Row `protobuf:"bytes,5,rep,name=rows,proto3" json:"rows,omitempty"`
+	Rows []*Row `protobuf:"bytes,5,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Further rows of it follow, in the next message: it is too large for one.
+	More          bool `protobuf:"varint,6,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +335,13 @@ func (x *Change) GetRows() []*Row {
 		return x.Rows
 	}
 	return nil
+}
+
+func (x *Change) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // Row is what a transaction did to one key.
@@ -592,14 +601,15 @@ const file_concordat_changes_v1_changes_proto_rawDesc = "" +
 	"\tuntil_now\x18\x02 \x01(\bR\buntilNow\x12.\n" +
 	"\x06tables\x18\x03 \x03(\v2\x16.concordat.kv.v1.TableR\x06tables\"H\n" +
 	"\x0eFollowResponse\x126\n" +
-	"\achanges\x18\x01 \x03(\v2\x1c.concordat.changes.v1.ChangeR\achanges\"\x9a\x01\n" +
+	"\achanges\x18\x01 \x03(\v2\x1c.concordat.changes.v1.ChangeR\achanges\"\xae\x01\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\fR\x06origin\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x1f\n" +
 	"\vunix_micros\x18\x04 \x01(\x03R\n" +
 	"unixMicros\x12-\n" +
-	"\x04rows\x18\x05 \x03(\v2\x19.concordat.changes.v1.RowR\x04rows\"\xa5\x02\n" +
+	"\x04rows\x18\x05 \x03(\v2\x19.concordat.changes.v1.RowR\x04rows\x12\x12\n" +
+	"\x04more\x18\x06 \x01(\bR\x04more\"\xa5\x02\n" +
 	"\x03Row\x12,\n" +
 	"\x02op\x18\x01 \x01(\x0e2\x1c.concordat.changes.v1.Row.OpR\x02op\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
