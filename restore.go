@@ -1,6 +1,7 @@
 package concordat
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -298,7 +299,7 @@ func restored(dir string, engine applier.Engine) (bool, error) {
 	}
 	want := append(binary.BigEndian.AppendUint64(nil, at.Index), digest[:]...)
 	want = binary.BigEndian.AppendUint32(want, crc32.Checksum(want, castagnoli))
-	if string(b) != string(want) {
+	if !bytes.Equal(b, want) {
 		return false, fmt.Errorf("%w: the data at log index %d are not those that were restored into %s; restore again, into an empty directory", ErrDirectory, at.Index, dir)
 	}
 	return true, nil

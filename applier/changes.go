@@ -144,7 +144,8 @@ func DecodeChange(b []byte) (r ChangeRecord, err error) {
 	if d.err != nil {
 		return r, fmt.Errorf("%w: %w", ErrChange, d.err)
 	}
-	return r, r.decodeOld(&d)
+	err = r.decodeOld(&d)
+	return r, err
 }
 
 // decodeOld reads the old values, of which there is one for each mutation.

@@ -195,8 +195,8 @@ func (o *ChangeOptions) measure(ctx context.Context, g *nodes, row *ChangeRow) e
 func (r ChangeReport) WriteMarkdown(w io.Writer) error {
 	r.Machine.head(w)
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprint(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU s\t|\n")
-	fmt.Fprint(t, "| ---\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t|\n")
+	fmt.Fprintf(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU s\t|\n")
+	fmt.Fprintf(t, "| ---\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t|\n")
 	base := median(r.Rows[0].CommitsPerSecond)
 	for i := range r.Rows {
 		row := &r.Rows[i]

@@ -81,7 +81,7 @@ func (c *changes) record(b applier.Batch, before applier.Position, keep int) (*c
 		}
 		batch.records = append(batch.records, keptChange{r, bytes})
 	}
-	next.batches = append(c.batches, batch)
+	next.batches = append(next.batches, batch)
 	next.count += len(batch.records)
 	for next.count > keep && len(next.batches) > 1 {
 		next.base = next.batches[0].to
