@@ -43,6 +43,16 @@ func (k *taker) add(c concordat.Change) {
 	k.taken = append(k.taken, c)
 }
 
+// fence returns when nothing that was handed to members before can commit any more, and
+// all show the same: what a member sends comes in order.
+func fence(t testing.TB, nodes ...*concordat.Node) {
+	t.Helper()
+	for i, n := range nodes {
+		mustPut(t, n, fmt.Sprint("fence", i), "closed")
+	}
+	mustAgree(t, nodes...)
+}
+
 // must checks that everything was taken, once, in commit order, and that it leads to
 // what the member holds.
 func (k *taker) must(n *concordat.Node) {
@@ -125,6 +135,7 @@ func TestChangesFollowed(t *testing.T) {
 		}
 	}
 	load.mustCount(t, g.nodes...)
+	fence(t, g.nodes...)
 	k.take(g.nodes[0])
 	k.must(g.nodes[0])
 

@@ -52,6 +52,7 @@ func TestRestoreToPointInTime(t *testing.T) {
 	dump, info := mustDump(t, g.nodes[1])
 	load.more(t, 20)
 	load.mustCount(t, g.nodes...)
+	fence(t, g.nodes...)
 	point := mustPut(t, g.nodes[0], "the", "point")
 	mustAgree(t, g.nodes...)
 	want, at, err := g.nodes[0].Digest()

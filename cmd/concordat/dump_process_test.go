@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -17,7 +16,7 @@ import (
 
 // writers write to a group of processes until they are stopped.
 type writers struct {
-	cancel  context.CancelFunc
+	over    atomic.Bool
 	working sync.WaitGroup
 	done    atomic.Int64
 }
@@ -29,20 +28,17 @@ func (f *fleet) write(count int, addresses ...string) *writers {
 		f.Fatal(err)
 	}
 	w := &writers{}
-	ctx, cancel := context.WithCancel(f.ctx)
-	w.cancel = cancel
 	for i := range count {
 		w.working.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				_, err := c.Txn(ctx, []client.Op{
+			for n := 0; !w.over.Load(); n++ {
+				_, err := c.Txn(f.ctx, []client.Op{
 					client.OpPut(fmt.Append(nil, "k", i, n%50), fmt.Append(nil, "value ", n)), client.OpAdd([]byte("sum"), 1),
 				})
-				if err == nil {
-					w.done.Add(1)
-				} else if ctx.Err() == nil {
+				if err != nil {
 					f.Errorf("writer %d: %v", i, err)
 					return
 				}
+				w.done.Add(1)
 			}
 		})
 	}
@@ -53,15 +49,16 @@ func (f *fleet) write(count int, addresses ...string) *writers {
 	return w
 }
 
+// stop returns when all have been answered: nothing of theirs commits any more.
 func (w *writers) stop() {
-	w.cancel()
+	w.over.Store(true)
 	w.working.Wait()
 }
 
 func (w *writers) more(f *fleet, n int64) {
 	f.Helper()
 	aim := w.done.Load() + n
-	f.until("writers go on", func() bool { return w.done.Load() >= aim })
+	f.until("writers go on", func() bool { return w.done.Load() >= aim || f.Failed() })
 }
 
 // A backup is taken under load, with an archive beside it that outlives the member it
