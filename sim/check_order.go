@@ -66,7 +66,9 @@ func (c *integrity) delivered(by string, e, first *entry) string {
 }
 
 // order checks P3, FIFO per origin: what a session delivers is a prefix of
-// what it submitted, and nothing of a session comes after a later one.
+// what it submitted, and nothing of a session comes after a later one. Those that
+// travel in fragments come to their ends in an order of their own, in which one may
+// be missing that its member has recalled.
 type order struct {
 	indifferent
 	history  *history
@@ -75,7 +77,7 @@ type order struct {
 
 type session struct {
 	number    uint64
-	delivered int
+	delivered places
 }
 
 func (*order) promise() string { return "P3" }
@@ -98,10 +100,15 @@ func (c *order) delivered(by string, e, first *entry) string {
 			return fmt.Sprintf("%s delivers at %d a transaction of session %x/%d after one of session %d",
 				by, e.index, j.origin, j.session, latest.number)
 		}
-		latest.delivered++
-		if s.order != latest.delivered {
-			return fmt.Sprintf("%s delivers at %d the transaction that session %x/%d submitted as its number %d as its number %d",
-				by, e.index, j.origin, j.session, s.order, latest.delivered)
+		last := latest.delivered.of(s.giant)
+		if s.giant && s.place > *last && !s.recalled {
+			*last = s.place
+			continue
+		}
+		*last++
+		if s.giant || s.place != *last {
+			return fmt.Sprintf("%s delivers at %d the transaction that session %x/%d submitted as its number %d (in fragments: %t) as its number %d",
+				by, e.index, j.origin, j.session, s.place, s.giant, *last)
 		}
 	}
 	return ""

@@ -139,7 +139,7 @@ func (p *politics) hands(origin, epoch uint64) *submission {
 	p.last++
 	p.orders[origin]++
 	s := &submission{
-		id: replica.TransactionID{byte(p.last)}, origin: origin, session: 1, order: p.orders[origin], seen: p.done, epoch: epoch,
+		id: replica.TransactionID{byte(p.last)}, origin: origin, session: 1, order: p.orders[origin], place: p.orders[origin], seen: p.done, epoch: epoch,
 	}
 	p.submit(s)
 	return s

@@ -37,7 +37,7 @@ func newRecord(t *testing.T) *record {
 // submits lets a client that has seen the first n transactions write keys.
 func (r *record) submits(n uint64, keys ...int) *submission {
 	r.last++
-	s := &submission{id: replica.TransactionID{byte(r.last)}, origin: 1, session: 1, order: r.last, seen: n}
+	s := &submission{id: replica.TransactionID{byte(r.last)}, origin: 1, session: 1, order: r.last, place: r.last, seen: n}
 	for _, k := range keys {
 		s.writes = append(s.writes, write{key: key{registers, k}, bytes: value{writer: s.id, number: 1}.encode(0)})
 	}
@@ -55,7 +55,7 @@ func (r *record) adds(n uint64, k int) *submission {
 // again lets another member submit a transaction once more.
 func (r *record) again(s *submission) *submission {
 	twin := *s
-	twin.origin, twin.order, twin.index, twin.commit = 2, 1, 0, 0
+	twin.origin, twin.order, twin.place, twin.index, twin.commit = 2, 1, 1, 0, 0
 	r.submit(&twin)
 	return &twin
 }
@@ -128,7 +128,7 @@ var breaches = []struct {
 	}},
 	{"P3", "an earlier session after a later one", func(r *record) {
 		old, young := r.submits(0, 1), r.submits(0, 2)
-		young.session, young.order = 2, 1
+		young.session, young.order, young.place = 2, 1, 1
 		r.history.submits[young.attempt()] = young
 		r.deliver("m0", r.entry(1, 1, judge(young, r.certified(1, 0))))
 		r.deliver("m0", r.entry(2, 2, judge(old, r.certified(2, 0))))

@@ -103,6 +103,7 @@ func (c *client) transact(b *beginning) {
 	}
 	if b.write {
 		c.work(s)
+		c.big(s)
 	} else {
 		c.look(s)
 	}
@@ -134,8 +135,12 @@ func (c *client) commit() {
 	c.submit()
 }
 
-// encode is the submission as it is broadcast.
-func (s *submission) encode() ([]byte, error) {
+// header is what the submission says of itself.
+func (s *submission) header() replica.Header {
+	return replica.Header{ID: s.id, Snapshot: s.snapshot.Executed, Epoch: s.epoch, After: s.after, Time: s.handed}
+}
+
+func (s *submission) writeSet() *certifier.WriteSet {
 	ws := &certifier.WriteSet{}
 	for _, it := range s.items() {
 		ws.Add(it.kind, it.key.index(), certifier.Bytes(it.key.bytes()))
@@ -144,11 +149,17 @@ func (s *submission) encode() ([]byte, error) {
 		from, to := key{n: sc.from}.bytes(), key{n: sc.to}.bytes()
 		ws.Range(sc.space.index(), []certifier.Part{certifier.Bytes(from)}, []certifier.Part{certifier.Bytes(to)})
 	}
+	return ws
+}
+
+// encode is the submission as it is broadcast in one piece.
+func (s *submission) encode() ([]byte, error) {
 	var payload []byte
 	for i := range s.writes {
 		payload = applier.AppendMutation(payload, s.writes[i].mutation())
 	}
-	return replica.AppendTransaction(nil, &replica.Header{ID: s.id, Snapshot: s.snapshot.Executed, Epoch: s.epoch, After: s.after, Time: s.handed}, ws, payload)
+	h := s.header()
+	return replica.AppendTransaction(nil, &h, s.writeSet(), payload)
 }
 
 // submit broadcasts the current submission. What the member knows of the election
@@ -156,18 +167,32 @@ func (s *submission) encode() ([]byte, error) {
 func (c *client) submit() {
 	w, s := c.member.world, c.current
 	s.epoch, s.after, s.handed = c.run.standing.Election.Epoch, c.begun.level.WaitsAfter(), w.now
-	message, err := s.encode()
+	var event replica.Submitted
+	var err error
+	if s.giant {
+		event.Fragments, event.Message, err = s.fragments(w.plan.giants.fragment)
+	} else {
+		event.Message, err = s.encode()
+	}
 	if err != nil {
 		w.violate("panic", "%s: %v", c.member.name, err)
 		return
 	}
+	size := len(event.Message)
+	for _, f := range event.Fragments {
+		size += len(f)
+	}
 	c.run.orders++
 	s.order = c.run.orders
+	s.place = c.run.places.next(s.giant)
 	c.run.history.submit(s)
-	ticket := w.ticket()
-	c.run.calls[ticket] = c
-	c.run.tell(replica.Submitted{Ticket: ticket, Message: message})
-	c.run.chargeFlow(c.begun, len(message))
+	event.Ticket = w.ticket()
+	c.run.calls[event.Ticket] = c
+	c.run.tell(event)
+	c.run.chargeFlow(c.begun, size)
+	if s.giant {
+		c.accompany(event.Ticket)
+	}
 	c.run.leaveDrain(c.begun)
 }
 
@@ -183,14 +208,20 @@ func (r *run) answer(a replica.Answer) {
 		return
 	}
 	delete(r.calls, a.Ticket)
+	defer delete(r.giants, a.Ticket)
 	s, at := c.current, r.member.engine.Position()
 	s.acked = a.Verdict.Outcome == certifier.Certified || a.Verdict.Outcome == certifier.Duplicate
-	if a.Index == 0 {
+	switch {
+	case a.Index != 0:
+	case r.giants[a.Ticket]:
+		r.recalled(s, a)
+	default:
 		if !fenced(a.Verdict) {
 			w.violate("P2", "%s answers transaction %s, which was not ordered: %s", r.member.name, s.id, verdictText(a.Verdict))
 			return
 		}
 		r.orders--
+		r.places.back(s.giant)
 		r.history.refusedEarly(s)
 	}
 	if s.acked {

@@ -94,6 +94,11 @@ func (r *run) export(x replica.Export) {
 	if r.member.harm != nil {
 		return // a copy would be wrong as well, and who has it from whom no check can say
 	}
+	checkpoint, err := x.Complete(r.member.log)
+	if err != nil {
+		w.violate("P6", "%s cannot copy what came in fragments: %v", r.member.name, err)
+		return
+	}
 	export, err := r.member.engine.NewExport()
 	if err != nil {
 		w.violate("engine", "%s: %v", r.member.name, err)
@@ -116,7 +121,7 @@ func (r *run) export(x replica.Export) {
 		case r.ended:
 			w.reached[markExportInterrupted]++
 		case !to.ended && to.cloner.asked && to.history == r.history:
-			to.install(copied{checkpoint: x.Checkpoint, state: b.Bytes()})
+			to.install(copied{checkpoint: checkpoint, state: b.Bytes()})
 		}
 	})
 }

@@ -162,6 +162,10 @@ func (k *engineWorker) do(r *run, t replica.Task) {
 
 func (k *engineWorker) apply(r *run, t replica.Task) {
 	w, engine := r.world, r.member.engine
+	if err := t.Load(r.member.log); err != nil {
+		w.violate("P6", "%s cannot read what came in fragments: %v", r.member.name, err)
+		return
+	}
 	if err := engine.Apply(*t.Apply); err != nil {
 		w.violate("P5", "%s: %v", r.member.name, err)
 		return

@@ -22,6 +22,7 @@ type frame struct {
 	origin, session, seq uint64
 	transactions         int
 	parts                []part
+	bytes                uint64 // of its messages
 	mark                 uint64 // greatest log index of a history mark in it, 0 for none
 }
 
@@ -31,6 +32,11 @@ type part struct {
 	transaction bool
 	epoch       uint64 // in which it was handed over
 	after       bool   // it is to be visible everywhere
+	size        uint64 // of its message
+	end         *giantEnd
+
+	fragment *fragmentPart
+	giveUp   bool
 
 	settings *replica.Settings
 	opening  *opening
@@ -41,6 +47,12 @@ type part struct {
 	lapse    *lapse
 	cancel   *gtid.UUID
 }
+
+// What members broadcast of a transaction in fragments, see package giant.
+type (
+	giantEnd     struct{ fragments, bytes uint64 }
+	fragmentPart struct{ number, size uint64 }
+)
 
 // What members broadcast about who may write, see docs/DESIGN.md §5.
 type (
@@ -81,6 +93,9 @@ const (
 	drainedKind     = 8
 	graceOverKind   = 9
 	cancelKind      = 10
+	fragmentKind    = 11
+	endKind         = 12
+	giveUpKind      = 13
 )
 
 // reader takes apart what members have encoded. Once something is cut off, bad is
@@ -132,18 +147,27 @@ func readFrame(e *raftpb.Entry) (f frame, ok bool) {
 
 // look adds a message. What is cut off is passed over, as by members.
 func (f *frame) look(message []byte) {
+	f.bytes += uint64(len(message))
 	if len(message) == 0 {
 		return
 	}
 	r := reader{b: message[1:]}
 	var p part
 	switch message[0] {
-	case transactionKind:
+	case transactionKind, endKind:
 		f.transactions++
+		p.size = uint64(len(message))
 		r.uuid()
 		p.transaction, p.epoch = true, r.number()
 		flags := r.take(1)
 		p.after, r.bad = len(flags) == 1 && flags[0] == 1, false
+		if message[0] == endKind {
+			p.end = readEnd(message[1:])
+		}
+	case fragmentKind:
+		p.fragment = readFragment(&r)
+	case giveUpKind:
+		p.giveUp = true
 	case markKind:
 		f.mark = max(f.mark, r.number())
 		return
@@ -175,6 +199,33 @@ func (f *frame) look(message []byte) {
 	}
 }
 
+// readEnd reads how much the end of a giant says that it has. That follows what a
+// package of its own takes apart: the wish for a GTID and the snapshot.
+func readEnd(b []byte) *giantEnd {
+	r := reader{b: b}
+	r.uuid()
+	r.number()
+	r.take(2) // flags, and no wish: clients here have none
+	_, rest, err := gtid.DecodeSet(r.b)
+	if r.bad || err != nil {
+		return &giantEnd{}
+	}
+	r.b = rest
+	return &giantEnd{fragments: r.number(), bytes: r.number()}
+}
+
+func readFragment(r *reader) *fragmentPart {
+	p := &fragmentPart{number: r.number()}
+	switch form := r.take(1); {
+	case len(form) == 0:
+	case form[0] == fragmentPlain:
+		p.size = uint64(len(r.b))
+	case form[0] == fragmentPacked:
+		p.size = r.number()
+	}
+	return p
+}
+
 func readDeposal(r *reader) *deposal {
 	d := &deposal{epoch: r.number(), term: r.number(), target: r.number()}
 	for n := r.number(); n > 0 && !r.bad; n-- {
@@ -189,7 +240,7 @@ func readDeposal(r *reader) *deposal {
 // readSettings reads group settings, nil if they are cut off.
 func readSettings(b []byte) *replica.Settings {
 	r := reader{b: b}
-	var fields [8]uint64
+	var fields [9]uint64
 	for i := range fields {
 		fields[i] = r.number()
 	}
@@ -204,6 +255,7 @@ func readSettings(b []byte) *replica.Settings {
 	return &replica.Settings{
 		Flow:    own,
 		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
+		TransactionSizeLimit: int(fields[8]),
 		Certifier: certifier.Settings{
 			HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],
 		},

@@ -158,6 +158,10 @@ type submission struct {
 	handed int64  // when it was handed over
 	early  bool   // it was refused at once, and never broadcast
 
+	giant    bool // it travels in fragments
+	place    int  // among those of its session that do, or that do not, from 1
+	recalled bool // not all of its fragments went
+
 	index  uint64 // log index of its delivery, 0 before
 	commit int    // its place among the certified, 0 for none
 	acked  bool   // its caller was told that it committed
@@ -278,6 +282,7 @@ func newHistory(group gtid.UUID, reached *marked, violate func(promise, format s
 		&order{history: h, sessions: map[uint64]*session{}},
 		&sameVerdict{},
 		h.oracle,
+		newAssembly(h),
 		&sameState{history: h},
 		&durability{history: h},
 		&isolation{history: h, last: map[key]replica.TransactionID{}},

@@ -122,6 +122,17 @@ const (
 	markTriedAgain
 	markRecalled
 	markBeforeTurn
+	markGiantWhole
+	markGiantsAtOnce
+	markGiantSpilled
+	markGiantCopied
+	markGiantGivenUp
+	markGiantWithdrawn
+	markGiantRecalled
+	markGiantOriginDied
+	markGiantOriginGone
+	markGiantSessionOver
+	markTooLarge
 	markStaleReadEventual
 	markStaleReadFailover
 	markBackwardsEventual
@@ -282,6 +293,18 @@ var markNames = [marks]string{
 	markFlowOpened:    "right to write lost with transactions held by flow control",
 	markFlowStopped:   "writer stopped for a member too far behind",
 	markFlowQuota:     "writer slowed by the formula of Group Replication",
+
+	markGiantWhole:       "transaction in fragments whole at its end",
+	markGiantsAtOnce:     "two members' transactions in fragments at once",
+	markGiantSpilled:     "fragments beyond the memory for them",
+	markGiantCopied:      "fragments came with a copied state",
+	markGiantGivenUp:     "transaction in fragments given up for silence",
+	markGiantWithdrawn:   "transaction in fragments taken back",
+	markGiantRecalled:    "transaction in fragments recalled by a member that lost its right",
+	markGiantOriginDied:  "member lost power while it sent fragments",
+	markGiantOriginGone:  "origin left the view between fragments",
+	markGiantSessionOver: "new session of an origin between fragments",
+	markTooLarge:         "transaction larger than the group allows",
 
 	markStaleReadEventual: "stale read at EVENTUAL",
 	markStaleReadFailover: "stale read at BEFORE_ON_PRIMARY_FAILOVER",

@@ -93,9 +93,11 @@ type run struct {
 	cloner cloner
 
 	orders  int // transactions submitted
+	places  places
 	calls   map[uint64]*client
 	asks    map[uint64]replica.TransactionID // outcomes asked for
 	marks   map[uint64]bool                  // tickets of history marks
+	giants  map[uint64]bool                  // tickets of transactions that the member sends in fragments
 	joins   map[uint64]ask                   // who asked, by ticket
 	changes map[uint64]*removal              // by ticket
 	exports map[uint64]*run
@@ -230,7 +232,7 @@ func (m *member) awake() (*run, error) {
 	r := &run{
 		member: m, world: w, raftID: id.RaftID, session: id.Session,
 		calls: map[uint64]*client{}, asks: map[uint64]replica.TransactionID{}, joins: map[uint64]ask{},
-		changes: map[uint64]*removal{}, exports: map[uint64]*run{}, actions: map[uint64]*planned{}, marks: map[uint64]bool{},
+		changes: map[uint64]*removal{}, exports: map[uint64]*run{}, actions: map[uint64]*planned{}, marks: map[uint64]bool{}, giants: map[uint64]bool{},
 		began: w.now, skew: m.skew, gateway: newGateway(),
 	}
 	r.record = &runRecord{member: m.name, raftID: r.raftID, session: r.session, began: w.now}
@@ -355,6 +357,8 @@ func (m *member) configure() (cfg replica.Config, cloneOnly bool, err error) {
 		ApplyBytes:      w.plan.applyBytes,
 		CheckpointBytes: w.plan.checkpointBytes,
 		Checks:          w.plan.checks.interval > 0,
+		AssemblyBytes:   w.plan.giants.assembly,
+		FragmentWindow:  w.plan.giants.window,
 	}, false, nil
 }
 

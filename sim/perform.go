@@ -18,12 +18,7 @@ func (r *run) wake() {
 		must := r.refusals(events)
 		effects := r.replica.Step(events...)
 		r.world.trace.step(r, len(events), effects)
-		refused := 0
-		for _, a := range effects.Answers {
-			if a.Index == 0 {
-				refused++
-			}
-		}
+		refused := r.stepped(events, effects, must == 0)
 		if refused != must {
 			r.world.violate("P9", "%s refuses %d transactions before they are ordered, and is to refuse %d", r.member.name, refused, must)
 			return
@@ -61,6 +56,7 @@ func (r *run) tick() {
 		if text := r.history.growth.check(s.History, s.HistoryBytes); text != "" {
 			w.violate("P12", "%s %s", r.member.name, text)
 		}
+		r.checkGiants()
 		r.missLeader(s.Leader)
 		if !w.plain {
 			t.Fresh = r.reads.age(r)

@@ -31,6 +31,7 @@ type plan struct {
 	checks  checksPlan
 	workers workersPlan
 	flow    flowPlan
+	giants  giantPlan
 
 	consumers consumersPlan
 

@@ -163,7 +163,7 @@ func (m *member) checkpointBefore(after uint64, newest gcs.Checkpoint) (gcs.Chec
 		return newest, err
 	}
 	earlier, err := m.log.Checkpoint(after)
-	if err != nil || earlier.Index+1 < first {
+	if err != nil || earlier.Index+1 < first || !replica.CheckpointServes(earlier, first) {
 		return newest, err
 	}
 	return earlier, nil

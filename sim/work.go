@@ -183,6 +183,7 @@ func (c *client) again() bool {
 	s := *earlier
 	s.origin, s.session, s.again, s.begun = mine.origin, mine.session, true, nil
 	s.index, s.commit, s.order, s.acked, s.lost, s.early = 0, 0, 0, false, false, false
+	s.giant, s.place, s.recalled = false, 0, false
 	c.current = &s
 	c.submit()
 	return true
@@ -213,6 +214,7 @@ func (c *client) meddle(s *submission) {
 		if change.Flow = settings.Flow; chance(w.flow, w.plan.flow.change) {
 			change.Flow = drawFlowSettings(w.flow)
 		}
+		change.TransactionSizeLimit = settings.TransactionSizeLimit
 		if !w.plain && w.more.IntN(2) == 0 {
 			change.PreferMostUpdated = !change.PreferMostUpdated
 			change.Consistency = w.plan.rights.levels.draw(w.more)

@@ -88,6 +88,10 @@ func (k *engineWorker) works(r *run) bool {
 	c := k.crew
 	for !k.busy && len(k.tasks) > 0 && k.tasks[0].Apply != nil && len(c.adding) == 0 && c.ends.Len() < p.window {
 		b := k.tasks[0].Apply
+		if err := k.tasks[0].Load(r.member.log); err != nil {
+			r.world.violate("P6", "%s cannot read what came in fragments: %v", r.member.name, err)
+			return false
+		}
 		k.tasks = k.tasks[1:]
 		if c.adding, c.to = b.Transactions, b.To; len(c.adding) == 0 {
 			c.ends.Push(crewEnd{c.schedule.Next(), c.to})

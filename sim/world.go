@@ -38,6 +38,7 @@ type world struct {
 	wrongs    *rand.Rand // for what concerns state checks
 	crews     *rand.Rand // for engines that execute side by side
 	listening *rand.Rand // for who follows the changes
+	huge      *rand.Rand // for transactions in fragments
 	plain     bool       // all members write, and nothing is asked of what they begin with
 	group     gtid.UUID
 	phase     phase
@@ -94,6 +95,7 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		more:      moreRand(seed),
 		wrongs:    checksRand(seed),
 		listening: consumersRand(seed),
+		huge:      hugeRand(seed),
 		plain:     plain,
 		byRaft:    map[uint64]*member{},
 		odd:       map[hashedSlice]*harm{},
@@ -106,6 +108,7 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		w.crews = rand.New(rand.NewPCG(seed, crewStream))
 		w.plan.workers = drawWorkers(w.crews)
 		w.flow = drawFlow(seed, &w.plan)
+		drawGiants(w.huge, &w.plan)
 	}
 	w.plan.consumers = drawConsumers(w.listening)
 	w.group = w.uuid()
