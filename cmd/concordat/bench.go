@@ -84,7 +84,7 @@ func newBenchCommand() *cobra.Command {
 		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
 	})
 	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(),
-		newBenchCheckCommand(), newBenchFlowCommand(), newBenchChangesCommand())
+		newBenchCheckCommand(), newBenchFlowCommand(), newBenchChangesCommand(), newBenchGiantCommand())
 	return cmd
 }
 

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concordatdb/concordat/bench"
+)
+
+const benchGiantHelp = `Measure what a transaction of 100 MB costs the small ones on the other members:
+three members in this process, one of which commits it, while small transactions
+arrive at the other two at a steady rate. What one of those waits for its turn
+counts, so that a standstill shows.
+
+The report is a table in Markdown. The members' directories are made below --dir,
+which has to be on a real disk, and removed at the end.`
+
+func newBenchGiantCommand() *cobra.Command {
+	o := bench.GiantDefaults()
+	var asJSON, quiet bool
+	cmd := &cobra.Command{
+		Use:   "giant",
+		Short: "Measure small transactions while a giant one passes",
+		Long:  benchGiantHelp,
+		Example: `  concordat bench giant > figures.md
+  concordat bench giant --bytes 20000000 --packs --repeats 1`,
+		Args: exactArgs(),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.IntVar(&o.Bytes, "bytes", o.Bytes, "size of the giant transaction")
+	f.IntVar(&o.RowBytes, "row", o.RowBytes, "size of its rows")
+	f.BoolVar(&o.Packs, "packs", o.Packs, "rows that zstd packs")
+	f.IntVar(&o.Rate, "rate", o.Rate, "small transactions a second at each of the other members")
+	f.DurationVar(&o.Before, "before", o.Before, "how long they arrive before the giant is committed")
+	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured")
+	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
+	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
+	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
+	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+		if !quiet {
+			o.Progress = cmd.ErrOrStderr()
+		}
+		report, err := bench.RunGiant(ctx, o)
+		if asJSON {
+			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
+		}
+		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
+	})
+	return cmd
+}
