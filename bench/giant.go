@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +23,12 @@ type GiantOptions struct {
 	Packs bool
 	// Rate is how many small transactions a second arrive at each of the two other
 	// members, whether those before are done or not. What one waits for its turn
-	// counts.
+	// counts, so that one second of standstill delays a second's worth of them.
 	Rate int
+	// Callers is how many callers at each of these members commit one small
+	// transaction after the other, as in the other benchmarks. A standstill delays
+	// as many as there are callers, however long it is.
+	Callers int
 	// Before is how long they arrive before the giant is committed.
 	Before time.Duration
 	// Repeats is how often all of that is done, each time in a new group.
@@ -39,7 +42,7 @@ type GiantOptions struct {
 
 // GiantDefaults are those of the aims: 100 MB of rows that do not pack.
 func GiantDefaults() GiantOptions {
-	return GiantOptions{Bytes: 100_000_000, RowBytes: 1000, Rate: 100, Before: 5 * time.Second, Repeats: 3}
+	return GiantOptions{Bytes: 100_000_000, RowBytes: 1000, Rate: 100, Callers: 8, Before: 5 * time.Second, Repeats: 3}
 }
 
 // giantAim is how many times the p99 of before small transactions may take while a
@@ -59,6 +62,7 @@ func (o *GiantOptions) validate() error {
 	}
 	check(o.RowBytes > 0 && o.Bytes >= o.RowBytes, "a transaction of %d bytes in rows of %d", o.Bytes, o.RowBytes)
 	check(o.Rate > 0 && o.Rate <= 100_000, "%d transactions a second; choose 1 to 100000", o.Rate)
+	check(o.Callers > 0 && o.Callers <= giantWorkers, "%d callers; choose 1 to %d", o.Callers, giantWorkers)
 	check(o.Before > 0, "nothing is measured in %v", o.Before)
 	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
 	return errors.Join(errs...)
@@ -77,23 +81,25 @@ func RunGiant(ctx context.Context, o GiantOptions) (r GiantReport, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine, r.Bytes, r.RowBytes, r.Rate = inspect(dir), o.Bytes, o.RowBytes, o.Rate
+	r.Machine, r.Bytes, r.RowBytes, r.Rate, r.Callers = inspect(dir), o.Bytes, o.RowBytes, o.Rate, o.Callers
 	r.Machine.warn(o.Progress, dir)
-	for i := range o.Repeats {
+	for i := range 2 * o.Repeats {
+		steady := i%2 == 1
 		before := background(ctx)
-		row, err := o.measure(ctx, filepath.Join(dir, fmt.Sprint(i)))
+		row, err := o.measure(ctx, filepath.Join(dir, fmt.Sprint(i)), steady)
 		if err != nil {
-			return r, fmt.Errorf("bench: repetition %d: %w", i+1, err)
+			return r, fmt.Errorf("bench: repetition %d: %w", i/2+1, err)
 		}
-		row.Background = before
+		row.Steady, row.Background = steady, before
 		r.Rows = append(r.Rows, row)
-		fmt.Fprintf(o.Progress, "%d of %d: %.1f s, p99 %.1f ms before, %.1f ms meanwhile\n", i+1, o.Repeats, row.Seconds, row.Before.P99, row.During.P99)
+		fmt.Fprintf(o.Progress, "%d of %d, %s: %.1f s, p99 %.1f ms before, %.1f ms meanwhile\n",
+			i/2+1, o.Repeats, row.load(), row.Seconds, row.Before.P99, row.During.P99)
 	}
 	return r, nil
 }
 
 // measure measures once, in a group of its own.
-func (o *GiantOptions) measure(ctx context.Context, dir string) (row GiantRow, err error) {
+func (o *GiantOptions) measure(ctx context.Context, dir string, steady bool) (row GiantRow, err error) {
 	g, err := startNodes(ctx, dir, concordat.MultiPrimary, false)
 	if err != nil {
 		return row, err
@@ -116,8 +122,12 @@ func (o *GiantOptions) measure(ctx context.Context, dir string) (row GiantRow, e
 	defer stop()
 	a := &arrivals{gate: newPhase()}
 	for i := range g.members {
-		if i != origin {
+		switch {
+		case i == origin:
+		case steady:
 			a.begin(arriving, g, i, o.Rate)
+		default:
+			a.call(arriving, g, i, o.Callers)
 		}
 	}
 	watching := watchLead(arriving, g.members[leader])
@@ -192,6 +202,22 @@ func (a *arrivals) begin(ctx context.Context, g *nodes, member, rate int) {
 	}
 }
 
+// call has callers commit one transaction after the other at a member until ctx
+// ends.
+func (a *arrivals) call(ctx context.Context, g *nodes, member, callers int) {
+	for number := range callers {
+		a.wg.Go(func() {
+			random := newRandom(uint64(member*giantWorkers + number))
+			for ctx.Err() == nil {
+				at := time.Now()
+				j := job{key: keyOf(member*giantWorkers + number), value: valueOf(random, 100)}
+				_, _, err := g.update(context.WithoutCancel(ctx), member, j)
+				a.note(at, err)
+			}
+		})
+	}
+}
+
 func (a *arrivals) note(at time.Time, err error) {
 	took := min(time.Since(at).Microseconds(), latencyMost)
 	a.mu.Lock()
@@ -252,6 +278,9 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 
 // GiantRow is one repetition.
 type GiantRow struct {
+	// Steady: the small transactions arrive at a steady rate; else callers commit
+	// one after the other.
+	Steady bool `json:"steady"`
 	// Seconds is how long the commit of the giant took.
 	Seconds float64 `json:"seconds"`
 	// Before and During are the small transactions on the other two members, from
@@ -266,36 +295,48 @@ type GiantRow struct {
 	Background float64 `json:"background_pct"`
 }
 
+func (r *GiantRow) load() string {
+	if r.Steady {
+		return "arrivals"
+	}
+	return "callers"
+}
+
 // GiantReport is what RunGiant measured.
 type GiantReport struct {
 	Machine  Machine    `json:"machine"`
 	Bytes    int        `json:"bytes"`
 	RowBytes int        `json:"row_bytes"`
 	Rate     int        `json:"rate"`
+	Callers  int        `json:"callers"`
 	Rows     []GiantRow `json:"rows"`
 }
 
 // WriteMarkdown writes the report as a table of a document.
 func (r GiantReport) WriteMarkdown(w io.Writer) error {
 	r.Machine.head(w)
-	fmt.Fprintf(w, "A transaction of %d bytes in rows of %d, while %d small ones a second arrive at each of the two other members.\n\n",
-		r.Bytes, r.RowBytes, r.Rate)
-	fmt.Fprintln(w, "| commit of the giant | small before: p50 | p99 | worst | meanwhile: p50 | p99 | worst | p99 rises | changes of lead | |")
-	fmt.Fprintln(w, "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
-	var rises []float64
+	fmt.Fprintf(w, "A transaction of %d bytes in rows of %d, while at each of the two other members %d callers commit one small one after the other, "+
+		"or %d of those arrive a second, whether others are done or not.\n\n", r.Bytes, r.RowBytes, r.Callers, r.Rate)
+	fmt.Fprintln(w, "| small ones | commit of the giant | small before: p50 | p99 | worst | meanwhile: p50 | p99 | worst | p99 rises | changes of lead | |")
+	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+	var rises [2][]float64
 	for _, x := range r.Rows {
 		rise := x.During.P99 / max(x.Before.P99, 0.001)
-		rises = append(rises, rise)
+		kind := 0
+		if x.Steady {
+			kind = 1
+		}
+		rises[kind] = append(rises[kind], rise)
 		note := ""
 		if x.Background >= noisyFrom {
 			note = fmt.Sprintf("NOISY: the machine was %.0f %% busy with something else", x.Background)
 		}
-		fmt.Fprintf(w, "| %.1f s | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f × | %d | %s |\n", x.Seconds,
+		fmt.Fprintf(w, "| %s | %.1f s | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f × | %d | %s |\n", x.load(), x.Seconds,
 			x.Before.P50, x.Before.P99, x.Before.Max, x.During.P50, x.During.P99, x.During.Max, rise, x.LeadChanges, note)
 	}
-	if len(rises) > 0 {
-		slices.Sort(rises)
-		fmt.Fprintf(w, "\nThe p99 rises %.1f-fold in the median; the aim is less than %d.\n", median(rises), giantAim)
+	if len(rises[0]) > 0 && len(rises[1]) > 0 {
+		fmt.Fprintf(w, "\nIn the median the p99 rises %.1f-fold for callers and %.1f-fold for arrivals; the aim is less than %d.\n",
+			median(rises[0]), median(rises[1]), giantAim)
 	}
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 )
 
 const benchGiantHelp = `Measure what a transaction of 100 MB costs the small ones on the other members:
-three members in this process, one of which commits it, while small transactions
-arrive at the other two at a steady rate. What one of those waits for its turn
-counts, so that a standstill shows.
+three members in this process, one of which commits it. At the other two, callers
+commit one small transaction after the other; then the same again with small ones
+that arrive at a steady rate, of which also counts what they wait for their turn:
+there a standstill shows in full.
 
 The report is a table in Markdown. The members' directories are made below --dir,
 which has to be on a real disk, and removed at the end.`
@@ -35,6 +36,7 @@ func newBenchGiantCommand() *cobra.Command {
 	f.IntVar(&o.RowBytes, "row", o.RowBytes, "size of its rows")
 	f.BoolVar(&o.Packs, "packs", o.Packs, "rows that zstd packs")
 	f.IntVar(&o.Rate, "rate", o.Rate, "small transactions a second at each of the other members")
+	f.IntVar(&o.Callers, "callers", o.Callers, "callers at each of the other members")
 	f.DurationVar(&o.Before, "before", o.Before, "how long they arrive before the giant is committed")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured")
 	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
