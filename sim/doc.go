@@ -29,6 +29,10 @@
 // die or stand still in the midst of that: a process that was stopped goes on by
 // what it knew.
 //
+// Some transactions travel in fragments, so small that many make one transaction.
+// Their origins lose power between two of them, their clients take them back, others
+// lose their data meanwhile and come back with a copy of the state.
+//
 // The checkers stand outside of the members and are fed by what these do: one
 // for each promise of docs/DESIGN.md §6, named by its number. They know the
 // whole history and use the obvious rule where a member uses the clever one.
@@ -46,9 +50,9 @@
 //
 // # Randomness
 //
-// A world draws from one PCG, and for what came to worlds later from another one of
-// the same seed: a plain world, in which all members write and nobody asks for a
-// level, is the same with it and without. raft draws its election timeouts from
+// A world draws from one PCG, and for what came to worlds later from others of the
+// same seed: a plain world, in which all members write, nobody asks for a level and
+// nothing travels in fragments, is the same with them and without. raft draws its election timeouts from
 // crypto/rand.Reader, on which nobody else in a world depends: while a world
 // runs, that variable holds a ChaCha8 with the world's seed. So a process runs
 // one world at a time, and nothing that needs real randomness may run beside
