@@ -355,6 +355,24 @@ func checkAgainst(t *rapid.T, model *slow, a *Assembly, log logged) {
 	}
 }
 
+// TestAnotherSum has an end speak of other bytes than came.
+func TestAnotherSum(t *testing.T) {
+	parts, total := cut(t, []byte("the body"), 4)
+	for _, right := range []bool{true, false} {
+		a := NewAssembly(0)
+		for i, p := range parts {
+			a.Fragment(Place{1, 1, uint64(i + 1), 0}, p[1:], 0)
+		}
+		end := total
+		if !right {
+			end.Sum++
+		}
+		if w := a.End(1, 1, end); (w != nil) != right || a.Stats().Pending != 0 {
+			t.Errorf("with the right checksum, %t: %v", right, w)
+		}
+	}
+}
+
 // TestTooMany has a giant come in more fragments than there can be.
 func TestTooMany(t *testing.T) {
 	a := NewAssembly(0)

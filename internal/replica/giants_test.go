@@ -268,6 +268,38 @@ func TestGiantOfAFencedMember(t *testing.T) {
 	}
 }
 
+// TestGiantIsRecalled cuts a primary off in the middle of a giant, and lets it hear
+// that another one has been elected: its caller learns at once that no end was sent,
+// and nobody keeps what had come.
+func TestGiantIsRecalled(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{mode: election.SinglePrimary, window: 1})
+	a := w.members[0]
+	sent := 0
+	w.cut = func(from, to *member, _ gcs.Message) bool {
+		if from == a {
+			sent++
+		}
+		return sent > 40 && (from == a || to == a)
+	}
+	e := a.giant(1, 8, strings.Repeat("cut off ", 90), 1)
+	fragments := len(e.Fragments)
+	a.step(e)
+	if s := w.members[1].replica.Status().Giants; s.Pending != 1 || s.Fragments >= fragments {
+		t.Fatalf("of %d fragments there is %+v", fragments, s)
+	}
+	w.tick(200)
+	if p, _ := w.members[1].replica.elect.Primary(); p.RaftID == a.identity.RaftID {
+		t.Fatal("the primary is the same")
+	}
+	w.cut = nil
+	w.tick(60)
+	w.wantSame(0)
+	if x := a.answered(1); x == nil || x.Verdict.Outcome != certifier.Fenced || x.Index != 0 {
+		t.Errorf("its caller is answered with %+v", x)
+	}
+}
+
 // TestDrainedWaitsForGiants asks for a planned change while a giant is under way:
 // what says that nothing comes any more stands behind its end.
 func TestDrainedWaitsForGiants(t *testing.T) {
