@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func RunGiant(ctx context.Context, o GiantOptions) (r GiantReport, err error) {
 	for i := range 2 * o.Repeats {
 		steady := i%2 == 1
 		before := background(ctx)
-		row, err := o.measure(ctx, filepath.Join(dir, fmt.Sprint(i)), steady)
+		row, err := o.measure(ctx, filepath.Join(dir, strconv.Itoa(i)), steady)
 		if err != nil {
 			return r, fmt.Errorf("bench: repetition %d: %w", i/2+1, err)
 		}

@@ -146,11 +146,17 @@ func (a *Assembly) drop(i int) {
 
 // Keep drops the giants of origins that are not to be kept.
 func (a *Assembly) Keep(kept func(origin uint64) bool) {
-	for i := len(a.pending) - 1; i >= 0; i-- {
-		if !kept(a.pending[i].origin) {
-			a.drop(i)
+	a.dropIf(func(p *pending) bool { return !kept(p.origin) })
+}
+
+func (a *Assembly) dropIf(gone func(*pending) bool) {
+	a.pending = slices.DeleteFunc(a.pending, func(p *pending) bool {
+		if !gone(p) {
+			return false
 		}
-	}
+		a.held -= p.held
+		return true
+	})
 }
 
 // Passed notes that so many bytes of the log went by, and gives up the giants of
@@ -158,11 +164,11 @@ func (a *Assembly) Keep(kept func(origin uint64) bool) {
 // bytes.
 func (a *Assembly) Passed(bytes, limit int) {
 	a.clock += uint64(bytes)
-	for i := len(a.pending) - 1; i >= 0; i-- {
-		if a.clock-a.pending[i].heard > patience*uint64(Limit(limit)) {
-			a.drop(i)
-		}
+	if len(a.pending) == 0 {
+		return // as nearly always, and this is asked for every entry
 	}
+	most := patience * uint64(Limit(limit))
+	a.dropIf(func(p *pending) bool { return a.clock-p.heard > most })
 }
 
 // Oldest is the log index of the first entry from which a pending giant may have

@@ -77,7 +77,7 @@ type end struct {
 
 // decodeEnd decodes what follows the kind.
 func decodeEnd(b []byte) (e end, err error) {
-	if b, err = e.Header.decode(b); err != nil {
+	if b, err = e.decode(b); err != nil {
 		return end{}, err
 	}
 	d := wire.Decoder{Rest: b, Kind: ErrMessage}
@@ -268,7 +268,7 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 			r.broken = fmt.Errorf("%w: write set of %s: %w", ErrBulk, e.ID, err)
 			return
 		}
-		rest := b
+		var rest []byte
 		if t.WriteSet, rest, err = certifier.DecodeWriteSet(b); err != nil || len(rest) > 0 {
 			r.giants.Release(whole)
 			r.deliverUnreadable(d, local)

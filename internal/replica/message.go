@@ -179,7 +179,7 @@ func (h *Header) decode(b []byte) (_ []byte, err error) {
 
 // decodeTransaction decodes what follows the kind. The result aliases b.
 func decodeTransaction(b []byte) (t Transaction, err error) {
-	if b, err = t.Header.decode(b); err != nil {
+	if b, err = t.decode(b); err != nil {
 		return t, err
 	}
 	if t.WriteSet, b, err = certifier.DecodeWriteSet(b); err != nil {
