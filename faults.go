@@ -84,8 +84,8 @@ func (l *life) told(e *replica.Effects) {
 	for _, g := range e.Stands {
 		l.words.put(word{of: g})
 	}
-	for _, o := range e.Unapplied {
-		l.node.note(EventUnapplied, gtid.UUID{}, "%v is applied nowhere: the engines of more than half of the members cannot (%s)", o.GTID, o.Class)
+	for _, g := range e.Unapplied {
+		l.node.note(EventUnapplied, gtid.UUID{}, "%v is applied nowhere: the engines of more than half of the members cannot", g)
 	}
 	for i := range e.Faults {
 		l.node.note(EventApplyFault, e.Faults[i].Member.UUID, "%s", faultText(&e.Faults[i]))

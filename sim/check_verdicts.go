@@ -78,7 +78,7 @@ func verdictText(v certifier.Verdict) string {
 			v.Clash.Winner, v.Clash.Item, v.Clash.Range, v.Clash.Incoming, v.Clash.Earlier)
 	case certifier.Duplicate:
 		return fmt.Sprintf("a duplicate of %s", v.GTID)
-	case certifier.SnapshotTooOld, certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced, certifier.GivenUp, certifier.TooLarge:
+	case certifier.SnapshotTooOld, certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.Fenced, certifier.GivenUp, certifier.TooLarge, certifier.Unapplied:
 	}
 	return v.Outcome.String()
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 	"github.com/concordatdb/concordat/internal/statecheck"
 	"github.com/concordatdb/concordat/sim/simdisk"
@@ -17,7 +18,9 @@ import (
 // keeps something else than it was given. The zero value is of a world without.
 type checksPlan struct {
 	interval, bytes int
-	harms           span // between two disks that go wrong; zero for none
+	harms           span  // between two disks that go wrong; zero for none
+	poison          int64 // in a thousand: a transaction that no engine can apply
+	picky           int64 // in a thousand: a transaction that one engine refuses
 }
 
 // checksRand is the source of what concerns state checks, so that worlds without
@@ -29,6 +32,7 @@ func drawChecks(r *rand.Rand, p *plan) {
 		return
 	}
 	c := &p.checks
+	c.poison, c.picky = pick[int64](r, 0, 5, 30), pick[int64](r, 0, 0, 2)
 	c.interval = pick(r, 3, 10, 40)
 	c.bytes = pick(r, 500, 4000, 1<<16)
 	if r.IntN(3) > 0 {
@@ -146,12 +150,18 @@ func (w *world) close() {
 		switch {
 		case m.run.state != replica.Online || m.harm.since == 0:
 			m.harm.since = passes + 1
+		case m.run.voters() < 3: // there are not enough to compare with
+			m.harm.split = true
 		case passes >= m.harm.since+unfound && !m.harm.split:
 			w.violate("P5", "%s holds a wrong %v, and no state check has found it: %+v", m.name, m.harm.place, m.run.standing.Checks)
 			return
 		}
 		if w.now < w.healedAt+mendBy && !m.harm.split {
 			wait = true
+			continue
+		}
+		if m.run.voters() < 3 {
+			m.mend()
 			continue
 		}
 		w.trace.note(w, "the operator of "+m.name+" gives it another disk")
@@ -164,6 +174,29 @@ func (w *world) close() {
 	}
 	w.phase = closing
 	w.awaitQuiet(w.now + patience)
+}
+
+// voters are how many are ONLINE in the view that a member knows.
+func (r *run) voters() (n int) {
+	for _, v := range r.standing.View.Members {
+		if v.State == gcs.Online {
+			n++
+		}
+	}
+	return n
+}
+
+// mend has an operator put right by hand what is wrong, for the group may have
+// nobody else's data.
+func (m *member) mend() {
+	w, at := m.world, m.engine.Position().Index
+	w.trace.note(w, "the operator of "+m.name+" mends its data")
+	var value []byte
+	if h := m.run.history; m.harm.kind != simdisk.PairAdded {
+		value = h.state.read(m.harm.key, h.oracle.reached[at-1])
+	}
+	m.engine.Mend(m.harm.place.Table, m.harm.place.Key, value)
+	m.harm = nil
 }
 
 // hash answers a check from the state that the engine has now, a little later.

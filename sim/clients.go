@@ -97,11 +97,14 @@ func (c *client) transact(b *beginning) {
 	if chance(w.rand, work.again) && b.write && c.again() {
 		return
 	}
+	poisoned := !w.plain && b.write && c.poison(s)
 	readOnly := chance(w.rand, work.reads)
 	if w.plain {
 		b.write = !readOnly
 	}
-	if b.write {
+	if poisoned {
+		s.serializable = false
+	} else if b.write {
 		c.work(s)
 		c.big(s)
 	} else {
@@ -157,6 +160,9 @@ func (s *submission) encode() ([]byte, error) {
 	var payload []byte
 	for i := range s.writes {
 		payload = applier.AppendMutation(payload, s.writes[i].mutation())
+	}
+	if s.poison {
+		payload = []byte{0xff}
 	}
 	h := s.header()
 	return replica.AppendTransaction(nil, &h, s.writeSet(), payload)

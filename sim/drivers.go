@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 
+	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -106,6 +107,7 @@ func (l *logWriter) keep(r *run, w logWork) {
 // order given.
 type engineWorker struct {
 	tasks []replica.Task
+	waits *applier.Batch // for the others' word on a transaction in it, nil if not
 	busy  bool
 	crew  *crew // nil where batches are applied one after the other
 }
@@ -137,16 +139,21 @@ func (k *engineWorker) pump(r *run) {
 		took += r.member.labour * int64(len(t.Apply.Transactions))
 	}
 	r.after(took, func() {
-		k.busy = false
-		k.do(r, t)
-		k.pump(r)
+		if k.do(r, t); k.waits == nil {
+			k.busy = false
+			k.pump(r)
+		}
 	})
 }
 
 func (k *engineWorker) do(r *run, t replica.Task) {
 	switch {
 	case t.Apply != nil:
-		k.apply(r, t)
+		if err := t.Load(r.member.log); err != nil {
+			r.world.violate("P6", "%s cannot read what came in fragments: %v", r.member.name, err)
+			return
+		}
+		k.apply(r, *t.Apply)
 	case t.Flush:
 		if err := r.member.engine.Flush(context.Background()); err != nil {
 			r.world.violate("engine", "%s: %v", r.member.name, err)
@@ -160,18 +167,17 @@ func (k *engineWorker) do(r *run, t replica.Task) {
 	}
 }
 
-func (k *engineWorker) apply(r *run, t replica.Task) {
-	w, engine := r.world, r.member.engine
-	if err := t.Load(r.member.log); err != nil {
-		w.violate("P6", "%s cannot read what came in fragments: %v", r.member.name, err)
+func (k *engineWorker) apply(r *run, b applier.Batch) {
+	waits, err := k.try(r, b)
+	switch {
+	case err != nil:
+		r.world.violate("P5", "%s: %v", r.member.name, err)
 		return
-	}
-	if err := engine.Apply(*t.Apply); err != nil {
-		w.violate("P5", "%s: %v", r.member.name, err)
+	case waits:
 		return
 	}
 	r.member.checkDigest()
-	k.shown(r, t.Apply.To.Index)
+	k.shown(r, b.To.Index)
 }
 
 // shown follows when the engine has come to a log index. It may write out a part of

@@ -164,6 +164,7 @@ type submission struct {
 
 	index  uint64 // log index of its delivery, 0 before
 	commit int    // its place among the certified, 0 for none
+	poison bool   // no engine can apply it
 	acked  bool   // its caller was told that it committed
 	lost   bool   // its caller was told that nobody knows
 
@@ -258,6 +259,7 @@ type history struct {
 	violate    func(promise, format string, args ...any)
 	reached    *marked
 	frames     map[frameName]bool
+	poisons    map[replica.TransactionID]bool       // that no engine can apply
 	slices     map[uint64][applier.SliceSums]uint64 // of state checks, by log index
 	refused    Refused
 }
@@ -271,6 +273,7 @@ func newHistory(group gtid.UUID, reached *marked, violate func(promise, format s
 		violate: violate,
 		reached: reached,
 		frames:  map[frameName]bool{},
+		poisons: map[replica.TransactionID]bool{},
 		now:     func() int64 { return 0 },
 	}
 	h.oracle, h.levels, h.visibility, h.linear = newOracle(h), newLevels(h), newVisibility(h), newLinear(h)
@@ -403,7 +406,7 @@ func (h *history) enter(e *entry) {
 			h.reached[markDuplicate]++
 		case certifier.Fenced:
 			h.countFenced(s)
-		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.GivenUp, certifier.TooLarge:
+		case certifier.GTIDTaken, certifier.GTIDSpread, certifier.Unreadable, certifier.GivenUp, certifier.TooLarge, certifier.Unapplied:
 		}
 	}
 	h.enterElection(e)

@@ -155,6 +155,10 @@ func (h *history) inherit(parent *history) {
 	h.levels.inherit(parent.levels, h.shared)
 	h.visibility.inherit(parent.visibility, h.shared)
 	// order-free: a copy
+	for id := range parent.poisons {
+		h.poisons[id] = true
+	}
+	// order-free: a copy
 	for name := range parent.sessions {
 		h.sessions[name] = true
 	}

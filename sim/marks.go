@@ -163,6 +163,9 @@ const (
 	markConsumerGone
 	markConsumerDump
 	markConsumerForced
+	markFault
+	markUnapplied
+	markFaultAlone
 	marks // how many there are
 )
 
@@ -324,6 +327,9 @@ var markNames = [marks]string{
 	markCheckNamed:         "wrong key named",
 	markCheckOut:           "member out for wrong data",
 	markCheckSplit:         "wrong data found, and nobody blamed",
+	markFault:              "engine cannot apply a transaction",
+	markUnapplied:          "transaction applied nowhere",
+	markFaultAlone:         "engine failed alone",
 	markConsumerMoved:      "consumer went on with another member",
 	markConsumerMovedPlace: "consumer's place gone with a clone or its age",
 	markConsumerRestart:    "consumer went on with a member that was started again",

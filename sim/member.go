@@ -105,6 +105,7 @@ type run struct {
 	errant  bool          // it was refused for what only it has, and waits for its operator
 	replay  *replica.Replica
 	job     *alignment
+	picky   bool  // its engine has refused what the others' applied
 	pending entry // of the log entry being delivered
 	leader  uint64
 

@@ -197,7 +197,7 @@ func (o *oracle) judge(s *submission, v certifier.Verdict) string {
 		case s.seen >= o.marked:
 			return fmt.Sprintf("the latest history mark is at transaction %d, the writes are remembered from %d on", o.marked, o.dropped)
 		}
-	case certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Duplicate, certifier.Unreadable, certifier.Fenced, certifier.GivenUp, certifier.TooLarge:
+	case certifier.Exhausted, certifier.GTIDTaken, certifier.GTIDSpread, certifier.Duplicate, certifier.Unreadable, certifier.Fenced, certifier.GivenUp, certifier.TooLarge, certifier.Unapplied:
 		return "there are numbers left"
 	}
 	return ""
@@ -294,6 +294,9 @@ func (o *oracle) outcome(id replica.TransactionID, a replica.OutcomeAnswer) stri
 		if f.id != id {
 			continue
 		}
+		if o.history.poisons[id] && a.Known && !a.Fate.Committed && certifier.Outcome(a.Fate.Reason) == certifier.Unapplied {
+			return "" // and before all had said so it had committed
+		}
 		committed := f.verdict.Outcome == certifier.Certified
 		if !a.Known || a.Fate.Committed != committed || a.Fate.Index != f.index ||
 			committed && a.Fate.GTID != f.verdict.GTID || !committed && a.Fate.Reason != byte(f.verdict.Outcome) {
@@ -316,6 +319,9 @@ type touch struct {
 // items lists what the transaction touches in the order of its write set: by
 // kind, and within a kind as it came about.
 func (s *submission) items() []touch {
+	if s.poison {
+		return []touch{{certifier.Write, key{registers, poisonKeys + s.number}}}
+	}
 	var items []touch
 	for _, kind := range []certifier.Kind{certifier.Write, certifier.Delta} {
 		for i := range s.writes {

@@ -118,6 +118,7 @@ func (r *run) sendMessages(e *replica.Effects) {
 func (r *run) giveWork(e *replica.Effects) {
 	r.writer.queue(r, e)
 	r.worker.queue(r, e.Tasks)
+	r.worker.told(r, e)
 }
 
 // tellCallers answers everybody, who find published what they are told.

@@ -177,7 +177,7 @@ func (c *client) again() bool {
 	}
 	earlier := h.ordered[len(h.ordered)-1-w.rand.IntN(min(len(h.ordered), 40))]
 	mine := attempt{earlier.id, c.run.raftID, c.run.session}
-	if h.submits[mine] != nil {
+	if h.submits[mine] != nil || earlier.poison { // whether that has committed changes
 		return false
 	}
 	s := *earlier

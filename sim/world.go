@@ -106,7 +106,10 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		drawRights(w.more, &w.plan)
 		drawChecks(w.wrongs, &w.plan)
 		w.crews = rand.New(rand.NewPCG(seed, crewStream))
-		w.plan.workers = drawWorkers(w.crews)
+		if w.plan.workers = drawWorkers(w.crews); w.plan.workers.workers > 0 {
+			// What a crew could not apply is asked for by the real shell alone.
+			w.plan.checks.poison, w.plan.checks.picky = 0, 0
+		}
 		w.flow = drawFlow(seed, &w.plan)
 		drawGiants(w.huge, &w.plan)
 	}

@@ -88,7 +88,9 @@ func (r *Replica) deliverView(v gcs.View) {
 	r.giants.Keep(func(origin uint64) bool { _, in := v.Member(origin); return in })
 	r.cert.View()
 	r.checks.state.View(r.inView)
-	r.faults.state.View(r.inView)
+	for _, j := range r.faults.state.View(v.Index, r.online(), r.inView) {
+		r.judgeFault(v.Index, &j)
+	}
 	r.effects.Views = append(r.effects.Views, v)
 	if r.cfg.Trace != nil {
 		r.cfg.Trace.View(v)

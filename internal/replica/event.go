@@ -215,10 +215,10 @@ type Effects struct {
 	Skips  []gtid.GTID
 	Stands []gtid.GTID
 	// Faults are the members that did with a transaction what the others did not,
-	// and Unapplied the transactions that no engine could apply, with the reason.
-	// Those that the member knew when it started are left out.
+	// and Unapplied the transactions that no engine could apply. Those that the
+	// member knew when it started are left out.
 	Faults    []statecheck.Fault
-	Unapplied []statecheck.Opinion
+	Unapplied []gtid.GTID
 	// Joins answer JoinAsked.
 	Joins []JoinAnswer
 	// Leaves answer LeaveAsked that were refused.

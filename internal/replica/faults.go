@@ -19,6 +19,7 @@ type faults struct {
 
 	holds gtid.GTID // at which the engine waits; zero if it does not
 	said  bool      // what this member says of that one was delivered
+	asked uint64    // counts what it has said: of an earlier one it may be delivered later
 	told  gtid.GTID // of which it has said last that it applied it
 }
 
@@ -36,13 +37,14 @@ func (r *Replica) fault(e Faulted) {
 		return
 	}
 	f.holds, f.said = e.GTID, false
-	r.submit(localMessage{kind: kindFault}, msg)
+	f.asked++
+	r.submit(localMessage{kind: kindFault, ticket: f.asked}, msg)
 }
 
 // deliverFault is what a member says of a transaction.
 func (r *Replica) deliverFault(d *gcs.Delivery, body []byte, local localMessage) {
 	f := &r.faults
-	if local.kind == kindFault {
+	if local.kind == kindFault && local.ticket == f.asked {
 		f.said = true
 	}
 	o, err := statecheck.DecodeOpinion(body)
@@ -50,13 +52,18 @@ func (r *Replica) deliverFault(d *gcs.Delivery, body []byte, local localMessage)
 		return
 	}
 	j := f.state.Heard(d.Index, d.Origin, o, r.online(), r.cert.Executed(), r.inView)
+	r.judgeFault(d.Index, &j)
+}
+
+// judgeFault does what follows from what the group has come to.
+func (r *Replica) judgeFault(index uint64, j *statecheck.Judgement) {
 	if j.Refused {
-		r.revoke(o.GTID)
+		r.revoke(j.Of)
 	}
-	if d.Index > r.engine {
+	if index > r.engine {
 		r.effects.Faults = append(r.effects.Faults, j.Blamed...)
 		if j.Refused {
-			r.effects.Unapplied = append(r.effects.Unapplied, o)
+			r.effects.Unapplied = append(r.effects.Unapplied, j.Of)
 		}
 	}
 }

@@ -36,7 +36,7 @@ type Fault struct {
 type vote struct {
 	of       gtid.GTID
 	index    uint64   // log index of the first opinion: who has applied so much has applied the transaction
-	parties  []Member // ONLINE there, by raft id
+	parties  []Member // ONLINE as of the last view before it was decided, by raft id
 	opinions []opinion
 	verdict  verdict
 	class    applier.Class // if decided
@@ -68,10 +68,10 @@ type Faults struct {
 // NewFaults returns the state of a new group.
 func NewFaults() *Faults { return &Faults{} }
 
-// Judgement is what an opinion led to.
+// Judgement is what an opinion, or a view, led to.
 type Judgement struct {
+	Of      gtid.GTID
 	Refused bool    // the transaction is applied nowhere, from here on
-	Decided bool    // by this opinion, whatever the verdict
 	Blamed  []Fault // who said otherwise than more than half
 }
 
@@ -90,25 +90,30 @@ func (f *Faults) Heard(index, by uint64, o Opinion, online []Member, executed gt
 	if party < 0 || v.said(by) {
 		return j
 	}
+	j.Of = o.GTID
 	v.opinions = append(v.opinions, opinion{by: by, class: o.Class})
 	if v.verdict == decided {
 		f.blame(v, len(v.opinions)-1, index, inView, &j)
 		return j
 	}
-	if v.verdict == hopeless {
-		return j
+	if v.verdict == undecided {
+		f.conclude(v, index, inView, &j)
 	}
+	return j
+}
+
+// conclude looks whether a vote is decided now, and what follows.
+func (f *Faults) conclude(v *vote, index uint64, inView func(uint64) bool, j *Judgement) {
 	v.decide()
-	switch j.Decided = v.verdict != undecided; {
-	case v.verdict != decided:
-		return j
-	case v.class != applier.ClassNone:
+	if v.verdict != decided {
+		return
+	}
+	if v.class != applier.ClassNone {
 		f.refused, j.Refused = f.refused.Add(v.of), true
 	}
 	for i := range v.opinions {
-		f.blame(v, i, index, inView, &j)
+		f.blame(v, i, index, inView, j)
 	}
-	return j
 }
 
 func (f *Faults) open(index uint64, of gtid.GTID, online []Member) *vote {
@@ -198,9 +203,28 @@ func (f *Faults) Wanted(self, applied uint64) (gtid.GTID, bool) {
 	return gtid.GTID{}, false
 }
 
-// View tells of those who are in the view now.
-func (f *Faults) View(inView func(id uint64) bool) {
+// View tells of a view, with those that are ONLINE in it: these are to decide what
+// is not decided. Who has gone will never say anything, and who has come may have
+// to, for there to be more than half.
+func (f *Faults) View(index uint64, online []Member, inView func(id uint64) bool) (all []Judgement) {
 	f.blamed = slices.DeleteFunc(f.blamed, func(id uint64) bool { return !inView(id) })
+	if len(online) == 0 || len(online) > MaxParties {
+		return nil
+	}
+	for i := range f.votes {
+		v := &f.votes[i]
+		if v.verdict == decided {
+			continue
+		}
+		v.parties = slices.Clone(online)
+		slices.SortFunc(v.parties, byRaftID)
+		v.opinions = slices.DeleteFunc(v.opinions, func(o opinion) bool { return !v.isParty(o.by) })
+		j := Judgement{Of: v.of}
+		v.verdict = undecided
+		f.conclude(v, index, inView, &j)
+		all = append(all, j)
+	}
+	return all
 }
 
 // Blamed reports whether a member of the view has applied what is refused: its data

@@ -60,11 +60,35 @@ func TestVotes(t *testing.T) {
 					t.Errorf("member %d is blamed: %t", id, f.Blamed(id))
 				}
 			}
-			f.View(func(uint64) bool { return false })
+			f.View(9, nil, func(uint64) bool { return false })
 			if f.Blamed(c.blamed) {
 				t.Error("who has gone is blamed")
 			}
 		})
+	}
+}
+
+// Of four, two say the same, and a view without one of the others decides it; of
+// those who have come since, one is asked.
+func TestVoteByView(t *testing.T) {
+	f, g := NewFaults(), gtid.GTID{UUID: group, Number: 1}
+	for id := range uint64(2) {
+		if j := f.Heard(5, id+1, Opinion{g, applier.ClassPayload}, members(4), executedUpTo(3), all); j.Refused {
+			t.Fatal("two of four decide")
+		}
+	}
+	five := append(members(4), Member{RaftID: 9})
+	if j := f.View(6, five, all); len(j) != 1 || j[0].Refused {
+		t.Fatalf("two of five decide: %+v", j)
+	}
+	if _, asked := f.Wanted(9, 6); !asked {
+		t.Error("who has come is not asked")
+	}
+	if j := f.View(7, members(3), all); len(j) != 1 || !j[0].Refused || j[0].Of != g || !f.Refused(g) {
+		t.Errorf("two of three do not decide: %+v", j)
+	}
+	if j := f.View(8, members(5), all); len(j) != 0 {
+		t.Errorf("it is decided again: %+v", j)
 	}
 }
 

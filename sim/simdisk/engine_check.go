@@ -34,6 +34,26 @@ const (
 	PairAdded              // a pair is there that nobody wrote
 )
 
+// Mend sets a pair of the visible state to what it should be, nil for nothing, and
+// makes the digest that of what there is.
+func (e *Engine) Mend(t applier.Table, key, value []byte) {
+	mended := *e.visible()
+	mended.pairs = mended.pairs.Copy()
+	p := pair{table: t, key: bytes.Clone(key), value: bytes.Clone(value)}
+	if value == nil {
+		mended.pairs.Delete(p)
+	} else {
+		mended.pairs.Set(p)
+	}
+	var d applier.Digester
+	mended.pairs.Scan(func(p pair) bool {
+		d.Add(p.table, p.key, p.value)
+		return true
+	})
+	mended.digest = d.Digest()
+	e.states[len(e.states)-1] = &mended
+}
+
 // Damage harms a pair in every state that has it, the synced one too, or adds it
 // to all, and leaves their digests, which speak of what was written: as a disk,
 // or a mistake of an engine, would. It returns false, and does nothing, where the
