@@ -28,6 +28,7 @@ func (c Class) String() string {
 		return "applied"
 	case ClassPayload:
 		return "malformed payload"
+	case ClassProgram:
 	}
 	return fmt.Sprintf("class %d", uint32(c))
 }

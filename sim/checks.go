@@ -311,6 +311,15 @@ func (r *run) found(findings []statecheck.Finding) {
 // give them up for a copy of another one's.
 func (r *run) differs() {
 	m, w := r.member, r.world
+	known := false
+	// order-free: whether there is one
+	for name, h := range w.odd {
+		known = known || name.raftID == r.raftID && h != nil
+	}
+	if !known {
+		w.violate("P5", "%s is out for its data, and never hashed anything that is wrong", m.name)
+		return
+	}
 	w.reached[markCheckOut]++
 	w.trace.note(w, m.name+" is out, for its data differ")
 	m.stop()

@@ -80,10 +80,11 @@ func (r *Replica) revoke(g gtid.GTID) {
 }
 
 // tendFaults lets the engine go on, or not, that waits for the others' word, and
-// says what this member has applied of what others could not.
+// says what this member has applied of what others could not: not before it has
+// taken up its log, which may say that it has left the transaction out.
 func (r *Replica) tendFaults() {
 	f := &r.faults
-	if g, wanted := f.state.Wanted(r.cfg.Group.Identity.RaftID, r.applied); wanted && g != f.told {
+	if g, wanted := f.state.Wanted(r.cfg.Group.Identity.RaftID, r.applied); wanted && g != f.told && r.opened != 0 {
 		f.told = g
 		if msg, err := statecheck.AppendOpinion([]byte{kindFault}, statecheck.Opinion{GTID: g}); err == nil {
 			r.submit(localMessage{}, msg)

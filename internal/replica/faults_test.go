@@ -114,7 +114,11 @@ func TestFaultOfOthers(t *testing.T) {
 		m.poison = poisoned
 	}
 	by := w.members[0]
+	late := w.members[1]
+	late.held = true // until the odd one has said that it has applied it
 	by.step(by.transaction(77, gtid.Set{}, "bad for two"))
+	w.tick(3)
+	late.release()
 	w.commits(by, 3)
 	w.tick(5)
 	for _, m := range w.members[:2] {

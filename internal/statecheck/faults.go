@@ -192,11 +192,12 @@ func (f *Faults) Alone(g gtid.GTID) bool {
 }
 
 // Wanted returns the first transaction of which a member has yet to say that it has
-// applied it, being asked, when it has applied the log up to an index.
+// applied it, being asked, when it has applied the log up to an index. Once it is
+// decided nobody is asked: who has left it out since has come as far, too.
 func (f *Faults) Wanted(self, applied uint64) (gtid.GTID, bool) {
 	for i := range f.votes {
 		v := &f.votes[i]
-		if v.index <= applied && v.isParty(self) && !v.said(self) {
+		if v.verdict == undecided && v.index <= applied && v.isParty(self) && !v.said(self) {
 			return v.of, true
 		}
 	}
