@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -22,7 +23,7 @@ var (
 )
 
 func endOf(fragments, size byte) []byte {
-	b := append(append([]byte{endKind}, make([]byte, 16)...), 0, 0, 0)
+	b := append(append([]byte{endKind}, make([]byte, 16)...), make([]byte, 1+1+8+1)...) // no epoch, flags, time or wish
 	b, err := gtid.Set{}.AppendBinary(b)
 	if err != nil {
 		panic(err)
@@ -31,7 +32,7 @@ func endOf(fragments, size byte) []byte {
 }
 
 func limitOf(version, bytes byte) []byte {
-	return []byte{settingsKind, version, 10, 10, 1, 1, 1, 1, 0, bytes}
+	return append([]byte{settingsKind, version, 10, 10, 1, 1, 1, 1, 0, 0, 0, bytes}, make([]byte, flowcontrol.NumFields)...)
 }
 
 // told is one entry: the messages of an origin, and the verdict on the last, 0 for

@@ -205,7 +205,7 @@ func readEnd(b []byte) *giantEnd {
 	r := reader{b: b}
 	r.uuid()
 	r.number()
-	r.take(2) // flags, and no wish: clients here have none
+	r.take(1 + 8 + 1) // flags, time, and no wish: clients here have none
 	_, rest, err := gtid.DecodeSet(r.b)
 	if r.bad || err != nil {
 		return &giantEnd{}
@@ -240,7 +240,7 @@ func readDeposal(r *reader) *deposal {
 // readSettings reads group settings, nil if they are cut off.
 func readSettings(b []byte) *replica.Settings {
 	r := reader{b: b}
-	var fields [9]uint64
+	var fields [11]uint64
 	for i := range fields {
 		fields[i] = r.number()
 	}
@@ -255,7 +255,7 @@ func readSettings(b []byte) *replica.Settings {
 	return &replica.Settings{
 		Flow:    own,
 		Version: fields[0], Outcomes: int(fields[5]), Consistency: consistency.Level(fields[6]), PreferMostUpdated: fields[7] == 1,
-		TransactionSizeLimit: int(fields[8]),
+		CheckInterval: int(fields[8]), CheckBytes: int(fields[9]), TransactionSizeLimit: int(fields[10]),
 		Certifier: certifier.Settings{
 			HistoryItems: int(fields[1]), HistoryBytes: int(fields[2]), RangeWrites: int(fields[3]), BlockSize: fields[4],
 		},

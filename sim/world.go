@@ -113,7 +113,9 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		w.flow = drawFlow(seed, &w.plan)
 		drawGiants(w.huge, &w.plan)
 	}
-	w.plan.consumers = drawConsumers(w.listening)
+	if w.plan.workers.workers == 0 { // an engine that executes side by side keeps no changes here
+		w.plan.consumers = drawConsumers(w.listening)
+	}
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
 	first := newHistory(w.group, &w.reached, w.violate)
