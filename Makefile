@@ -23,7 +23,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # The deterministic packages, whose microbenchmarks make bench runs.
 PURE := $(addprefix ./,$(sort $(dir $(wildcard $(addsuffix /*_test.go,\
-	gtid certifier election flowcontrol gcs internal/replica\
+	gtid certifier election flowcontrol applier/schedule gcs internal/replica\
 	internal/wire internal/giant internal/outcome internal/statecheck internal/standing internal/outlook internal/contention internal/running internal/forced internal/consistency)))))
 
 .PHONY: help
@@ -102,6 +102,11 @@ generate: ## write the Go code of proto/ anew
 bench: build ## measure commits with real fsync, consistency levels, and the deterministic packages
 	@bin/concordat bench $(BENCHARGS)
 	@bin/concordat bench levels $(LEVELARGS)
+	@bin/concordat bench apply
+	@bin/concordat bench check
+	@bin/concordat bench flow
+	@bin/concordat bench changes
+	@bin/concordat bench giant
 	@go test -run '^$$' -bench . -benchmem $(PURE)
 
 .PHONY: fuzz

@@ -198,11 +198,10 @@ func (l *life) hashSlice(ctx context.Context, p pinned) error {
 	c.checkedPairs.Add(uint64(len(slice.Pairs)))
 	c.checkNanos.Add(int64(time.Since(began)))
 	switch {
+	case err == nil:
+		l.inbox.put(replica.Checked{Number: p.task.Number, Slice: slice})
 	case ctx.Err() != nil || errors.Is(err, applier.ErrClosed) || errors.Is(err, applier.ErrReplaced):
-		return nil
-	case err != nil:
-		return err
+		err = nil // nobody needs it any more
 	}
-	l.inbox.put(replica.Checked{Number: p.task.Number, Slice: slice})
-	return nil
+	return err
 }

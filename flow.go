@@ -177,6 +177,7 @@ func (f *throttle) ask(o *txOptions) (id uint64, wait <-chan flowcontrol.Pass, p
 		return 0, nil, p, nil
 	case flowcontrol.Refused:
 		return 0, nil, p, errFlowFull
+	case flowcontrol.Waits:
 	}
 	c := make(chan flowcontrol.Pass, 1)
 	f.waiting[f.next] = c

@@ -129,7 +129,8 @@ func applied(opts []TxOption) (o txOptions, err error) {
 	if o.atMost < 0 {
 		return o, fmt.Errorf("%w: data at most %v old cannot be", ErrInvalid, o.atMost)
 	}
-	return o, o.checkTag()
+	err = o.checkTag()
+	return o, err
 }
 
 // Begin begins a transaction that may write. It must be ended by Commit or

@@ -54,7 +54,7 @@ func (p *plant) run() []period {
 	var pending []int // clients whose transactions the log has yet to take
 	credit := 0.0
 	offered, local := uint64(0), uint64(0)
-	for ms := uint64(0); ms < uint64(p.seconds)*1000; ms++ {
+	for ms := range uint64(p.seconds) * 1000 {
 		p.now = time.Duration(ms) * time.Millisecond
 		second := float64(ms) / 1000
 		if ms%1000 == 0 {

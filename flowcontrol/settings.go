@@ -202,5 +202,6 @@ func FromFields(f [NumFields]uint64) (Settings, error) {
 		MinQuota: int(f[8]), MinRecoveryQuota: int(f[9]), MaxQuota: int(f[10]),
 		MemberQuotaPercent: int(f[11]), HoldPercent: int(f[12]), ReleasePercent: int(f[13]),
 	}
-	return s, s.Check()
+	err := s.Check()
+	return s, err
 }

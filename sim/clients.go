@@ -102,12 +102,13 @@ func (c *client) transact(b *beginning) {
 	if w.plain {
 		b.write = !readOnly
 	}
-	if poisoned {
+	switch {
+	case poisoned:
 		s.serializable = false
-	} else if b.write {
+	case b.write:
 		c.work(s)
 		c.big(s)
-	} else {
+	default:
 		c.look(s)
 	}
 	b.read = w.now

@@ -191,10 +191,9 @@ func (r *run) followFlow() {
 		return
 	}
 	g.budget.pass(now, g.limited)
-	switch {
-	case d.Step == g.step:
+	if d.Step == g.step {
 		r.grant(g.admit.Advance(now))
-	default:
+	} else {
 		r.decideFlow(d, now)
 	}
 	r.checkFlow()

@@ -193,19 +193,7 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 
 	fs.BoolVar(&s.FlowControlExempt, "flow-control-exempt", s.FlowControlExempt, "this member may fall behind: writers are not slowed for its sake")
 
-	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes (default)")
-	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write")
-	number(&s.HistoryItems, "history-items", "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
-	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
-	number(&s.RangeWrites, "range-writes", "with --bootstrap: written keys remembered to judge the scans of serializable transactions")
-	number(&s.OutcomeTransactions, "outcome-transactions", "with --bootstrap: transactions remembered by their ids")
-	fs.Uint64Var(&s.GTIDAssignmentBlockSize, "gtid-assignment-block-size", s.GTIDAssignmentBlockSize, "with --bootstrap: consecutive GTIDs reserved for a member at a time")
-	fs.Var(&s.DefaultConsistency, "default-consistency", "with --bootstrap: `level` of transactions for which neither they nor their member choose one")
-	fs.BoolVar(&s.PreferMostUpdated, "prefer-most-updated", s.PreferMostUpdated, "with --bootstrap: elect a primary that has applied most of the log, before weights count")
-	number(&s.StateCheckInterval, "state-check-interval", "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
-	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
-	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "with --bootstrap: largest transaction, less than 2GiB")
-	text(&s.FlowControlMode, "flow-control-mode", "with --bootstrap: how writers are slowed for members that fall behind, `ADAPTIVE|QUOTA|DISABLED`")
+	s.foundingFlags(fs)
 
 	fs.Var(&s.StartTimeout, "start-timeout", "give up when not ONLINE by then; 0s waits for ever")
 	fs.Var(&s.LeaveTimeout, "leave-timeout", "stop without leaving when the group does not let go by then")
@@ -214,6 +202,23 @@ func (s *nodeSettings) flags() *pflag.FlagSet {
 	text(&s.LogFormat, "log-format", "`text|json`; the log goes to standard error")
 	fs.BoolVar(&s.JSON, "json", s.JSON, "print the line that says that the node is ready as JSON")
 	return fs
+}
+
+// foundingFlags makes those of what a founder gives its group.
+func (s *nodeSettings) foundingFlags(fs *pflag.FlagSet) {
+	fs.BoolVar(&s.SinglePrimary, "single-primary", s.SinglePrimary, "found the group in single-primary mode: one member writes (default)")
+	fs.BoolVar(&s.MultiPrimary, "multi-primary", s.MultiPrimary, "found the group in multi-primary mode: all members write")
+	fs.IntVar(&s.HistoryItems, "history-items", s.HistoryItems, "with --bootstrap: what the certification history can hold; a row or a transaction is an item")
+	fs.Var(&s.HistorySize, "history-size", "with --bootstrap: memory that the certification history can take")
+	fs.IntVar(&s.RangeWrites, "range-writes", s.RangeWrites, "with --bootstrap: written keys remembered to judge the scans of serializable transactions")
+	fs.IntVar(&s.OutcomeTransactions, "outcome-transactions", s.OutcomeTransactions, "with --bootstrap: transactions remembered by their ids")
+	fs.Uint64Var(&s.GTIDAssignmentBlockSize, "gtid-assignment-block-size", s.GTIDAssignmentBlockSize, "with --bootstrap: consecutive GTIDs reserved for a member at a time")
+	fs.Var(&s.DefaultConsistency, "default-consistency", "with --bootstrap: `level` of transactions for which neither they nor their member choose one")
+	fs.BoolVar(&s.PreferMostUpdated, "prefer-most-updated", s.PreferMostUpdated, "with --bootstrap: elect a primary that has applied most of the log, before weights count")
+	fs.IntVar(&s.StateCheckInterval, "state-check-interval", s.StateCheckInterval, "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
+	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
+	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "with --bootstrap: largest transaction, less than 2GiB")
+	fs.StringVar(&s.FlowControlMode, "flow-control-mode", s.FlowControlMode, "with --bootstrap: how writers are slowed for members that fall behind, `ADAPTIVE|QUOTA|DISABLED`")
 }
 
 // changeFlags makes those of the change stream.
