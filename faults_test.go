@@ -3,6 +3,7 @@ package concordat_test
 import (
 	"bytes"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/concordatdb/concordat"
@@ -99,4 +100,52 @@ func TestFaultOfOneMember(t *testing.T) {
 	cfg := again(odd, g.cfgs[2])
 	cfg.Engine = newFaultyEngine(t, cfg.Dir)
 	mustAgree(t, g.nodes[0], g.nodes[1], mustOpen(t, cfg))
+}
+
+// Whatever road an engine takes, the others' word reaches it in the midst of what it
+// has under way: what cannot be applied is left out, and nothing else.
+func TestFaultOnEveryRoad(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	i := 0
+	g := openGroup(t, 3, func(c *concordat.Config) {
+		if i++; i == 3 {
+			c.Engine = newInterruptedEngine(t, c.Dir)
+		}
+		c.ApplyWorkers = 4
+	})
+	sum := concordat.Table{Schema: "bank", Name: "sums"}
+	var callers sync.WaitGroup
+	for range 6 {
+		callers.Go(func() {
+			for range 30 {
+				if _, err := g.nodes[0].Update(ctx, func(tx *concordat.Tx) error { return tx.Add(sum, []byte("n"), 1) }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 5 {
+		_, err := g.nodes[1].Update(ctx, func(tx *concordat.Tx) error { return tx.SetPayload([]byte{0xff}) })
+		if !errors.Is(err, concordat.ErrUnapplied) {
+			t.Errorf("its caller is told %v", err)
+		}
+	}
+	callers.Wait()
+	mustAgree(t, g.nodes...)
+	for i, n := range g.nodes {
+		err := n.View(ctx, func(tx *concordat.Tx) error {
+			value, _, err := tx.Get(sum, []byte("n"))
+			if got, ok := applier.DecodeCounter(value); !ok || got != 180 {
+				t.Errorf("node %d has a sum of %d, want 180", i, got)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if k := kindsOf(n); k[concordat.EventUnapplied] != 5 {
+			t.Errorf("node %d has noted %v", i, k)
+		}
+	}
 }
