@@ -35,9 +35,12 @@ type linear struct {
 	indifferent
 	history *history
 	present map[*begun]bool // its member was ONLINE in the newest view
+	calls   int             // of a piece
 }
 
-func newLinear(h *history) *linear { return &linear{history: h, present: map[*begun]bool{}} }
+func newLinear(h *history) *linear {
+	return &linear{history: h, present: map[*begun]bool{}, calls: pieceCalls}
+}
 
 func (*linear) promise() string { return "P8" }
 
@@ -188,28 +191,39 @@ func (c *linear) byKey(all []operation) (byKey map[key][]operation, keys []key) 
 }
 
 // pieces checks operations, which are in the order of their calls, a piece at a
-// time. A piece has those that are called in a while, and what they may be out of
-// order with: whatever was called before and has a later place in the log than the
-// first of them, and whatever is committed between the first and the last of them.
-// It begins with what the log says was there before the first.
+// time.
 func (c *linear) pieces(all []operation) string {
-	for from := 0; from < len(all); from += pieceCalls {
-		to := min(from+pieceCalls, len(all))
-		first, last := all[from].place, 0
-		for i := from; i < to; i++ {
-			first, last = min(first, all[i].place), max(last, all[i].place)
-		}
-		var piece []*operation
-		for i := range all {
-			if o := &all[i]; o.place >= first && (i < to || o.place < last && len(o.writes) > 0) {
-				piece = append(piece, o)
-			}
-		}
-		if text := c.judge(piece, first); text != "" {
+	for from := 0; from < len(all); from += c.calls {
+		if text := c.judge(pieceOf(all, from, min(from+c.calls, len(all)))); text != "" {
 			return text
 		}
 	}
 	return ""
+}
+
+// pieceOf has the operations from <= i < to, and what they may be out of order with:
+// whatever was called before and has a later place in the log than the first of
+// them.
+//
+// It is complete: all that is committed between the first and the last of all these
+// is in it too, whenever that was called. So the order of the log explains each of
+// their reads, if the reads are right, and begins with what the log says was there
+// before the first.
+func pieceOf(all []operation, from, to int) (piece []*operation, first int) {
+	first, last := all[from].place, 0
+	for i := from; i < to; i++ {
+		first = min(first, all[i].place)
+	}
+	// Who was called before may have waited, and have a later place than all of these.
+	for i := range to {
+		last = max(last, all[i].place)
+	}
+	for i := range all {
+		if o := &all[i]; o.place >= first && (i < to || len(o.writes) > 0 && o.place < last) {
+			piece = append(piece, o)
+		}
+	}
+	return piece, first
 }
 
 // judge checks one piece, which begins after the first transactions.

@@ -147,6 +147,7 @@ func TestLinearizableLogs(t *testing.T) {
 		a := newAudience(t)
 		a.alone()
 		stale := rapid.Bool().Draw(rt, "stale")
+		a.linear.calls = rapid.IntRange(1, 80).Draw(rt, "calls")
 		n := rapid.IntRange(1, 60).Draw(rt, "commits")
 		for i := range int64(n) {
 			at := i * 10
@@ -157,7 +158,8 @@ func TestLinearizableLogs(t *testing.T) {
 			}
 			a.commits(ended, eventual, int(i)%3)
 			if rapid.Bool().Draw(rt, "looks") {
-				a.looks(at, at+rapid.Int64Range(0, 9).Draw(rt, "took"), 1, uint64(i+1), 0, 1, 2)
+				waited := rapid.SampledFrom([]int64{0, 0, 0, 10, 300}).Draw(rt, "waited")
+				a.looks(at-waited, at+rapid.Int64Range(0, 9).Draw(rt, "took"), 1, uint64(i+1), 0, 1, 2)
 			}
 		}
 		if stale {
@@ -169,6 +171,56 @@ func TestLinearizableLogs(t *testing.T) {
 			rt.Fatalf("stale: %t, noticed %q", stale, a.broken)
 		}
 	})
+}
+
+// TestLinearityInPieces checks what is judged in pieces: who waited for long, and
+// begins with more than was there when those came who asked after it, is explained
+// by all that it has seen; and who is contradicted by one of an earlier piece is
+// noticed.
+func TestLinearityInPieces(t *testing.T) {
+	for _, calls := range []int{2, 5, pieceCalls} {
+		for _, stale := range []bool{false, true} {
+			a := newAudience(t)
+			a.alone()
+			a.linear.calls = calls
+			const commits = 40
+			for i := range int64(commits) {
+				a.time = 100 + 10*i
+				a.commits(105+10*i, eventual, int(i)%3)
+			}
+			a.looks(95, 1000, 2, commits, 0, 1, 2) // it waits for all of this
+			a.time = 2000
+			a.commits(0, eventual, 9)
+			a.looks(2010, 2011, 1, commits+1, 9)
+			for range commits { // it may come after these
+				a.looks(2010, 3000, 1, commits+1, 9)
+			}
+			if stale {
+				a.looks(2500, 2501, 2, commits, 9)
+			}
+			a.conclude()
+			if len(a.broken) > 0 != stale {
+				t.Errorf("stale: %t, in pieces of %d calls: noticed %q", stale, calls, a.broken)
+			}
+		}
+	}
+}
+
+// TestPieceIsComplete checks that a piece has what explains each of its reads, where
+// values have an order that the log has not.
+func TestPieceIsComplete(t *testing.T) {
+	a := newAudience(t)
+	a.alone()
+	a.linear.calls = 2
+	a.time = 60
+	a.commits(70, eventual, 2)
+	a.time = 1
+	a.commits(0, eventual, 1)
+	a.looks(20, 21, 2, 2, 1)
+	a.conclude()
+	if len(a.broken) > 0 {
+		t.Errorf("noticed %q", a.broken)
+	}
 }
 
 // TestSearchGivenUp checks that a search which would not end is given up, and that
