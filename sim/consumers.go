@@ -90,11 +90,16 @@ func (m *member) serves() bool {
 	return r != nil && !m.paused && !m.cloning && !r.out && r.replica != nil && r.state == replica.Online
 }
 
+// stays reports whether the consumer can go on with the member that it has: one that
+// serves, and still does so in the incarnation of what the consumer has seen.
+func (c *consumer) stays() bool {
+	return c.member != nil && c.member.serves() && c.member.run.history == c.history
+}
+
 // take reads once from a member.
 func (c *consumer) take() {
 	w := c.world
-	stays := c.member != nil && c.member.serves() && c.member.run.history == c.history
-	if !stays || chance(w.listening, w.plan.consumers.leave) {
+	if !c.stays() || chance(w.listening, w.plan.consumers.leave) {
 		if !c.choose() {
 			return
 		}
@@ -296,7 +301,7 @@ func (c *consumer) apply(next uint64) {
 func (w *world) finishConsumers() {
 	for _, c := range w.consumers {
 		w.protect("consumer", func() {
-			if c.member == nil || !c.member.serves() || c.member.run.history != w.newest() {
+			if !c.stays() || c.history != w.newest() {
 				if !c.choose() {
 					w.violate("P14", "no member serves a consumer that has seen %v", c.seen)
 					return

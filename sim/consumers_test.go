@@ -6,6 +6,7 @@ import (
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/certifier"
+	"github.com/concordatdb/concordat/internal/replica"
 )
 
 // TestConsumerChecker checks that a change which is not the next one, or not what its
@@ -57,5 +58,42 @@ func TestConsumerChecker(t *testing.T) {
 	}
 	if len(r.broken) > 0 {
 		t.Errorf("the history itself: %v", r.broken)
+	}
+}
+
+// TestConsumerOfFormer checks that a consumer whose member went over to another
+// incarnation after it looked last is not measured by the former one at the end.
+func TestConsumerOfFormer(t *testing.T) {
+	w, r := quietWorld()
+	m, former, next := r.member, w.histories[0], newRecord(t)
+	next.checkers = nil // they watch over what is not the matter here
+	s := next.submits(0, 1)
+	next.deliver(m.name, next.entry(1, 1, judge(s, next.certified(1, 0))))
+	w.plan.consumers = consumersPlan{keep: 10, most: 1}
+	w.phase, m.engine = over, w.newEngine()
+	r.replica, r.state, r.history = &replica.Replica{}, replica.Online, former
+	c := &consumer{world: w}
+	w.consumers = []*consumer{c}
+	if c.take(); c.member != m || c.history != former {
+		t.Fatal("the consumer does not begin")
+	}
+
+	w.histories = []*history{next.history}
+	m.run = &run{member: m, world: w, record: r.record, replica: r.replica, state: r.state, history: next.history}
+	err := m.engine.Apply(applier.Batch{
+		Transactions: []applier.Transaction{{
+			GTID: next.certified(1, 0).GTID, Index: 1, Time: s.handed, Payload: applier.AppendMutation(nil, s.writes[0].mutation()),
+		}},
+		To: applier.Position{Index: 1, Executed: next.set(1)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.finishConsumers()
+	if w.fault != nil || c.history != next.history || c.count != 1 {
+		t.Errorf("%v; it has %d transactions", w.fault, c.count)
+	}
+	if len(next.broken) > 0 {
+		t.Errorf("the history itself: %v", next.broken)
 	}
 }
