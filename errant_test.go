@@ -6,6 +6,9 @@ import (
 	"github.com/concordatdb/concordat/gcs"
 )
 
+// emptyState is a checkpoint's that knows of no fragments, and of nothing else.
+var emptyState = []byte{0, 1, 2, 0, 0, 0}
+
 // TestCheckpointBefore: what lies after the place where two histories part is
 // gone through from a checkpoint before it, or from the first that there is.
 func TestCheckpointBefore(t *testing.T) {
@@ -13,7 +16,7 @@ func TestCheckpointBefore(t *testing.T) {
 	n := newLogOnlyNode(t) // with a checkpoint at 10 and entries up to 20
 	var newest gcs.Checkpoint
 	for _, index := range []uint64{15, 18} {
-		newest = gcs.Checkpoint{Index: index, Term: 2, Data: []byte("state")}
+		newest = gcs.Checkpoint{Index: index, Term: 2, Data: emptyState}
 		if err := n.log.SaveCheckpoint(newest); err != nil {
 			t.Fatal(err)
 		}

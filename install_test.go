@@ -68,7 +68,7 @@ func newLogOnlyNode(t *testing.T) *Node {
 	}
 	t.Cleanup(func() { _ = engine.Close() })
 	hs := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(7)), Commit: new(uint64(10))}
-	if err := log.Reset(gcs.Checkpoint{Index: 10, Term: 2, Data: []byte("state")}, hs); err != nil {
+	if err := log.Reset(gcs.Checkpoint{Index: 10, Term: 2, Data: emptyState}, hs); err != nil {
 		t.Fatal(err)
 	}
 	var entries []*raftpb.Entry

@@ -7,6 +7,7 @@ import (
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/giant"
 	"github.com/concordatdb/concordat/internal/outcome"
+	"github.com/concordatdb/concordat/internal/statecheck"
 )
 
 // Refound returns the checkpoint with which a group begins whose data are those of
@@ -20,6 +21,7 @@ func Refound(id gcs.Identity, founder gcs.Member, index uint64, executed gtid.Se
 		return gcs.Checkpoint{}, err
 	}
 	r := &Replica{elect: election.New(), outcomes: outcome.NewAfter(index, 0), giants: giant.NewAssembly(0)}
+	r.checks.state, r.faults.state = statecheck.New(), statecheck.NewFaults()
 	if r.cert, err = certifier.Continue(id.Group, executed); err != nil {
 		return gcs.Checkpoint{}, err
 	}
