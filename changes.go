@@ -207,6 +207,8 @@ type consumer struct {
 	after   gtid.Set
 	given   gtid.Set // what has been yielded
 	options changesOptions
+	// incarnation is that of the group when the stream found its place first.
+	incarnation gtid.UUID
 
 	place  applier.ChangePlace
 	placed bool
@@ -220,11 +222,14 @@ func (c *consumer) next(ctx context.Context) ([]Change, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
+		// It is asked for before anything else: a member that has it and may be read
+		// has the data of it too.
+		incarnation := n.known().View.Incarnation
 		if err := n.reading(&txOptions{level: Eventual}); err != nil {
 			return nil, err
 		}
 		if !c.placed {
-			if err := c.find(); err != nil {
+			if err := c.find(incarnation); err != nil {
 				return nil, err
 			}
 		}
@@ -256,11 +261,19 @@ func (c *consumer) next(ctx context.Context) ([]Change, error) {
 }
 
 // find finds the place in the log from which to go on. Where the engine has another
-// state than before, it must have what was yielded: or the group has lost that.
-func (c *consumer) find() error {
+// state than before, it must have what was yielded: or the group has lost that. In
+// another incarnation the same GTIDs may be of other transactions, and nothing here
+// can tell.
+func (c *consumer) find(incarnation gtid.UUID) error {
 	at := c.node.engine.Position()
-	if !c.given.SubsetOf(at.Executed) {
+	switch {
+	case !c.given.SubsetOf(at.Executed):
 		return fmt.Errorf("%w: %v", ErrChangesLost, c.given.Subtract(at.Executed))
+	case c.given.IsEmpty():
+		c.incarnation = incarnation
+	case c.incarnation != incarnation:
+		return fmt.Errorf("%w: the membership of the group was forced, and this member has the data of incarnation %s in place of those of %s",
+			ErrChangesLost, incarnation, c.incarnation)
 	}
 	if c.end == 0 {
 		c.end = at.Index

@@ -2,9 +2,12 @@ package concordat_test
 
 import (
 	"errors"
+	"fmt"
+	"iter"
 	"testing"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // A majority that has expelled the survivors before their membership was forced
@@ -137,5 +140,52 @@ func TestForcedBesideEachOtherWithoutTheMajority(t *testing.T) {
 	mustBe(t, concordat.Error, goes)
 	if got := contents(t, goes); got["theirs"] != "1" {
 		t.Errorf("it still shows %v", got)
+	}
+}
+
+// A stream on a member that gives up what only it had, and takes the state of another
+// incarnation, does not go on in that: transactions of it may have the GTIDs of those
+// that the stream has brought.
+func TestChangesOfGivenUp(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openLinked(t, 3, keepsChanges, neverExpel, func(c *concordat.Config) { c.AutoRejoinTries = 1 })
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	alone, n := g.nodes[2], g.nodes[0]
+	g.isolate(2, true)
+	mustPut(t, n, "theirs", "1")
+	next, stop := iter.Pull2(n.Changes(ctx, gtid.Set{}))
+	defer stop()
+	var seen gtid.Set
+	for !seen.Equal(n.Status().Executed) {
+		c, err, _ := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = seen.Add(c.GTID)
+	}
+	noQuorum(t, alone)
+	plan, err := alone.PlanForceMembers(ctx, uuids(alone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.ForceMembers(ctx, plan.Plan, uuids(alone)); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, concordat.Online, alone)
+	for i := range seen.Count() {
+		mustPut(t, alone, fmt.Sprint("mine", i), "1")
+	}
+	g.isolate(2, false)
+	eventually(t, "who was left out to know it", func() bool { return errors.Is(n.Status().Err, concordat.ErrDiverged) })
+	mustRejoin(t, n, concordat.RejoinOptions{DiscardErrant: true})
+	mustBe(t, concordat.Online, n)
+	mustAgree(t, alone, n)
+	if !seen.SubsetOf(n.Status().Executed) {
+		t.Fatalf("%v of the other incarnation has not all of %v", n.Status().Executed, seen)
+	}
+	if c, err, _ := next(); !errors.Is(err, concordat.ErrChangesLost) {
+		t.Errorf("the stream goes on with %v, %v", c.GTID, err)
 	}
 }
