@@ -78,7 +78,7 @@ type Slice struct {
 
 // SumOf returns in which of a slice's sums a pair is counted. It depends on the
 // key alone: of two states in which one pair differs, one sum does.
-func SumOf(key []byte) int { return int(murmur3.Sum32(key) % SliceSums) }
+func SumOf(key []byte) int { return int(murmur3.Sum64(key) % SliceSums) }
 
 // pairCost is what a pair takes of a slice's budget beside its key and value.
 const pairCost = 32
