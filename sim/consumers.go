@@ -84,10 +84,11 @@ func (c *consumer) look() {
 	w.after(w.plan.consumers.every.draw(w.listening), c.look)
 }
 
-// serves reports whether a member gives a stream of its changes.
+// serves reports whether a member gives a stream of its changes. One whose disk keeps
+// something wrong would give that to whoever copies it, and no stream could mend it.
 func (m *member) serves() bool {
 	r := m.run
-	return r != nil && !m.paused && !m.cloning && !r.out && r.replica != nil && r.state == replica.Online
+	return m.harm == nil && r != nil && !m.paused && !m.cloning && !r.out && r.replica != nil && r.state == replica.Online
 }
 
 // stays reports whether the consumer can go on with the member that it has: one that
