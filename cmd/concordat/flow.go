@@ -201,6 +201,9 @@ func flowSettings() []groupSetting {
 			"flow-control-mode", "how writers are slowed for members that fall behind: ADAPTIVE, QUOTA or DISABLED",
 			func(s *adminpb.Settings) string { return s.GetFlowControl().GetMode() },
 			func(s *adminpb.Settings, text string) error {
+				if text == "0" {
+					text = concordat.DefaultFlowControl().Mode.String()
+				}
 				m, err := concordat.ParseFlowControlMode(strings.ToUpper(text))
 				flowOfSettings(s).Mode = m.String()
 				return err
@@ -210,6 +213,9 @@ func flowSettings() []groupSetting {
 			"flow-control-scope", "whose pace counts: that of ALL, or of a MAJORITY",
 			func(s *adminpb.Settings) string { return s.GetFlowControl().GetScope() },
 			func(s *adminpb.Settings, text string) error {
+				if text == "0" {
+					text = concordat.DefaultFlowControl().Scope.String()
+				}
 				scope, err := concordat.ParseFlowControlScope(strings.ToUpper(text))
 				flowOfSettings(s).Scope = scope.String()
 				return err

@@ -25,12 +25,12 @@ func newSettingsCommand() *cobra.Command {
 		Short: "Show or change the settings of the group",
 		Long: `Show the settings that all members of the group share, or change them with
 --set, on all members at once, and show what they are then. The names are those
-of concordat node, which a new group is founded with; what there is of
-flow-control beside the mode is set here only:
+of concordat node, which a new group is founded with:
 
 ` + settingsHelp() + `
-A 0 sets the default, but of flow-control. When somebody else changes the settings at the same time,
-nothing happens and the exit code is 4.`,
+A 0 sets the default, but among the numbers and times of flow-control it is a 0.
+When somebody else changes the settings at the same time, nothing happens and the
+exit code is 4.`,
 		Example: `  concordat settings
   concordat settings --set outcome-transactions=1000000
   concordat settings --set history-items=8000000,history-size=1GiB --json`,

@@ -72,18 +72,31 @@ type nodeSettings struct {
 	FlowControlExempt          bool     `toml:"flow-control-exempt"`
 
 	// The founding configuration of a new group.
-	SinglePrimary           bool   `toml:"single-primary"`
-	MultiPrimary            bool   `toml:"multi-primary"`
-	HistoryItems            int    `toml:"history-items"`
-	HistorySize             size   `toml:"history-size"`
-	RangeWrites             int    `toml:"range-writes"`
-	OutcomeTransactions     int    `toml:"outcome-transactions"`
-	GTIDAssignmentBlockSize uint64 `toml:"gtid-assignment-block-size"`
-	DefaultConsistency      level  `toml:"default-consistency"`
-	PreferMostUpdated       bool   `toml:"prefer-most-updated"`
-	StateCheckInterval      int    `toml:"state-check-interval"`
-	StateCheckSize          size   `toml:"state-check-size"`
-	FlowControlMode         string `toml:"flow-control-mode"`
+	SinglePrimary                 bool     `toml:"single-primary"`
+	MultiPrimary                  bool     `toml:"multi-primary"`
+	HistoryItems                  int      `toml:"history-items"`
+	HistorySize                   size     `toml:"history-size"`
+	RangeWrites                   int      `toml:"range-writes"`
+	OutcomeTransactions           int      `toml:"outcome-transactions"`
+	GTIDAssignmentBlockSize       uint64   `toml:"gtid-assignment-block-size"`
+	DefaultConsistency            level    `toml:"default-consistency"`
+	PreferMostUpdated             bool     `toml:"prefer-most-updated"`
+	StateCheckInterval            int      `toml:"state-check-interval"`
+	StateCheckSize                size     `toml:"state-check-size"`
+	FlowControlMode               string   `toml:"flow-control-mode"`
+	FlowControlScope              string   `toml:"flow-control-scope"`
+	FlowControlTargetLag          duration `toml:"flow-control-target-lag"`
+	FlowControlHardLag            duration `toml:"flow-control-hard-lag"`
+	FlowControlFloor              int      `toml:"flow-control-floor"`
+	FlowControlPeriod             int      `toml:"flow-control-period"`
+	FlowControlCertifierThreshold int      `toml:"flow-control-certifier-threshold"`
+	FlowControlApplierThreshold   int      `toml:"flow-control-applier-threshold"`
+	FlowControlMinQuota           int      `toml:"flow-control-min-quota"`
+	FlowControlMinRecoveryQuota   int      `toml:"flow-control-min-recovery-quota"`
+	FlowControlMaxQuota           int      `toml:"flow-control-max-quota"`
+	FlowControlMemberQuotaPercent int      `toml:"flow-control-member-quota-percent"`
+	FlowControlHoldPercent        int      `toml:"flow-control-hold-percent"`
+	FlowControlReleasePercent     int      `toml:"flow-control-release-percent"`
 
 	StartTimeout duration `toml:"start-timeout"`
 	LeaveTimeout duration `toml:"leave-timeout"`
@@ -100,7 +113,7 @@ const (
 )
 
 func defaultSettings() nodeSettings {
-	return nodeSettings{
+	s := nodeSettings{
 		Weight: concordat.DefaultMemberWeight,
 		Listen: "127.0.0.1:7400", ClientListen: defaultClientAddress,
 		CacheSize:            concordat.DefaultCacheBytes,
@@ -131,13 +144,14 @@ func defaultSettings() nodeSettings {
 		DefaultConsistency:      level(concordat.Eventual),
 		StateCheckInterval:      concordat.DefaultStateCheckInterval,
 		StateCheckSize:          concordat.DefaultStateCheckBytes,
-		FlowControlMode:         concordat.FlowAdaptive.String(),
 
 		LeaveTimeout: duration(10 * time.Second),
 		OnSIGTERM:    onSIGTERMLeave,
 		LogLevel:     "info",
 		LogFormat:    "text",
 	}
+	s.foundFlow()
+	return s
 }
 
 // flags makes the flags that set s, whose present contents are the defaults.
@@ -218,7 +232,7 @@ func (s *nodeSettings) foundingFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&s.StateCheckInterval, "state-check-interval", s.StateCheckInterval, "with --bootstrap: transactions between two comparisons of a slice of the members' data; -1 for none")
 	fs.Var(&s.StateCheckSize, "state-check-size", "with --bootstrap: about how much data each compares")
 	fs.Var(&s.TransactionSizeLimit, "transaction-size-limit", "with --bootstrap: largest transaction, less than 2GiB")
-	fs.StringVar(&s.FlowControlMode, "flow-control-mode", s.FlowControlMode, "with --bootstrap: how writers are slowed for members that fall behind, `ADAPTIVE|QUOTA|DISABLED`")
+	s.flowFlags(fs)
 }
 
 // changeFlags makes those of the change stream.
@@ -310,8 +324,8 @@ func (s *nodeSettings) check() []error {
 	var level slog.Level
 	need(level.UnmarshalText([]byte(s.LogLevel)) == nil, "log-level is %q; it can be debug, info, warn or error", s.LogLevel)
 	need(s.ClientListen != s.Listen || strings.HasSuffix(s.Listen, ":0"), "listen and client-listen are both %s; members and clients need an address each", s.Listen)
-	_, err := concordat.ParseFlowControlMode(strings.ToUpper(s.FlowControlMode))
-	need(err == nil, "flow-control-mode is %q; it can be ADAPTIVE, QUOTA or DISABLED", s.FlowControlMode)
+	_, err := s.flowControl()
+	need(err == nil, "flow control: %v", err)
 	if err := s.config().Validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -320,6 +334,7 @@ func (s *nodeSettings) check() []error {
 
 // config returns the library's configuration, without what has to be loaded.
 func (s *nodeSettings) config() concordat.Config {
+	flow, _ := s.flowControl() // check has looked at it
 	return concordat.Config{
 		Group: s.Group, Dir: s.Dir, Listen: s.Listen, Advertise: s.Advertise,
 		Seeds: s.Seeds, Bootstrap: s.Bootstrap, Member: s.Member, ClientAddress: s.ClientAddress,
@@ -362,18 +377,9 @@ func (s *nodeSettings) config() concordat.Config {
 			Consistency: concordat.Consistency(s.DefaultConsistency), PreferMostUpdated: s.PreferMostUpdated,
 			StateCheckInterval: s.StateCheckInterval, StateCheckBytes: int(s.StateCheckSize),
 			TransactionSizeLimit: int(s.TransactionSizeLimit),
-			FlowControl:          s.flowControl(),
+			FlowControl:          flow,
 		},
 	}
-}
-
-// flowControl is that of a new group.
-func (s *nodeSettings) flowControl() concordat.FlowControl {
-	f := concordat.DefaultFlowControl()
-	if m, err := concordat.ParseFlowControlMode(strings.ToUpper(s.FlowControlMode)); err == nil { // or check tells
-		f.Mode = m
-	}
-	return f
 }
 
 // mode is that of a new group, 0 for the library's default.
