@@ -4,11 +4,11 @@ import "fmt"
 
 // Report is what a sweep did and found. Numbers are sums over its worlds.
 type Report struct {
-	First          uint64  `json:"first"`
-	Seeds          int     `json:"seeds"`  // asked for
-	Worlds         int     `json:"worlds"` // run
-	Events         uint64  `json:"events"`
-	VirtualSeconds float64 `json:"virtual_seconds"`
+	First   uint64 `json:"first"`
+	Seeds   int    `json:"seeds"`  // asked for
+	Worlds  int    `json:"worlds"` // run
+	Events  uint64 `json:"events"`
+	Virtual int64  `json:"virtual_us"` // time, in microseconds
 
 	Faults Faults `json:"faults"`
 
@@ -87,10 +87,17 @@ func (v Violation) String() string {
 	return fmt.Sprintf("seed %d, %.6f s: %s: %s", v.Seed, v.Seconds, v.Promise, v.Text)
 }
 
-func (r *Report) add(w *Report) {
+// NewReport returns the report of a sweep that has run none of its worlds yet.
+func NewReport(first uint64, seeds int) Report {
+	return Report{First: first, Seeds: seeds, Marks: (&marked{}).named(), Violations: []Violation{}}
+}
+
+// Add puts the worlds of another sweep to those of r, as if one sweep had run them
+// all. What r was asked for stays as it is.
+func (r *Report) Add(w *Report) {
 	r.Worlds += w.Worlds
 	r.Events += w.Events
-	r.VirtualSeconds += w.VirtualSeconds
+	r.Virtual += w.Virtual
 	r.Faults.add(w.Faults)
 	r.Committed += w.Committed
 	r.Acknowledged += w.Acknowledged

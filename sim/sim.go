@@ -41,7 +41,7 @@ const gcPercent = 400
 // random: nothing else in the process may rely on it. Concurrent calls wait
 // for each other.
 func Run(ctx context.Context, o Options) (Report, error) {
-	report := Report{First: o.First, Seeds: o.Seeds, Marks: (&marked{}).named(), Violations: []Violation{}}
+	report := NewReport(o.First, o.Seeds)
 	if o.Seeds < 1 {
 		return report, ErrNoSeeds
 	}
@@ -53,7 +53,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		if err != nil {
 			return report, err
 		}
-		report.add(&one)
+		report.Add(&one)
 		if o.Progress != nil {
 			o.Progress(report.Worlds, len(report.Violations))
 		}

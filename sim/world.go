@@ -258,7 +258,7 @@ func (w *world) count() {
 	r := &w.report
 	r.Worlds = 1
 	r.Events = w.done
-	r.VirtualSeconds = float64(w.now) / float64(second)
+	r.Virtual = w.now
 	for _, h := range w.histories {
 		w.countHistory(h)
 	}

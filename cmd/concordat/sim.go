@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -20,7 +21,7 @@ import (
 
 func newSimCommand() *cobra.Command {
 	var first uint64
-	var seeds int
+	var seeds, jobs int
 	var trace string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -40,14 +41,21 @@ see what happened.`,
 	}
 	cmd.Flags().Uint64Var(&first, "first", 1, "seed of the first world; the others follow one by one")
 	cmd.Flags().IntVar(&seeds, "seeds", 100, "how many worlds to run")
+	cmd.Flags().IntVar(&jobs, "jobs", runtime.GOMAXPROCS(0), "how many worlds to run at a time, each in a process of its own; 1 with --trace")
 	cmd.Flags().StringVar(&trace, "trace", "", "`file` that gets a line for each event; 100 worlds write gigabytes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as one JSON object")
 	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 		if seeds < 1 {
 			return usagef("--seeds is %d; at least one world has to be run", seeds)
 		}
+		if jobs < 1 {
+			return usagef("--jobs is %d; one world at a time is the least", jobs)
+		}
+		if trace != "" && jobs > 1 && cmd.Flags().Changed("jobs") {
+			return usagef("a trace is of one world after the other; leave --jobs or --trace out")
+		}
 		began := time.Now()
-		report, err := runSim(ctx, sim.Options{First: first, Seeds: seeds}, trace)
+		report, err := runSim(ctx, sim.Options{First: first, Seeds: seeds}, jobs, trace)
 		if asJSON {
 			err = errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
 		} else {
@@ -58,9 +66,13 @@ see what happened.`,
 	return cmd
 }
 
-// runSim runs the worlds with their trace in a file, if it has a name.
-func runSim(ctx context.Context, o sim.Options, trace string) (report sim.Report, err error) {
-	if trace == "" {
+// runSim runs the worlds with their trace in a file, if it has a name; so many at a
+// time otherwise.
+func runSim(ctx context.Context, o sim.Options, jobs int, trace string) (report sim.Report, err error) {
+	switch {
+	case trace == "" && jobs > 1 && o.Seeds > 1:
+		return simJobs(ctx, o.First, o.Seeds, jobs)
+	case trace == "":
 		return sim.Run(ctx, o)
 	}
 	file, err := os.Create(trace)
@@ -87,7 +99,7 @@ func printReport(w io.Writer, r *sim.Report, took time.Duration) error {
 	line := func(name, format string, args ...any) { say(t, name+"\t"+format+"\n", args...) }
 	last := r.First + uint64(max(r.Worlds, 1)) - 1
 	line("worlds", "%d of %d, seeds %d to %d, in %v", r.Worlds, r.Seeds, r.First, last, took.Round(time.Millisecond))
-	line("events", "%d in %.0f s of virtual time", r.Events, r.VirtualSeconds)
+	line("events", "%d in %.0f s of virtual time", r.Events, (time.Duration(r.Virtual) * time.Microsecond).Seconds())
 	line("committed", "%d, of which %d were acknowledged", r.Committed, r.Acknowledged)
 	line("refused", "%d conflicts, %d snapshots too old, %d exhausted", r.Refused.Conflict, r.Refused.SnapshotTooOld, r.Refused.Exhausted)
 	line("other calls", "%d of unknown outcome, %d read-only", r.Unknown, r.ReadOnly)
