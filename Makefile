@@ -19,6 +19,10 @@ DEMOARGS ?=
 export CGO_ENABLED := $(shell test "$$(go env CGO_ENABLED)" = 1 && go build -o /dev/null runtime/cgo \
 	>/dev/null 2>&1 && echo 1 || echo 0)
 
+# A build that names no directory of this machine is taken from the cache in every
+# clone.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The deterministic packages, whose microbenchmarks make bench runs.
@@ -32,7 +36,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/concordat
-	@go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/concordat ./cmd/concordat
+	@go build -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/concordat ./cmd/concordat
 
 .PHONY: demo
 demo: build ## run the story of a group of real members on this machine
@@ -57,7 +61,7 @@ WORLDS := '^(TestMarks|TestRegressions)$$'
 
 # The race detector needs cgo. Without it the tests run all the same, and say
 # so. Tests of members mostly wait, for elections and for what silence has to
-# tell: four at a time keep two processors busy.
+# tell: four at a time of each of three packages keep two processors busy.
 .PHONY: unit
 unit: ## run the tests of all packages, with the race detector where it works
 	@if why=$$(go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
@@ -70,7 +74,7 @@ unit: ## run the tests of all packages, with the race detector where it works
 	go test -timeout 8m $$plain || failed=1; \
 	go test -timeout 8m -run '^TestConformance$$/^(Model|random_calls)$$' $(STORES) || failed=1; \
 	go test -timeout 8m -run $(WORLDS) ./sim || failed=1; \
-	go test $$race -parallel 4 -timeout 8m -skip $(WORLDS) $$raced || failed=1; \
+	go test $$race -p 3 -parallel 4 -timeout 8m -skip $(WORLDS) $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...
 

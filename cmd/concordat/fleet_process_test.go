@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +26,7 @@ type fleet struct {
 	ctx     context.Context
 	net     network
 	flags   []string // of every node
-	program string   // that is run, "" for the one under test
+	program string   // that is run
 	members []*fleetMember
 }
 
@@ -56,7 +55,7 @@ func newFleet(t *testing.T, net network, n int, flags ...string) *fleet {
 	// Far beyond what a loaded machine needs: it bounds a test that hangs.
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
-	f := &fleet{T: t, ctx: ctx, net: net, flags: flags}
+	f := &fleet{T: t, ctx: ctx, net: net, flags: flags, program: shipped(t)}
 	for range n {
 		f.add()
 	}
@@ -140,11 +139,7 @@ func (f *fleet) at(address string) *fleetMember {
 }
 
 func (f *fleet) command(place int, args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		f.Fatal(err)
-	}
-	argv := f.net.in(place, append([]string{cmp.Or(f.program, self)}, args...)...)
+	argv := f.net.in(place, append([]string{f.program}, args...)...)
 	return exec.CommandContext(f.ctx, argv[0], argv[1:]...)
 }
 

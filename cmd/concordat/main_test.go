@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +36,45 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(shippedDir); err != nil {
+			panic(err)
+		}
+		os.Exit(code)
+	}))
+}
+
+// shippedDir has the program that [shipped] builds, if a test has asked for it.
+var shippedDir string
+
+var buildShipped = sync.OnceValues(func() (program string, err error) {
+	if shippedDir, err = os.MkdirTemp("", "concordat"); err != nil {
+		return "", err
+	}
+	return build(context.Background(), shippedDir)
+})
+
+// shipped is the program as users have it. Tests of whole groups run it: what is
+// killed, stopped and cut off in earnest is the real thing, also when the race
+// detector, which makes it take three times as long, is on for the tests. Single
+// nodes and commands run as the test binary, and so with the detector.
+func shipped(t *testing.T) string {
+	t.Helper()
+	program, err := buildShipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// build builds the program in a directory.
+func build(ctx context.Context, dir string, flags ...string) (program string, err error) {
+	program = filepath.Join(dir, "concordat")
+	args := append([]string{"build", "-buildvcs=false", "-o", program}, flags...)
+	if out, err := exec.CommandContext(ctx, "go", append(args, ".")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return program, nil
 }
 
 // testContext bounds a test that would otherwise hang, far beyond what it takes

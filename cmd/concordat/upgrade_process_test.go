@@ -4,25 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 )
-
-// upgradeBuild builds the program such that its nodes can say that they are other
-// builds than they are.
-func upgradeBuild(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "concordat")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "upgrade_test", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return program
-}
 
 // putter is a client that writes one key after the other, at whatever member takes
 // it, one process a key.
@@ -94,8 +81,11 @@ func (m *fleetMember) refusedNode(code int, flags ...string) string {
 // older builds are kept out from then on.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
-	program := upgradeBuild(t)
 	f := newFleet(t, newLoopback(t), 3)
+	program, err := build(t.Context(), t.TempDir(), "-tags", "upgrade_test") // its nodes can say that they are other builds
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.program = program
 	old, next := []string{"--as-version", "0.2.0"}, []string{"--as-version", "0.3.0", "--as-protocol", "2"}
 	first, second, third := f.members[0], f.members[1], f.members[2]
