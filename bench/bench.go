@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -37,6 +35,7 @@ const (
 
 // Options say what to measure. Each combination of the lists makes one row.
 type Options struct {
+	Site
 	Shapes     []Shape
 	Placements []Placement
 	Clients    []int
@@ -44,16 +43,11 @@ type Options struct {
 	// Conflicts adds rows in which clients write the same few keys, add to the
 	// same counter, and scan, serializably, what others write into.
 	Conflicts bool
-	// Duration is how long each row is measured, after WarmUp.
-	Duration time.Duration
-	WarmUp   time.Duration
+	Timing
 	// Repeats measures everything so often, in turn.
 	Repeats int
 	// Keys is the number of keys preloaded.
 	Keys int
-	// Dir is where the members' directories are made; empty: below the
-	// working directory. It should be on a real disk.
-	Dir string
 	// Profiles, if not empty, is a directory for a CPU and an allocation
 	// profile of each in-process row.
 	Profiles string
@@ -63,10 +57,6 @@ type Options struct {
 	// fsync keeps one of them for some time, and in process three members sync
 	// at once; programs that hold one member each have no need of it.
 	Procs int
-	// Start starts a member as a process of its own. Needed for Processes.
-	Start StartMember
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // MemberOptions say which member is started.
@@ -122,60 +112,51 @@ func Defaults() Options {
 		Clients:    []int{1, 16, 64, 256},
 		ValueBytes: []int{100, 1024},
 		Conflicts:  true,
-		Duration:   2500 * time.Millisecond,
-		WarmUp:     time.Second,
+		Timing:     Timing{Duration: 2500 * time.Millisecond, WarmUp: time.Second},
 		Repeats:    1,
 		Keys:       60_000,
 	}
 }
 
 func (o *Options) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("bench: "+format, args...))
-		}
-	}
-	check(len(o.Shapes) > 0 && len(o.Placements) > 0 && len(o.Clients) > 0 && len(o.ValueBytes) > 0,
+	var wrong flaws
+	wrong.check(len(o.Shapes) > 0 && len(o.Placements) > 0 && len(o.Clients) > 0 && len(o.ValueBytes) > 0,
 		"shapes, placements, clients and value sizes must each name at least one")
 	for _, n := range o.Clients {
-		check(n > 0, "%d clients cannot do anything", n)
-		check(n <= o.Keys, "%d clients need a key each, there are %d", n, o.Keys)
+		wrong.check(n > 0, "%d clients cannot do anything", n)
+		wrong.check(n <= o.Keys, "%d clients need a key each, there are %d", n, o.Keys)
 	}
 	for _, n := range o.ValueBytes {
-		check(n > 0 && n <= 1<<20, "values of %d bytes; choose 1 to %d", n, 1<<20)
+		wrong.check(n > 0 && n <= 1<<20, "values of %d bytes; choose 1 to %d", n, 1<<20)
 	}
 	for _, s := range o.Shapes {
-		check(s == InProcess || s == Processes, "unknown shape %q; choose %q or %q", s, InProcess, Processes)
-		check(s != Processes || o.Start != nil, "no way to start member processes")
+		wrong.check(s == InProcess || s == Processes, "unknown shape %q; choose %q or %q", s, InProcess, Processes)
+		if s == Processes {
+			wrong.checkStart(o.Start)
+		}
 	}
 	for _, p := range o.Placements {
-		check(p == OneMember || p == AllOver, "unknown placement %q; choose %q or %q", p, OneMember, AllOver)
+		wrong.check(p == OneMember || p == AllOver, "unknown placement %q; choose %q or %q", p, OneMember, AllOver)
 	}
-	check(o.Duration > 0 && o.WarmUp >= 0, "a duration of %v after a warm-up of %v measures nothing", o.Duration, o.WarmUp)
-	check(o.Procs >= 0, "%d processors cannot run anything; 0 is Go's own choice", o.Procs)
-	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
-	return errors.Join(errs...)
+	wrong.check(o.Duration > 0 && o.WarmUp >= 0, "a duration of %v after a warm-up of %v measures nothing", o.Duration, o.WarmUp)
+	wrong.check(o.Procs >= 0, "%d processors cannot run anything; 0 is Go's own choice", o.Procs)
+	wrong.checkRepeats(o.Repeats)
+	return wrong.err()
 }
 
 // Run measures and returns the report. It stops early when ctx ends.
 func Run(ctx context.Context, o Options) (r Report, err error) {
 	if err := o.validate(); err != nil {
-		return Report{}, err
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
+		return r, err
 	}
 	if o.Procs > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(o.Procs))
 	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
-		return Report{}, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	for _, shape := range o.Shapes {
 		rows, err := o.runShape(ctx, shape, filepath.Join(dir, string(shape)))
 		r.Rows = append(r.Rows, rows...)
@@ -186,27 +167,10 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	return r, nil
 }
 
-// scratch makes a directory for members below another one.
-func scratch(below string) (dir string, remove func() error, err error) {
-	if below == "" {
-		below = "."
-	}
-	dir, err = os.MkdirTemp(below, "concordat-bench-")
-	if err != nil {
-		return "", nil, fmt.Errorf("bench: directory for the members: %w", err)
-	}
-	return dir, func() error { return os.RemoveAll(dir) }, nil
-}
-
 // runShape starts a group, and measures all rows of one shape on it.
 func (o *Options) runShape(ctx context.Context, shape Shape, dir string) (rows []Row, err error) {
-	fmt.Fprintf(o.Progress, "%s: starting %d members, preloading %d keys\n", shape, Members, o.Keys)
-	var g group
-	if shape == InProcess {
-		g, err = startNodes(ctx, dir, concordat.MultiPrimary, o.WarmLog)
-	} else {
-		g, err = startProcesses(ctx, dir, MemberOptions{Mode: concordat.MultiPrimary, WarmLog: o.WarmLog}, o.Start)
-	}
+	o.tell("%s: starting %d members, preloading %d keys", shape, Members, o.Keys)
+	g, err := startGroup(ctx, shape, dir, MemberOptions{Mode: concordat.MultiPrimary, WarmLog: o.WarmLog}, o.Start)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
@@ -224,7 +188,7 @@ func (o *Options) runShape(ctx context.Context, shape Shape, dir string) (rows [
 				return rows, fmt.Errorf("bench: %s: %w", l, err)
 			}
 			rows = append(rows, row)
-			fmt.Fprintf(o.Progress, "%s: %.0f commits/s\n", l, row.CommitsPerSecond)
+			o.tell("%s: %.0f commits/s", l, row.CommitsPerSecond)
 		}
 	}
 	return rows, nil
@@ -246,6 +210,9 @@ func (o *Options) loads(shape Shape, size int) []load {
 				load{Shape: shape, Placement: AllOver, Clients: 64, ValueBytes: size, HotKeys: 1, Adds: true},
 				load{Shape: shape, Placement: AllOver, Clients: 16, ValueBytes: size, ScanShare: 0.01, keys: o.Keys})
 		}
+	}
+	for i := range loads {
+		loads[i].profiles = o.Profiles
 	}
 	return loads
 }
@@ -274,6 +241,9 @@ func preload(ctx context.Context, g group, keys, size int) error {
 	}
 	return nil
 }
+
+// smallValue is the size of a value, in bytes, where it is not what is measured.
+const smallValue = 100
 
 type pair struct{ key, value []byte }
 

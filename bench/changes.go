@@ -11,40 +11,32 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
 	"github.com/concordatdb/concordat"
 )
 
 // ChangeOptions say what to measure of the change stream.
 type ChangeOptions struct {
+	Site
+	Timing
 	// Consumers is how many follow one member that is not the primary. A row with
 	// none is measured with changes kept, and one without.
 	Consumers []int
 	// Clients write at the primary, each row of ValueBytes.
 	Clients    int
 	ValueBytes int
-	// Duration is how long each row is measured, after WarmUp.
-	Duration time.Duration
-	WarmUp   time.Duration
 	// Repeats measures everything so often, in turn.
 	Repeats int
 	// Keys is the number of keys preloaded.
 	Keys int
 	// OldValues has the members keep old values too.
 	OldValues bool
-	// Dir is where the members' directories are made; empty: below the working
-	// directory. It should be on a real disk.
-	Dir string
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // ChangeDefaults returns what is measured without further word.
 func ChangeDefaults() ChangeOptions {
 	return ChangeOptions{
 		Consumers: []int{0, 1, 8}, Clients: 64, ValueBytes: 100,
-		Duration: 3 * time.Second, WarmUp: 500 * time.Millisecond, Repeats: 3, Keys: 20_000,
+		Timing: Timing{Duration: 3 * time.Second, WarmUp: 500 * time.Millisecond}, Repeats: 3, Keys: 20_000,
 	}
 }
 
@@ -71,21 +63,23 @@ type ChangeRow struct {
 	CPUSeconds       []float64 `json:"cpu_seconds"` // of members, clients and consumers
 }
 
+func (o *ChangeOptions) validate() error {
+	var wrong flaws
+	wrong.check(len(o.Consumers) > 0 && o.Clients > 0 && o.Repeats > 0 && o.Keys >= o.Clients && o.Duration > 0,
+		"name consumers, clients, keys for each, repeats and a duration")
+	return wrong.err()
+}
+
 // RunChanges measures and returns the report. It stops early when ctx ends.
 func RunChanges(ctx context.Context, o ChangeOptions) (r ChangeReport, err error) {
-	if len(o.Consumers) == 0 || o.Clients < 1 || o.Repeats < 1 || o.Keys < o.Clients || o.Duration <= 0 {
-		return r, errors.New("bench: name consumers, clients, keys for each, repeats and a duration")
+	if err := o.validate(); err != nil {
+		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	r.Rows = []ChangeRow{{}}
 	for _, n := range o.Consumers {
 		r.Rows = append(r.Rows, ChangeRow{Kept: true, Consumers: n})
@@ -104,10 +98,11 @@ func RunChanges(ctx context.Context, o ChangeOptions) (r ChangeReport, err error
 // runGroup starts a group, and measures the rows of those whose members keep changes,
 // or do not.
 func (o *ChangeOptions) runGroup(ctx context.Context, dir string, kept bool, rows []ChangeRow) (err error) {
-	g, err := startNodes(ctx, dir, concordat.SinglePrimary, false, func(c *concordat.Config) {
+	g, err := startNodes(ctx, dir, concordat.SinglePrimary, func(_ int, cfg *concordat.Config) error {
 		if kept {
-			c.ChangeRetentionBytes, c.ChangeOldValues = changeRetention, o.OldValues
+			cfg.ChangeRetentionBytes, cfg.ChangeOldValues = changeRetention, o.OldValues
 		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
@@ -121,18 +116,18 @@ func (o *ChangeOptions) runGroup(ctx context.Context, dir string, kept bool, row
 			continue
 		}
 		runtime.GC() // what another row has left behind
-		if err := o.measure(ctx, g, &rows[i]); err != nil {
+		if err := o.measureRow(ctx, g, &rows[i]); err != nil {
 			return fmt.Errorf("bench: %d consumers: %w", rows[i].Consumers, err)
 		}
 		last := len(rows[i].CommitsPerSecond) - 1
-		fmt.Fprintf(o.Progress, "changes kept: %t, %d consumers: %.0f commits a second\n", kept, rows[i].Consumers, rows[i].CommitsPerSecond[last])
+		o.tell("changes kept: %t, %d consumers: %.0f commits a second", kept, rows[i].Consumers, rows[i].CommitsPerSecond[last])
 	}
 	return nil
 }
 
 // follower is one consumer's tally.
 type follower struct {
-	delay *hdrhistogram.Histogram // microseconds
+	delay *times
 	err   error
 }
 
@@ -146,60 +141,66 @@ func (f *follower) follow(ctx context.Context, n *concordat.Node, p *phase) {
 			return
 		}
 		if done(p.measuring) && !done(p.over) {
-			_ = f.delay.RecordValue(min(max(time.Since(c.Time).Microseconds(), 1), latencyMost))
+			f.delay.note(time.Since(c.Time))
 		}
 	}
 }
 
-func (o *ChangeOptions) measure(ctx context.Context, g *nodes, row *ChangeRow) error {
+func (o *ChangeOptions) measureRow(ctx context.Context, g *nodes, row *ChangeRow) error {
 	leader, err := g.leader(ctx)
 	if err != nil {
 		return err
 	}
-	all := Options{Duration: o.Duration, WarmUp: o.WarmUp, Progress: o.Progress}
 	p := newPhase()
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	followers := make([]*follower, row.Consumers)
 	var working sync.WaitGroup
 	for i := range followers {
-		followers[i] = &follower{delay: hdrhistogram.New(1, latencyMost, latencyDigits)}
+		followers[i] = &follower{delay: newTimes()}
 		working.Go(func() { followers[i].follow(following, g.members[(leader+1)%Members], &p) })
 	}
 	l := load{Shape: InProcess, Placement: OneMember, Clients: o.Clients, ValueBytes: o.ValueBytes, keys: o.Keys}
-	measured, err := all.measureIn(ctx, g, l, p)
+	measured, err := o.measureIn(ctx, g, l, p)
 	stop()
 	working.Wait()
 	if err != nil {
 		return err
+	}
+	delays := newTimes()
+	for _, f := range followers {
+		if f.err != nil {
+			return f.err
+		}
+		delays.add(f.delay)
 	}
 	row.CommitsPerSecond = append(row.CommitsPerSecond, measured.CommitsPerSecond)
 	row.CPUSeconds = append(row.CPUSeconds, measured.cpu.Seconds())
 	if len(followers) == 0 {
 		return nil
 	}
-	delays := hdrhistogram.New(1, latencyMost, latencyDigits)
-	for _, f := range followers {
-		if f.err != nil {
-			return f.err
-		}
-		delays.Merge(f.delay)
-	}
-	row.ChangesPerSecond = append(row.ChangesPerSecond, float64(delays.TotalCount())/float64(len(followers))/measured.Seconds)
-	row.DelayP50 = append(row.DelayP50, float64(delays.ValueAtQuantile(50))/1000)
-	row.DelayP99 = append(row.DelayP99, float64(delays.ValueAtQuantile(99))/1000)
+	row.ChangesPerSecond = append(row.ChangesPerSecond, float64(delays.count())/float64(len(followers))/measured.Seconds)
+	row.DelayP50 = append(row.DelayP50, delays.percentile(50))
+	row.DelayP99 = append(row.DelayP99, delays.percentile(99))
 	return nil
 }
 
 // WriteMarkdown writes the report as a table: medians.
 func (r ChangeReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	if len(r.Rows) == 0 || len(r.Rows[0].CommitsPerSecond) == 0 {
+		return nil // the first row is what the others are compared with
+	}
+	p := &page{w: w}
+	p.head(r.Machine)
+	t := tabwriter.NewWriter(p, 0, 0, 1, ' ', 0)
 	fmt.Fprintf(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU s\t|\n")
 	fmt.Fprintf(t, "| ---\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t|\n")
 	base := median(r.Rows[0].CommitsPerSecond)
 	for i := range r.Rows {
 		row := &r.Rows[i]
+		if len(row.CommitsPerSecond) == 0 {
+			continue // it was not measured
+		}
 		kept, changes, p50, p99 := "not kept", "", "", ""
 		if row.Kept {
 			kept = "kept"

@@ -13,24 +13,22 @@ import (
 
 // CheckOptions say how to measure what the state check costs.
 type CheckOptions struct {
+	Site
+	Timing
 	// Intervals are the distances of two checks in transactions, each measured in
 	// turn with none; Bytes is what a member hashes for one.
 	Intervals []int
 	Bytes     int
 	Clients   int
 	Keys      int // preloaded
-	Duration  time.Duration
-	WarmUp    time.Duration
 	Repeats   int
-	Dir       string    // as Options.Dir
-	Progress  io.Writer // is told what is being measured. nil is silent
 }
 
 // CheckDefaults returns what is measured if nothing else is asked for.
 func CheckDefaults() CheckOptions {
 	return CheckOptions{
 		Intervals: []int{concordat.DefaultStateCheckInterval, 200}, Bytes: concordat.DefaultStateCheckBytes,
-		Clients: 64, Keys: 60_000, Duration: 2 * time.Second, WarmUp: 300 * time.Millisecond, Repeats: 5,
+		Clients: 64, Keys: 60_000, Timing: Timing{Duration: 2 * time.Second, WarmUp: 300 * time.Millisecond}, Repeats: 5,
 	}
 }
 
@@ -58,29 +56,31 @@ type CheckReport struct {
 	Rows    []CheckRow `json:"rows"`
 }
 
+func (o *CheckOptions) validate() error {
+	var wrong flaws
+	wrong.check(o.Repeats > 0 && o.Clients > 0 && o.Keys >= o.Clients && len(o.Intervals) > 0 && o.Duration > 0,
+		"name an interval, a client, as many keys, a duration and a repeat at least")
+	return wrong.err()
+}
+
 // RunChecks measures three members in this process, with the state check switched
 // on and off in turn. It stops early when ctx ends.
 func RunChecks(ctx context.Context, o CheckOptions) (r CheckReport, err error) {
-	if o.Repeats < 1 || o.Clients < 1 || o.Keys < o.Clients || len(o.Intervals) == 0 || o.Duration <= 0 {
-		return r, errors.New("bench: name an interval, a client, as many keys, a duration and a repeat at least")
+	if err := o.validate(); err != nil {
+		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
-	fmt.Fprintf(o.Progress, "starting %d members, preloading %d keys\n", Members, o.Keys)
-	g, err := startNodes(ctx, dir, concordat.SinglePrimary, false)
+	o.tell("starting %d members, preloading %d keys", Members, o.Keys)
+	g, err := startNodes(ctx, dir, concordat.SinglePrimary, nil)
 	if err != nil {
 		return r, fmt.Errorf("bench: %w", err)
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	if err := preload(ctx, g, o.Keys, levelValue); err != nil {
+	if err := preload(ctx, g, o.Keys, smallValue); err != nil {
 		return r, fmt.Errorf("bench: preload: %w", err)
 	}
 	r.Rows = make([]CheckRow, len(o.Intervals))
@@ -101,8 +101,7 @@ func RunChecks(ctx context.Context, o CheckOptions) (r CheckReport, err error) {
 // measurePair measures once with checks and once without, in the order given.
 func (o *CheckOptions) measurePair(ctx context.Context, g *nodes, interval int, order []bool, r *CheckRow) error {
 	r.Interval, r.Bytes = interval, o.Bytes
-	all := Options{Duration: o.Duration, WarmUp: o.WarmUp, Progress: io.Discard}
-	l := load{Shape: InProcess, Placement: OneMember, Clients: o.Clients, ValueBytes: levelValue, keys: o.Keys}
+	l := load{Shape: InProcess, Placement: OneMember, Clients: o.Clients, ValueBytes: smallValue, keys: o.Keys}
 	for _, with := range order {
 		s := g.members[0].GroupSettings()
 		s.StateCheckInterval, s.StateCheckBytes = -1, o.Bytes
@@ -114,7 +113,7 @@ func (o *CheckOptions) measurePair(ctx context.Context, g *nodes, interval int, 
 		}
 		runtime.GC() // what another row has left behind
 		before, began := g.hashed(), time.Now()
-		row, err := all.measure(ctx, g, l)
+		row, err := o.measure(ctx, g, l)
 		if err != nil {
 			return err
 		}
@@ -125,7 +124,7 @@ func (o *CheckOptions) measurePair(ctx context.Context, g *nodes, interval int, 
 		r.PerSecond, r.CPUMicros = append(r.PerSecond, row.CommitsPerSecond), append(r.CPUMicros, row.CPUMicros)
 		r.note(before, g.hashed(), time.Since(began)*time.Duration(runtime.GOMAXPROCS(0)), o.Repeats)
 	}
-	fmt.Fprintf(o.Progress, "every %d: %.0f a second, without %.0f\n", interval, r.PerSecond[len(r.PerSecond)-1], r.Without[len(r.Without)-1])
+	o.tell("every %d: %.0f a second, without %.0f", interval, r.PerSecond[len(r.PerSecond)-1], r.Without[len(r.Without)-1])
 	return nil
 }
 
@@ -150,14 +149,17 @@ func (g *nodes) hashed() (sum concordat.Counters) {
 
 // WriteMarkdown writes the report as a table: medians, and what the checks cost.
 func (r CheckReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	_, err := fmt.Fprint(w, "| checks every | bytes | pairs | commits/s | without | cost | CPU/commit | without | cost | hashing |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	p := &page{w: w}
+	p.head(r.Machine)
+	p.printf("| checks every | bytes | pairs | commits/s | without | cost | CPU/commit | without | cost | hashing |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, row := range r.Rows {
+		if len(row.PerSecond) == 0 {
+			continue // it was not measured
+		}
 		with, without := median(row.PerSecond), median(row.Without)
 		cpu, cpuWithout := median(row.CPUMicros), median(row.CPUWithout)
-		_, more := fmt.Fprintf(w, "| %d | %d | %.0f | %.0f | %.0f | %.2f %% | %.1f µs | %.1f µs | %.2f %% | %.3f %% |\n",
+		p.printf("| %d | %d | %.0f | %.0f | %.0f | %.2f %% | %.1f µs | %.1f µs | %.2f %% | %.3f %% |\n",
 			row.Interval, row.Bytes, row.Pairs, with, without, 100*(1-with/without), cpu, cpuWithout, 100*(cpu/cpuWithout-1), 100*row.HashShare)
-		err = errors.Join(err, more)
 	}
-	return err
+	return p.err
 }

@@ -14,8 +14,11 @@
 // after a warm-up. A row names the background load around it, so that a noisy
 // one can be told from a slow one.
 //
-// It also measures what failures cost, with processes: how long nobody commits
-// when one is killed, and how long one takes to come back.
+// It also measures what single things cost: the consistency levels, the state
+// check, the change stream, a member with a slow store, a giant transaction. With
+// processes it measures what failures cost: how long nobody commits when one is
+// killed or cut off, and how long one takes to come back. Each has its options, of
+// which all have a [Site], its report, and a table of that for documents.
 //
 // The package promises to touch nothing but the directory it is given, and to
 // leave no process and no file behind. It knows nothing of how members work.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Event is what happens to the primary of a group, and is measured.
@@ -29,18 +28,12 @@ const (
 
 // FailoverOptions say what to measure.
 type FailoverOptions struct {
+	Site
 	Events []Event
 	// Repeats is how often each is measured.
 	Repeats int
 	// Writers is how many writers the client has, each with one write under way.
 	Writers int
-	// Dir is where the members' directories are made; empty: below the working
-	// directory. It should be on a real disk.
-	Dir string
-	// Start starts a member as a process of its own.
-	Start StartMember
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // FailoverDefaults returns what docs/operations.md has figures of.
@@ -52,20 +45,15 @@ func FailoverDefaults() FailoverOptions {
 }
 
 func (o *FailoverOptions) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("bench: "+format, args...))
-		}
-	}
-	check(len(o.Events) > 0, "name at least one event")
+	var wrong flaws
+	wrong.check(len(o.Events) > 0, "name at least one event")
 	for _, e := range o.Events {
-		check(slices.Contains(FailoverDefaults().Events, e), "unknown event %q; choose kill, stop, cut or switch", e)
+		wrong.check(slices.Contains(FailoverDefaults().Events, e), "unknown event %q; choose kill, stop, cut or switch", e)
 	}
-	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
-	check(o.Writers > 0, "%d writers notice nothing", o.Writers)
-	check(o.Start != nil, "no way to start member processes")
-	return errors.Join(errs...)
+	wrong.checkRepeats(o.Repeats)
+	wrong.check(o.Writers > 0, "%d writers notice nothing", o.Writers)
+	wrong.checkStart(o.Start)
+	return wrong.err()
 }
 
 // RunFailover measures and returns the report. It stops early when ctx ends, and
@@ -75,16 +63,11 @@ func RunFailover(ctx context.Context, o FailoverOptions) (r FailoverReport, err 
 	if err := o.validate(); err != nil {
 		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	for _, e := range o.Events {
 		before := background(ctx)
 		row, err := o.measure(ctx, e, filepath.Join(dir, string(e)))
@@ -113,7 +96,7 @@ func (o *FailoverOptions) measure(ctx context.Context, e Event, dir string) (row
 			return row, fmt.Errorf("repetition %d: %w", i+1, err)
 		}
 		row.Seconds, row.Quiet = append(row.Seconds, gap.Seconds()), append(row.Quiet, quiet.Seconds())
-		fmt.Fprintf(o.Progress, "%s %d of %d: %s without a commit, %s before\n",
+		o.tell("%s %d of %d: %s without a commit, %s before",
 			e, i+1, o.Repeats, timeText(gap.Seconds()), timeText(quiet.Seconds()))
 	}
 	return row, nil
@@ -161,38 +144,35 @@ var eventAims = map[Event]float64{PrimaryKilled: 2, PrimaryStopped: 2, PrimaryCu
 
 // WriteMarkdown writes the report as a table of a document.
 func (r FailoverReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	fmt.Fprintln(w, "Write outage: the longest time that a writer of the Go client is without an acknowledged commit.")
-	fmt.Fprintln(w)
-	fmt.Fprintln(w, "| what | times | median | worst | aim | before: median | worst | |")
-	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+	p := &page{w: w}
+	p.head(r.Machine)
+	p.printf("Write outage: the longest time that a writer of the Go client is without an acknowledged commit.\n")
+	p.printf("\n")
+	p.printf("| what | times | median | worst | aim | before: median | worst | |\n")
+	p.printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n")
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s |\n", eventTexts[row.Event], len(row.Seconds),
+		p.printf("| %s | %d | %s | %s | %s | %s | %s | %s |\n", eventTexts[row.Event], len(row.Seconds),
 			timeText(median(row.Seconds)), timeText(slices.Max(row.Seconds)), timeText(eventAims[row.Event]),
 			timeText(median(row.Quiet)), timeText(slices.Max(row.Quiet)), row.remarks())
 	}
-	return nil
+	return p.err
 }
 
-func (r *FailoverRow) remarks() string {
-	var parts []string
-	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+func (r *FailoverRow) remarks() (said remarks) {
 	if slices.Max(r.Seconds) >= eventAims[r.Event] {
-		add("AIM MISSED")
+		said.add("AIM MISSED")
 	}
-	add("%d writes acknowledged, none lost", r.Acknowledged)
+	said.add("%d writes acknowledged, none lost", r.Acknowledged)
 	if r.Unknown > 0 {
-		add("%d with unknown outcome", r.Unknown)
+		said.add("%d with unknown outcome", r.Unknown)
 	}
 	if r.Refused > 0 {
-		add("%d refused", r.Refused)
+		said.add("%d refused", r.Refused)
 	}
 	if r.Stale > 0 {
-		add("%d writes waited at the stopped one, all refused", r.Stale)
+		said.add("%d writes waited at the stopped one, all refused", r.Stale)
 	}
-	if r.Background >= noisyFrom {
-		add("NOISY: the machine was %.0f %% busy with something else", r.Background)
-	}
-	return strings.Join(parts, "; ")
+	said.noise(r.Background)
+	return said
 }

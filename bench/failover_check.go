@@ -65,9 +65,6 @@ func (w *troop) key(writer, n int) []byte {
 
 func (w *troop) staleKey(n int) []byte { return fmt.Appendf(nil, "%sstale-%d", w.prefix, n) }
 
-// patience is for one write, far beyond any outage.
-const patience = 20 * time.Second
-
 // work writes one row after the other. The last write is not broken off: what the
 // client says of it counts.
 func (s *scribe) work(ctx context.Context, c *client.Client, key func(n int) []byte) {
@@ -97,14 +94,20 @@ const staleWrites = 8
 // They reach its socket, and it when it goes on.
 func (w *troop) sendStale(ctx context.Context, to *actor) {
 	w.stale = make([]error, staleWrites)
-	direct := to.direct
 	for i := range w.stale {
 		w.waiting.Go(func() {
 			trying, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			_, w.stale[i] = direct.Put(trying, &kvpb.PutRequest{Table: wireTable, Key: w.staleKey(i), Value: w.staleKey(i)})
+			_, w.stale[i] = to.client.Put(trying, &kvpb.PutRequest{Table: wireTable, Key: w.staleKey(i), Value: w.staleKey(i)})
 		})
 	}
+}
+
+func (w *troop) pulses() (all []*pulse) {
+	for _, one := range w.writers {
+		all = append(all, &one.pulse)
+	}
+	return all
 }
 
 // count adds to a row what the writers were told.
@@ -164,7 +167,7 @@ func orCommitted(err error) error {
 func (w *troop) find(ctx context.Context, a *actor) (map[string]bool, error) {
 	to := []byte(w.prefix)
 	to[len(to)-1]++
-	stream, err := a.direct.Scan(ctx, &kvpb.ScanRequest{
+	stream, err := a.client.Scan(ctx, &kvpb.ScanRequest{
 		Table: wireTable, From: []byte(w.prefix), To: to,
 		Freshness: &kvpb.Freshness{Consistency: kvpb.Consistency_CONSISTENCY_BEFORE},
 	})

@@ -13,7 +13,6 @@ import (
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/client"
 	"github.com/concordatdb/concordat/gtid"
-	"github.com/concordatdb/concordat/internal/server"
 	"github.com/concordatdb/concordat/proto/concordat/admin/v1"
 )
 
@@ -27,16 +26,14 @@ type stage struct {
 	client  *client.Client
 }
 
-// actor is a member on a stage.
+// actor is a member on a stage. Its client passes by the proxies, and so reaches one
+// that is cut off.
 type actor struct {
+	member
+
 	number  int
-	dir     string
 	place   Place
-	process NodeProcess
-	// direct passes by the proxies, and so reaches one that is cut off.
-	direct  *server.Client
 	stopped bool
-	ended   bool
 }
 
 // stage founds a group.
@@ -58,7 +55,7 @@ func (o *FailoverOptions) stage(ctx context.Context, dir string) (_ *stage, err 
 	}()
 	var addresses []string
 	for i, uuid := range uuids {
-		a := &actor{number: i, dir: filepath.Join(dir, fmt.Sprint("member", i+1))}
+		a := &actor{number: i, member: member{dir: filepath.Join(dir, memberName(i))}}
 		if err := a.settle(ctx, s.network, uuid); err != nil {
 			return nil, err
 		}
@@ -106,16 +103,7 @@ func (s *stage) run(ctx context.Context, a *actor) error {
 	if a.number > 0 {
 		o.Seed = s.actors[0].place.Advertise
 	}
-	p, err := s.o.Start(ctx, o)
-	if err != nil {
-		return err
-	}
-	if a.direct != nil {
-		_ = a.direct.Close() // of the process before
-	}
-	a.process, a.ended = p, false
-	a.direct, err = server.Dial(a.place.ClientListen, nil)
-	return err
+	return a.start(ctx, s.o.Start, o)
 }
 
 func (s *stage) close() error {
@@ -124,12 +112,7 @@ func (s *stage) close() error {
 		errs = append(errs, s.client.Close())
 	}
 	for _, a := range s.actors {
-		if a.process != nil && !a.ended {
-			errs = append(errs, a.process.Stop()) // SIGKILL ends a stopped one too
-		}
-		if a.direct != nil {
-			_ = a.direct.Close() // its process is gone
-		}
+		errs = append(errs, a.close())
 	}
 	s.network.close()
 	return errors.Join(errs...)
@@ -171,13 +154,7 @@ func (s *stage) act(ctx context.Context, e Event, repetition int, row *FailoverR
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, one := range w.writers {
-		if n := len(one.beats); n == 0 || one.beats[n-1].Before(over.Add(-aftermath)) {
-			err = errors.Join(err, errors.New("a writer does not commit any more"))
-		}
-		gap, quiet = max(gap, one.longest(struck, over)), max(quiet, one.longest(began, struck))
-	}
-	if err != nil {
+	if gap, quiet, err = stilled(w.pulses(), began, struck, over, aftermath); err != nil {
 		return gap, quiet, err
 	}
 	w.count(row)
@@ -191,8 +168,7 @@ func (s *stage) act(ctx context.Context, e Event, repetition int, row *FailoverR
 func (s *stage) strike(ctx context.Context, e Event, primary *actor, w *troop) error {
 	switch epoch := s.client.View().Epoch; e {
 	case PrimaryKilled:
-		primary.ended = true
-		if err := primary.process.Stop(); err != nil {
+		if err := primary.kill(); err != nil {
 			return err
 		}
 		return s.gone(ctx, primary)
@@ -216,7 +192,7 @@ func (s *stage) strike(ctx context.Context, e Event, primary *actor, w *troop) e
 		return s.gone(ctx, primary)
 	case PrimarySwitched:
 		next := s.actors[(primary.number+1)%Members]
-		_, err := primary.direct.SetPrimary(ctx, &adminpb.SetPrimaryRequest{Member: next.place.Member})
+		_, err := primary.client.SetPrimary(ctx, &adminpb.SetPrimaryRequest{Member: next.uuid})
 		return err
 	}
 	return fmt.Errorf("unknown event %q", e)
@@ -252,11 +228,11 @@ func (s *stage) ready(ctx context.Context) (primary *actor, err error) {
 			if st.GetState() != adminpb.MemberState_MEMBER_STATE_ONLINE || st.GetEpoch() != seen.Epoch || !whole(st.GetView()) {
 				return false, nil
 			}
-			if st.GetPrimary() == a.place.Member {
+			if st.GetPrimary() == a.uuid {
 				primary = a
 			}
 		}
-		return primary != nil && primary.place.Member == seen.Primary.String(), nil
+		return primary != nil && primary.uuid == seen.Primary.String(), nil
 	})
 	return primary, err
 }
@@ -272,7 +248,7 @@ func (a *actor) serves(ctx context.Context) bool {
 func (a *actor) status(ctx context.Context) *adminpb.StatusResponse {
 	ctx, cancel := context.WithTimeout(ctx, aftermath)
 	defer cancel()
-	st, err := a.direct.Status(ctx, &adminpb.StatusRequest{})
+	st, err := a.client.Status(ctx, &adminpb.StatusRequest{})
 	if err != nil {
 		return nil
 	}
@@ -292,13 +268,5 @@ func whole(v *adminpb.View) bool {
 // gone waits until the others have expelled a member.
 func (s *stage) gone(ctx context.Context, a *actor) error {
 	other := s.actors[(a.number+1)%Members]
-	return until(ctx, func() (bool, error) {
-		st, err := other.direct.Status(ctx, &adminpb.StatusRequest{})
-		for _, m := range st.GetView().GetMembers() {
-			if m.GetUuid() == a.place.Member {
-				return false, err
-			}
-		}
-		return err == nil, err
-	})
+	return other.dropped(ctx, &a.member)
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Failure is something that happens to a member, and is measured.
@@ -29,6 +28,7 @@ const (
 
 // FailureOptions say what to measure.
 type FailureOptions struct {
+	Site
 	Failures []Failure
 	// Repeats is how often each is measured.
 	Repeats int
@@ -39,13 +39,6 @@ type FailureOptions struct {
 	LogBytes int
 	// StoreBytes is about how large the store is that a new member copies.
 	StoreBytes int
-	// Dir is where the members' directories are made; empty: below the working
-	// directory. It should be on a real disk.
-	Dir string
-	// Start starts a member as a process of its own.
-	Start StartMember
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // FailureDefaults returns what docs/operations.md has figures of.
@@ -57,22 +50,17 @@ func FailureDefaults() FailureOptions {
 }
 
 func (o *FailureOptions) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("bench: "+format, args...))
-		}
-	}
-	check(len(o.Failures) > 0, "name at least one failure")
+	var wrong flaws
+	wrong.check(len(o.Failures) > 0, "name at least one failure")
 	for _, f := range o.Failures {
-		check(slices.Contains(FailureDefaults().Failures, f), "unknown failure %q; choose follower, leader, log or clone", f)
+		wrong.check(slices.Contains(FailureDefaults().Failures, f), "unknown failure %q; choose follower, leader, log or clone", f)
 	}
-	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
-	check(o.Transactions > 0, "%d transactions are nothing to miss", o.Transactions)
-	check(o.LogBytes >= 0, "a log of %d bytes cannot be", o.LogBytes)
-	check(o.StoreBytes >= 1<<20, "a store of %d bytes is in no need of a copy; choose 1 MiB or more", o.StoreBytes)
-	check(o.Start != nil, "no way to start member processes")
-	return errors.Join(errs...)
+	wrong.checkRepeats(o.Repeats)
+	wrong.check(o.Transactions > 0, "%d transactions are nothing to miss", o.Transactions)
+	wrong.check(o.LogBytes >= 0, "a log of %d bytes cannot be", o.LogBytes)
+	wrong.check(o.StoreBytes >= 1<<20, "a store of %d bytes is in no need of a copy; choose 1 MiB or more", o.StoreBytes)
+	wrong.checkStart(o.Start)
+	return wrong.err()
 }
 
 // RunFailures measures and returns the report. It stops early when ctx ends.
@@ -80,16 +68,11 @@ func RunFailures(ctx context.Context, o FailureOptions) (r FailureReport, err er
 	if err := o.validate(); err != nil {
 		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	measures := map[Failure]func(context.Context, string) (FailureRow, error){
 		FollowerKilled: func(ctx context.Context, dir string) (FailureRow, error) { return o.kills(ctx, dir, false) },
 		LeaderKilled:   func(ctx context.Context, dir string) (FailureRow, error) { return o.kills(ctx, dir, true) },
@@ -145,49 +128,33 @@ var failureTexts = map[Failure]string{
 
 // WriteMarkdown writes the report as a table of a document.
 func (r FailureReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	fmt.Fprintln(w, "| what | times | median | worst | |")
-	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | --- |")
+	p := &page{w: w}
+	p.head(r.Machine)
+	p.printf("| what | times | median | worst | |\n")
+	p.printf("| --- | ---: | ---: | ---: | --- |\n")
 	for _, row := range r.Rows {
-		fmt.Fprintf(w, "| %s | %d | %s | %s | %s |\n", failureTexts[row.Failure], len(row.Seconds),
+		p.printf("| %s | %d | %s | %s | %s |\n", failureTexts[row.Failure], len(row.Seconds),
 			timeText(median(row.Seconds)), timeText(slices.Max(row.Seconds)), row.remarks())
 	}
-	return nil
+	return p.err
 }
 
-func (r *FailureRow) remarks() string {
-	var parts []string
-	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+func (r *FailureRow) remarks() (said remarks) {
 	if r.Note != "" {
-		add("%s", r.Note)
+		said.add("%s", r.Note)
 	}
 	if len(r.Quiet) > 0 {
-		add("with nothing killed, as long: %s and %s", timeText(median(r.Quiet)), timeText(slices.Max(r.Quiet)))
+		said.add("with nothing killed, as long: %s and %s", timeText(median(r.Quiet)), timeText(slices.Max(r.Quiet)))
 	}
 	if r.Bytes > 0 {
-		add("%.0f MiB, %.0f MiB/s at the median", r.Bytes/(1<<20), r.Bytes/(1<<20)/median(r.Seconds))
+		said.add("%.0f MiB, %.0f MiB/s at the median", r.Bytes/(1<<20), r.Bytes/(1<<20)/median(r.Seconds))
 	}
 	if r.CPU > 0 {
-		add("all members together keep up to %.1f processors busy", r.CPU)
+		said.add("all members together keep up to %.1f processors busy", r.CPU)
 	}
 	if r.DiskBytesPerSecond > 0 {
-		add("the disk takes one stream at %.0f MiB/s", r.DiskBytesPerSecond/(1<<20))
+		said.add("the disk takes one stream at %.0f MiB/s", r.DiskBytesPerSecond/(1<<20))
 	}
-	if r.Background >= noisyFrom {
-		add("NOISY: the machine was %.0f %% busy with something else", r.Background)
-	}
-	return strings.Join(parts, "; ")
-}
-
-// median returns the middle value, the lower one of two.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
-}
-
-func timeText(seconds float64) string {
-	if seconds < 1 {
-		return fmt.Sprintf("%.0f ms", 1000*seconds)
-	}
-	return fmt.Sprintf("%.2f s", seconds)
+	said.noise(r.Background)
+	return said
 }

@@ -20,6 +20,7 @@ import (
 // FlowOptions say what to measure of flow control: three writers, of which one
 // member's engine becomes so slow that it can do a part only of what the group does.
 type FlowOptions struct {
+	Site
 	Modes   []concordat.FlowControlMode
 	Clients int // in all
 	// Factor is by how much the slow member is slower than the group is without it.
@@ -28,11 +29,6 @@ type FlowOptions struct {
 	// measured how much it does, and Duration how long after that.
 	WarmUp, Duration time.Duration
 	Keys             int // preloaded
-	// Dir is where the members' directories are made; empty: below the working
-	// directory. It should be on a real disk.
-	Dir string
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // FlowDefaults returns what concordat bench flow measures.
@@ -44,17 +40,12 @@ func FlowDefaults() FlowOptions {
 }
 
 func (o *FlowOptions) validate() error {
-	var errs []error
-	check := func(ok bool, text string) {
-		if !ok {
-			errs = append(errs, errors.New("bench: "+text))
-		}
-	}
-	check(len(o.Modes) > 0, "name at least one mode of flow control")
-	check(o.Clients > 0 && o.Keys >= o.Clients, "there must be a client, and a key for each")
-	check(o.Factor >= 1, "a slow member is slower by a factor of 1 or more")
-	check(o.WarmUp >= time.Second && o.Duration >= time.Second, "warm-up and duration must be a second or more")
-	return errors.Join(errs...)
+	var wrong flaws
+	wrong.check(len(o.Modes) > 0, "name at least one mode of flow control")
+	wrong.check(o.Clients > 0 && o.Keys >= o.Clients, "there must be a client, and a key for each")
+	wrong.check(o.Factor >= 1, "a slow member is slower by a factor of 1 or more")
+	wrong.check(o.WarmUp >= time.Second && o.Duration >= time.Second, "warm-up and duration must be a second or more")
+	return wrong.err()
 }
 
 // FlowReport is what was measured of flow control.
@@ -114,16 +105,11 @@ func RunFlow(ctx context.Context, o FlowOptions) (r FlowReport, err error) {
 	if err := o.validate(); err != nil {
 		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	for _, mode := range o.Modes {
 		runtime.GC() // what the last group has left behind
 		run, err := o.run(ctx, mode, filepath.Join(dir, mode.String()))
@@ -137,40 +123,26 @@ func RunFlow(ctx context.Context, o FlowOptions) (r FlowReport, err error) {
 
 // start makes a group of three writers, the last with an engine that can be slowed.
 func (o *FlowOptions) start(ctx context.Context, mode concordat.FlowControlMode, dir string) (g *nodes, slow *slowedEngine, err error) {
-	g = &nodes{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.close())
-		}
-	}()
-	for i := range Members {
-		cfg := concordat.Config{Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0"}
-		if i == 0 {
-			cfg.Bootstrap, cfg.FoundingMode = true, concordat.MultiPrimary
+	g, err = startNodes(ctx, dir, concordat.MultiPrimary, func(i int, cfg *concordat.Config) error {
+		switch i {
+		case 0:
 			cfg.Founding.FlowControl = concordat.DefaultFlowControl()
 			cfg.Founding.FlowControl.Mode = mode
-		} else {
-			cfg.Seeds = []string{g.members[0].Address()}
-		}
-		if i == Members-1 {
+		case Members - 1:
 			e, err := pebblekv.Open(filepath.Join(cfg.Dir, "data"), pebblekv.Options{})
 			if err != nil {
-				return nil, nil, err
+				return err
 			}
 			slow = &slowedEngine{Engine: e}
 			cfg.Engine = slow
 		}
-		n, err := concordat.Open(ctx, cfg)
-		if err != nil {
-			return nil, nil, fmt.Errorf("member %d: %w", i+1, err)
-		}
-		g.members = append(g.members, n)
-	}
-	return g, slow, nil
+		return nil
+	})
+	return g, slow, err
 }
 
 func (o *FlowOptions) run(ctx context.Context, mode concordat.FlowControlMode, dir string) (run FlowRun, err error) {
-	fmt.Fprintf(o.Progress, "%v: starting %d members, preloading %d keys\n", mode, Members, o.Keys)
+	o.tell("%v: starting %d members, preloading %d keys", mode, Members, o.Keys)
 	run.Mode = mode.String()
 	g, slow, err := o.start(ctx, mode, dir)
 	if err != nil {
@@ -178,14 +150,14 @@ func (o *FlowOptions) run(ctx context.Context, mode concordat.FlowControlMode, d
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
 	defer slow.each.Store(0) // or closing would wait for what has gathered
-	if err := preload(ctx, g, o.Keys, levelValue); err != nil {
+	if err := preload(ctx, g, o.Keys, smallValue); err != nil {
 		return run, err
 	}
 	writing, stop := context.WithCancel(ctx)
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	defer stop()
-	l := load{Shape: InProcess, Placement: AllOver, Clients: o.Clients, ValueBytes: levelValue, keys: o.Keys}
+	l := load{Shape: InProcess, Placement: AllOver, Clients: o.Clients, ValueBytes: smallValue, keys: o.Keys}
 	failures := make(chan error, o.Clients)
 	for i := range o.Clients {
 		clients.Go(func() {
@@ -208,7 +180,7 @@ func (o *FlowOptions) run(ctx context.Context, mode concordat.FlowControlMode, d
 	run.Before = max(run.Before, 1)
 	run.Capacity = run.Before / o.Factor
 	slow.each.Store(int64(float64(time.Second) / run.Capacity))
-	fmt.Fprintf(o.Progress, "%v: %.0f a second; member %d can do %.0f from now on\n", mode, run.Before, Members, run.Capacity)
+	o.tell("%v: %.0f a second; member %d can do %.0f from now on", mode, run.Before, Members, run.Capacity)
 	run.Seconds, err = o.watch(ctx, g, o.Duration, failures)
 	return run, err
 }
@@ -252,8 +224,8 @@ func (o *FlowOptions) watch(ctx context.Context, g *nodes, d time.Duration, fail
 
 // WriteMarkdown writes a table of the runs, and one of their seconds.
 func (r FlowReport) WriteMarkdown(w io.Writer) error {
-	b := &errWriter{w: w}
-	b.printf("| mode | before | slow member can do | mean | of that | least | most | behind at most | behind in the end |\n|---|---|---|---|---|---|---|---|---|\n")
+	p := &page{w: w}
+	p.printf("| mode | before | slow member can do | mean | of that | least | most | behind at most | behind in the end |\n|---|---|---|---|---|---|---|---|---|\n")
 	for i := range r.Runs {
 		x := &r.Runs[i]
 		sum, least, most, behind := uint64(0), ^uint64(0), uint64(0), int64(0)
@@ -262,28 +234,16 @@ func (r FlowReport) WriteMarkdown(w io.Writer) error {
 			sum, least, most, behind = sum+n, min(least, n), max(most, n), max(behind, x.Seconds[j].Behind)
 		}
 		mean := float64(sum) / float64(max(1, len(x.Seconds)))
-		b.printf("| %s | %.0f/s | %.0f/s | %.0f/s | %.0f %% | %d | %d | %.1f s | %.1f s |\n", x.Mode, x.Before, x.Capacity, mean,
+		p.printf("| %s | %.0f/s | %.0f/s | %.0f/s | %.0f %% | %d | %d | %.1f s | %.1f s |\n", x.Mode, x.Before, x.Capacity, mean,
 			100*mean/x.Capacity, least, most, float64(behind)/1000, float64(x.Seconds[len(x.Seconds)-1].Behind)/1000)
 	}
 	for i := range r.Runs {
 		x := &r.Runs[i]
-		b.printf("\n%s\n\n| second | committed | by member | behind | waiting | held |\n|---|---|---|---|---|---|\n", x.Mode)
+		p.printf("\n%s\n\n| second | committed | by member | behind | waiting | held |\n|---|---|---|---|---|---|\n", x.Mode)
 		for j := range x.Seconds {
 			s := &x.Seconds[j]
-			b.printf("| %d | %d | %v | %.1f s | %d | %d |\n", j+1, s.total(), s.Committed, float64(s.Behind)/1000, s.Waiting, s.Held)
+			p.printf("| %d | %d | %v | %.1f s | %d | %d |\n", j+1, s.total(), s.Committed, float64(s.Behind)/1000, s.Waiting, s.Held)
 		}
 	}
-	return b.err
-}
-
-// errWriter remembers the first error.
-type errWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (b *errWriter) printf(format string, args ...any) {
-	if b.err == nil {
-		_, b.err = fmt.Fprintf(b.w, format, args...)
-	}
+	return p.err
 }

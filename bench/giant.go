@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/concordatdb/concordat"
 )
@@ -18,6 +17,7 @@ import (
 // GiantOptions say how to measure what a giant transaction costs small ones on the
 // other members.
 type GiantOptions struct {
+	Site
 	// Bytes is the size of the giant, in rows of RowBytes.
 	Bytes, RowBytes int
 	// Packs has its rows be of bytes that zstd packs.
@@ -34,11 +34,6 @@ type GiantOptions struct {
 	Before time.Duration
 	// Repeats is how often all of that is done, each time in a new group.
 	Repeats int
-	// Dir is where the members' directories are made; empty: below the
-	// working directory. It should be on a real disk.
-	Dir string
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // GiantDefaults are those of the aims: 100 MB of rows that do not pack.
@@ -55,18 +50,13 @@ const giantAim = 3
 const giantWorkers = 64
 
 func (o *GiantOptions) validate() error {
-	var errs []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("bench: "+format, args...))
-		}
-	}
-	check(o.RowBytes > 0 && o.Bytes >= o.RowBytes, "a transaction of %d bytes in rows of %d", o.Bytes, o.RowBytes)
-	check(o.Rate > 0 && o.Rate <= 100_000, "%d transactions a second; choose 1 to 100000", o.Rate)
-	check(o.Callers > 0 && o.Callers <= giantWorkers, "%d callers; choose 1 to %d", o.Callers, giantWorkers)
-	check(o.Before > 0, "nothing is measured in %v", o.Before)
-	check(o.Repeats > 0, "%d repeats measure nothing", o.Repeats)
-	return errors.Join(errs...)
+	var wrong flaws
+	wrong.check(o.RowBytes > 0 && o.Bytes >= o.RowBytes, "a transaction of %d bytes in rows of %d", o.Bytes, o.RowBytes)
+	wrong.check(o.Rate > 0 && o.Rate <= 100_000, "%d transactions a second; choose 1 to 100000", o.Rate)
+	wrong.check(o.Callers > 0 && o.Callers <= giantWorkers, "%d callers; choose 1 to %d", o.Callers, giantWorkers)
+	wrong.check(o.Before > 0, "nothing is measured in %v", o.Before)
+	wrong.checkRepeats(o.Repeats)
+	return wrong.err()
 }
 
 // RunGiant measures and returns the report. It stops early when ctx ends.
@@ -74,16 +64,12 @@ func RunGiant(ctx context.Context, o GiantOptions) (r GiantReport, err error) {
 	if err := o.validate(); err != nil {
 		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine, r.Bytes, r.RowBytes, r.Rate, r.Callers = inspect(dir), o.Bytes, o.RowBytes, o.Rate, o.Callers
-	r.Machine.warn(o.Progress, dir)
+	r.Bytes, r.RowBytes, r.Rate, r.Callers = o.Bytes, o.RowBytes, o.Rate, o.Callers
 	for i := range 2 * o.Repeats {
 		steady := i%2 == 1
 		before := background(ctx)
@@ -93,7 +79,7 @@ func RunGiant(ctx context.Context, o GiantOptions) (r GiantReport, err error) {
 		}
 		row.Steady, row.Background = steady, before
 		r.Rows = append(r.Rows, row)
-		fmt.Fprintf(o.Progress, "%d of %d, %s: %.1f s, p99 %.1f ms before, %.1f ms meanwhile\n",
+		o.tell("%d of %d, %s: %.1f s, p99 %.1f ms before, %.1f ms meanwhile",
 			i/2+1, o.Repeats, row.load(), row.Seconds, row.Before.P99, row.During.P99)
 	}
 	return r, nil
@@ -101,7 +87,7 @@ func RunGiant(ctx context.Context, o GiantOptions) (r GiantReport, err error) {
 
 // measure measures once, in a group of its own.
 func (o *GiantOptions) measure(ctx context.Context, dir string, steady bool) (row GiantRow, err error) {
-	g, err := startNodes(ctx, dir, concordat.MultiPrimary, false)
+	g, err := startNodes(ctx, dir, concordat.MultiPrimary, nil)
 	if err != nil {
 		return row, err
 	}
@@ -121,14 +107,14 @@ func (o *GiantOptions) measure(ctx context.Context, dir string, steady bool) (ro
 	defer cancel()
 	arriving, stop := context.WithCancel(ctx)
 	defer stop()
-	a := &arrivals{gate: newPhase()}
+	a := newArrivals(g)
 	for i := range g.members {
 		switch {
 		case i == origin:
 		case steady:
-			a.begin(arriving, g, i, o.Rate)
+			a.begin(arriving, i, o.Rate)
 		default:
-			a.call(arriving, g, i, o.Callers)
+			a.call(arriving, i, o.Callers)
 		}
 	}
 	watching := watchLead(arriving, g.members[leader])
@@ -143,7 +129,7 @@ func (o *GiantOptions) measure(ctx context.Context, dir string, steady bool) (ro
 	}
 	close(a.gate.over)
 	stop()
-	a.wait()
+	a.wg.Wait()
 	row.LeadChanges = <-watching
 	row.Before, row.During = latencyOf(a.before), latencyOf(a.during)
 	return row, errors.Join(err, a.err)
@@ -170,18 +156,23 @@ func (o *GiantOptions) fill(ctx context.Context, n *concordat.Node) (*concordat.
 	return tx, nil
 }
 
-// arrivals are small transactions that come at a steady rate.
+// arrivals are the small transactions on the other members.
 type arrivals struct {
+	g    *nodes
 	gate phase // measuring: the giant is being committed
 	wg   sync.WaitGroup
 
 	mu             sync.Mutex
-	before, during *hdrhistogram.Histogram // microseconds
+	before, during *times
 	err            error
 }
 
+func newArrivals(g *nodes) *arrivals {
+	return &arrivals{g: g, gate: newPhase(), before: newTimes(), during: newTimes()}
+}
+
 // begin lets transactions arrive at a member until ctx ends.
-func (a *arrivals) begin(ctx context.Context, g *nodes, member, rate int) {
+func (a *arrivals) begin(ctx context.Context, member, rate int) {
 	due := make(chan time.Time, 1<<20)
 	a.wg.Go(func() {
 		defer close(due)
@@ -192,12 +183,9 @@ func (a *arrivals) begin(ctx context.Context, g *nodes, member, rate int) {
 	})
 	for worker := range giantWorkers {
 		a.wg.Go(func() {
-			random := newRandom(uint64(member*giantWorkers + worker))
+			w := newArrivalWorker(member, worker)
 			for at := range due {
-				// Who has arrived is served, also when no more come.
-				j := job{key: keyOf(member*giantWorkers + worker), value: valueOf(random, 100)}
-				_, _, err := g.update(context.WithoutCancel(ctx), member, j)
-				a.note(at, err)
+				a.serve(ctx, w, at)
 			}
 		})
 	}
@@ -205,39 +193,45 @@ func (a *arrivals) begin(ctx context.Context, g *nodes, member, rate int) {
 
 // call has callers commit one transaction after the other at a member until ctx
 // ends.
-func (a *arrivals) call(ctx context.Context, g *nodes, member, callers int) {
+func (a *arrivals) call(ctx context.Context, member, callers int) {
 	for number := range callers {
 		a.wg.Go(func() {
-			random := newRandom(uint64(member*giantWorkers + number))
+			w := newArrivalWorker(member, number)
 			for ctx.Err() == nil {
-				at := time.Now()
-				j := job{key: keyOf(member*giantWorkers + number), value: valueOf(random, 100)}
-				_, _, err := g.update(context.WithoutCancel(ctx), member, j)
-				a.note(at, err)
+				a.serve(ctx, w, time.Now())
 			}
 		})
 	}
 }
 
-func (a *arrivals) note(at time.Time, err error) {
-	took := min(time.Since(at).Microseconds(), latencyMost)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err != nil {
-		a.err = err
-		return
-	}
-	if a.before == nil {
-		a.before, a.during = hdrhistogram.New(1, latencyMost, latencyDigits), hdrhistogram.New(1, latencyMost, latencyDigits)
-	}
-	h := a.before
-	if done(a.gate.measuring) {
-		h = a.during
-	}
-	_ = h.RecordValue(took)
+// arrivalWorker commits small transactions at a member, all to a key of its own.
+type arrivalWorker struct {
+	member int
+	key    []byte
+	random *rand.Rand
 }
 
-func (a *arrivals) wait() { a.wg.Wait() }
+func newArrivalWorker(member, number int) *arrivalWorker {
+	own := member*giantWorkers + number
+	return &arrivalWorker{member, keyOf(own), newRandom(uint64(own))}
+}
+
+// serve commits the one that has arrived at that moment, also when no more come.
+func (a *arrivals) serve(ctx context.Context, w *arrivalWorker, at time.Time) {
+	j := job{key: w.key, value: valueOf(w.random, smallValue)}
+	_, _, err := a.g.update(context.WithoutCancel(ctx), w.member, j)
+	took := time.Since(at)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err != nil:
+		a.err = err
+	case done(a.gate.measuring):
+		a.during.note(took)
+	default:
+		a.before.note(took)
+	}
+}
 
 // watchLead counts how often another member leads, until ctx ends.
 func watchLead(ctx context.Context, n *concordat.Node) <-chan int {
@@ -269,12 +263,8 @@ type Latency struct {
 	Max   float64 `json:"max_ms"`
 }
 
-func latencyOf(h *hdrhistogram.Histogram) Latency {
-	if h == nil {
-		return Latency{}
-	}
-	ms := func(micros int64) float64 { return float64(micros) / 1000 }
-	return Latency{h.TotalCount(), ms(h.ValueAtQuantile(50)), ms(h.ValueAtQuantile(99)), ms(h.Max())}
+func latencyOf(t *times) Latency {
+	return Latency{t.count(), t.percentile(50), t.percentile(99), t.worst()}
 }
 
 // GiantRow is one repetition.
@@ -315,11 +305,12 @@ type GiantReport struct {
 
 // WriteMarkdown writes the report as a table of a document.
 func (r GiantReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	fmt.Fprintf(w, "A transaction of %d bytes in rows of %d, while at each of the two other members %d callers commit one small one after the other, "+
+	p := &page{w: w}
+	p.head(r.Machine)
+	p.printf("A transaction of %d bytes in rows of %d, while at each of the two other members %d callers commit one small one after the other, "+
 		"or %d of those arrive a second, whether others are done or not.\n\n", r.Bytes, r.RowBytes, r.Callers, r.Rate)
-	fmt.Fprintln(w, "| small ones | commit of the giant | small before: p50 | p99 | worst | meanwhile: p50 | p99 | worst | p99 rises | changes of lead | |")
-	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+	p.printf("| small ones | commit of the giant | small before: p50 | p99 | worst | meanwhile: p50 | p99 | worst | p99 rises | changes of lead | |\n")
+	p.printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n")
 	var rises [2][]float64
 	for _, x := range r.Rows {
 		rise := x.During.P99 / max(x.Before.P99, 0.001)
@@ -328,16 +319,12 @@ func (r GiantReport) WriteMarkdown(w io.Writer) error {
 			kind = 1
 		}
 		rises[kind] = append(rises[kind], rise)
-		note := ""
-		if x.Background >= noisyFrom {
-			note = fmt.Sprintf("NOISY: the machine was %.0f %% busy with something else", x.Background)
-		}
-		fmt.Fprintf(w, "| %s | %.1f s | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f × | %d | %s |\n", x.load(), x.Seconds,
-			x.Before.P50, x.Before.P99, x.Before.Max, x.During.P50, x.During.P99, x.During.Max, rise, x.LeadChanges, note)
+		p.printf("| %s | %.1f s | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f × | %d | %s |\n", x.load(), x.Seconds,
+			x.Before.P50, x.Before.P99, x.Before.Max, x.During.P50, x.During.P99, x.During.Max, rise, x.LeadChanges, noise(x.Background))
 	}
 	if len(rises[0]) > 0 && len(rises[1]) > 0 {
-		fmt.Fprintf(w, "\nIn the median the p99 rises %.1f-fold for callers and %.1f-fold for arrivals; the aim is less than %d.\n",
+		p.printf("\nIn the median the p99 rises %.1f-fold for callers and %.1f-fold for arrivals; the aim is less than %d.\n",
 			median(rises[0]), median(rises[1]), giantAim)
 	}
-	return nil
+	return p.err
 }

@@ -87,23 +87,24 @@ func (a *levelAim) concerns(r *LevelRow) bool {
 // WriteMarkdown writes the report as a table of a document, and how it compares
 // with what was aimed at.
 func (r LevelReport) WriteMarkdown(w io.Writer) error {
-	r.Machine.head(w)
-	fmt.Fprintf(w, "Transactions a second, medians; they read one row, or read and write it. While others only read, one client writes every %v.\n\n", levelWriteInterval)
-	fmt.Fprintln(w, "| shape | group | transactions | clients | level | a second | of EVENTUAL | p50 | p99 | |")
-	fmt.Fprintln(w, "| --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: | --- |")
+	p := &page{w: w}
+	p.head(r.Machine)
+	p.printf("Transactions a second, medians; they read one row, or read and write it. While others only read, one client writes every %v.\n\n", levelWriteInterval)
+	p.printf("| shape | group | transactions | clients | level | a second | of EVENTUAL | p50 | p99 | |\n")
+	p.printf("| --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: | --- |\n")
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		fmt.Fprintf(w, "| %s | %s | %s | %d | %s | %.0f | %.0f %% | %s | %s | %s |\n",
+		p.printf("| %s | %s | %s | %d | %s | %.0f | %.0f %% | %s | %s | %s |\n",
 			row.Shape, primariesText[row.Mode], row.kind(), row.Clients, row.Level,
 			median(row.PerSecond), 100*row.OfEventual, shortTime(median(row.P50)), shortTime(median(row.P99)), row.remarks())
 	}
-	fmt.Fprintln(w)
+	p.printf("\n")
 	for i := range levelAims {
 		if line := r.aim(&levelAims[i]); line != "" {
-			fmt.Fprintln(w, line)
+			p.printf("%s\n", line)
 		}
 	}
-	return nil
+	return p.err
 }
 
 // aim tells how the rows that an aim is about come off, "" if there are none.
@@ -137,26 +138,17 @@ func (r *LevelRow) kind() string {
 	return "read"
 }
 
-func (r *LevelRow) remarks() string {
-	var parts []string
+func (r *LevelRow) remarks() (said remarks) {
 	if r.Errors > 0 {
-		parts = append(parts, fmt.Sprintf("%d ERRORS", r.Errors))
+		said.add("%d ERRORS", r.Errors)
 	}
 	if r.Noisy {
-		parts = append(parts, "NOISY")
+		said.add("NOISY")
 	}
 	if len(r.PerSecond) > 1 {
-		parts = append(parts, fmt.Sprintf("%.0f to %.0f", slices.Min(r.PerSecond), slices.Max(r.PerSecond)))
+		said.add("%.0f to %.0f", slices.Min(r.PerSecond), slices.Max(r.PerSecond))
 	}
-	return strings.Join(parts, "; ")
-}
-
-// shortTime is a time in milliseconds as it is shown.
-func shortTime(ms float64) string {
-	if ms < 1 {
-		return fmt.Sprintf("%.0f µs", 1000*ms)
-	}
-	return fmt.Sprintf("%.1f ms", ms)
+	return said
 }
 
 var primariesText = map[string]string{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -17,24 +16,16 @@ import (
 // the lists makes two rows: transactions that read one row, and those that read
 // one and write it.
 type LevelOptions struct {
+	Site
+	Timing
 	Shapes  []Shape
 	Modes   []concordat.Mode
 	Levels  []concordat.Consistency // Eventual, which all are compared with, is measured in any case
 	Clients []int
-	// Duration is how long each row is measured, after WarmUp.
-	Duration time.Duration
-	WarmUp   time.Duration
 	// Repeats measures everything so often, in turn.
 	Repeats int
 	// Keys is the number of keys preloaded.
 	Keys int
-	// Dir is where the members' directories are made; empty: below the
-	// working directory. It should be on a real disk.
-	Dir string
-	// Start starts a member as a process of its own. Needed for Processes.
-	Start StartMember
-	// Progress is told what is being measured. nil is silent.
-	Progress io.Writer
 }
 
 // LevelDefaults returns the full matrix.
@@ -45,16 +36,12 @@ func LevelDefaults() LevelOptions {
 		Levels: []concordat.Consistency{
 			concordat.Eventual, concordat.BeforeOnPrimaryFailover, concordat.Before, concordat.After, concordat.BeforeAndAfter,
 		},
-		Clients:  []int{16, 64},
-		Duration: 1500 * time.Millisecond,
-		WarmUp:   500 * time.Millisecond,
-		Repeats:  1,
-		Keys:     20_000,
+		Clients: []int{16, 64},
+		Timing:  Timing{Duration: 1500 * time.Millisecond, WarmUp: 500 * time.Millisecond},
+		Repeats: 1,
+		Keys:    20_000,
 	}
 }
-
-// levelValue is the size of a value in bytes.
-const levelValue = 100
 
 // While rows are measured that only read, one client writes a row now and then, at
 // the same level, so that there is something to wait for.
@@ -62,8 +49,9 @@ const levelWriteInterval = 5 * time.Millisecond
 
 func (o *LevelOptions) validate() error {
 	all := Options{
-		Shapes: o.Shapes, Placements: []Placement{AllOver}, Clients: o.Clients, ValueBytes: []int{levelValue},
-		Duration: o.Duration, WarmUp: o.WarmUp, Repeats: o.Repeats, Keys: o.Keys, Start: o.Start,
+		Site: o.Site, Timing: o.Timing,
+		Shapes: o.Shapes, Placements: []Placement{AllOver}, Clients: o.Clients, ValueBytes: []int{smallValue},
+		Repeats: o.Repeats, Keys: o.Keys,
 	}
 	errs := []error{all.validate()}
 	if len(o.Modes) == 0 || len(o.Levels) == 0 {
@@ -77,16 +65,11 @@ func RunLevels(ctx context.Context, o LevelOptions) (r LevelReport, err error) {
 	if err := o.validate(); err != nil {
 		return r, err
 	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	dir, remove, err := scratch(o.Dir)
+	dir, remove, err := o.prepare(&r.Machine)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	r.Machine = inspect(dir)
-	r.Machine.warn(o.Progress, dir)
 	for _, shape := range o.Shapes {
 		for _, mode := range o.Modes {
 			rows, err := o.runGroup(ctx, shape, mode, filepath.Join(dir, string(shape)+"-"+mode.String()))
@@ -101,18 +84,13 @@ func RunLevels(ctx context.Context, o LevelOptions) (r LevelReport, err error) {
 
 // runGroup starts a group, and measures all rows of one shape and mode on it.
 func (o *LevelOptions) runGroup(ctx context.Context, shape Shape, mode concordat.Mode, dir string) (rows []LevelRow, err error) {
-	fmt.Fprintf(o.Progress, "%s, %s: starting %d members, preloading %d keys\n", shape, primaries(mode), Members, o.Keys)
-	var g group
-	if shape == InProcess {
-		g, err = startNodes(ctx, dir, mode, false)
-	} else {
-		g, err = startProcesses(ctx, dir, MemberOptions{Mode: mode}, o.Start)
-	}
+	o.tell("%s, %s: starting %d members, preloading %d keys", shape, primaries(mode), Members, o.Keys)
+	g, err := startGroup(ctx, shape, dir, MemberOptions{Mode: mode}, o.Start)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	if err := preload(ctx, g, o.Keys, levelValue); err != nil {
+	if err := preload(ctx, g, o.Keys, smallValue); err != nil {
 		return nil, fmt.Errorf("bench: preload: %w", err)
 	}
 	loads := o.loads(shape, mode)
@@ -125,12 +103,12 @@ func (o *LevelOptions) runGroup(ctx context.Context, shape Shape, mode concordat
 	for range o.Repeats {
 		for i, l := range loads {
 			runtime.GC() // what another row has left behind
-			row, err := o.measure(ctx, g, l)
+			row, err := o.measureLevel(ctx, g, l)
 			if err != nil {
 				return nil, fmt.Errorf("bench: %s: %w", l, err)
 			}
 			rows[i].add(&row)
-			fmt.Fprintf(o.Progress, "%s, %s: %.0f a second\n", primaries(mode), l, row.CommitsPerSecond)
+			o.tell("%s, %s: %.0f a second", primaries(mode), l, row.CommitsPerSecond)
 		}
 	}
 	for i := range rows {
@@ -151,7 +129,7 @@ func (o *LevelOptions) loads(shape Shape, mode concordat.Mode) (loads []load) {
 		for _, clients := range o.Clients {
 			for _, level := range levels {
 				l := load{
-					Shape: shape, Placement: AllOver, Clients: clients, ValueBytes: levelValue,
+					Shape: shape, Placement: AllOver, Clients: clients, ValueBytes: smallValue,
 					ReadFirst: true, keys: o.Keys, level: level, reads: reads,
 				}
 				switch {
@@ -167,11 +145,10 @@ func (o *LevelOptions) loads(shape Shape, mode concordat.Mode) (loads []load) {
 	return loads
 }
 
-// measure measures one row once.
-func (o *LevelOptions) measure(ctx context.Context, g group, l load) (Row, error) {
-	all := Options{Duration: o.Duration, WarmUp: o.WarmUp, Progress: o.Progress}
+// measureLevel measures one row once.
+func (o *LevelOptions) measureLevel(ctx context.Context, g group, l load) (Row, error) {
 	if !l.reads {
-		return all.measure(ctx, g, l)
+		return o.measure(ctx, g, l)
 	}
 	writer, err := g.leader(ctx)
 	if err != nil {
@@ -182,7 +159,7 @@ func (o *LevelOptions) measure(ctx context.Context, g group, l load) (Row, error
 	var trickle sync.WaitGroup
 	var failed error
 	trickle.Go(func() { failed = writeNowAndThen(writing, g, writer, l) })
-	row, err := all.measure(ctx, g, l)
+	row, err := o.measure(ctx, g, l)
 	stop()
 	trickle.Wait()
 	return row, errors.Join(err, failed)
@@ -194,7 +171,7 @@ func writeNowAndThen(ctx context.Context, g group, member int, l load) error {
 	ticker := time.NewTicker(levelWriteInterval)
 	defer ticker.Stop()
 	for {
-		j := job{key: keyOf(random.IntN(l.keys)), value: valueOf(random, levelValue), level: l.level}
+		j := job{key: keyOf(random.IntN(l.keys)), value: valueOf(random, smallValue), level: l.level}
 		if _, _, err := g.update(ctx, member, j); err != nil && ctx.Err() == nil {
 			return err
 		}

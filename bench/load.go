@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
 )
@@ -34,6 +32,8 @@ type load struct {
 	keys  int // preloaded, to be divided among the clients
 	level concordat.Consistency
 	reads bool // the transaction writes nothing
+
+	profiles string // directory for those of the row, "" for none
 }
 
 func (l load) String() string {
@@ -114,18 +114,13 @@ type usage struct {
 
 // caller is one loop's tally.
 type caller struct {
-	latency   *hdrhistogram.Histogram // microseconds
+	latency   *times
 	conflicts int
 	errors    int
 	last      error
 	wrote     map[gtid.GTID][]byte       // of scanning loads
 	refused   []*concordat.ConflictError // for a write into a scanned range
 }
-
-// Latencies are recorded from a microsecond to ten minutes with three digits.
-const latencyDigits = 3
-
-var latencyMost = (10 * time.Minute).Microseconds()
 
 // phase is what the clients are doing. It only moves on.
 type phase struct {
@@ -137,24 +132,15 @@ func newPhase() phase {
 	return phase{measuring: make(chan struct{}), over: make(chan struct{})}
 }
 
-func done(c chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // measure measures one row. Its clients wait for a group that is busy with itself,
 // as those of an application do: whose context never ends is refused at once.
-func (o *Options) measure(ctx context.Context, g group, l load) (row Row, err error) {
-	return o.measureIn(ctx, g, l, newPhase())
+func (t Timing) measure(ctx context.Context, g group, l load) (row Row, err error) {
+	return t.measureIn(ctx, g, l, newPhase())
 }
 
 // measureIn is measure for who does something beside it, and looks at the phase.
-func (o *Options) measureIn(ctx context.Context, g group, l load, p phase) (row Row, err error) {
-	ctx, cancel := context.WithTimeout(ctx, o.WarmUp+o.Duration+patience)
+func (t Timing) measureIn(ctx context.Context, g group, l load, p phase) (row Row, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.WarmUp+t.Duration+patience)
 	defer cancel()
 	first := 0
 	if l.Placement != AllOver {
@@ -174,7 +160,7 @@ func (o *Options) measureIn(ctx context.Context, g group, l load, p phase) (row 
 		if l.Placement == AllOver {
 			member = i % Members
 		}
-		clients[i] = &caller{latency: hdrhistogram.New(1, latencyMost, latencyDigits)}
+		clients[i] = &caller{latency: newTimes()}
 		loops.Go(func() { clients[i].loop(ctx, g, l, p, i, member) })
 	}
 	defer func() {
@@ -183,10 +169,10 @@ func (o *Options) measureIn(ctx context.Context, g group, l load, p phase) (row 
 		}
 		loops.Wait()
 	}()
-	if err := pause(ctx, o.WarmUp); err != nil {
+	if err := pause(ctx, t.WarmUp); err != nil {
 		return Row{}, err
 	}
-	if err := o.measurePhase(ctx, g, p, &row); err != nil {
+	if err := t.measurePhase(ctx, g, p, &row); err != nil {
 		return Row{}, err
 	}
 	loops.Wait()
@@ -197,8 +183,8 @@ func (o *Options) measureIn(ctx context.Context, g group, l load, p phase) (row 
 
 // measurePhase runs the measured time and takes the readings on both sides of
 // it.
-func (o *Options) measurePhase(ctx context.Context, g group, p phase, row *Row) error {
-	stop, err := o.profile(*row)
+func (t Timing) measurePhase(ctx context.Context, g group, p phase, row *Row) error {
+	stop, err := row.profile()
 	if err != nil {
 		return err
 	}
@@ -209,7 +195,7 @@ func (o *Options) measurePhase(ctx context.Context, g group, p phase, row *Row) 
 	flushes := row.diskFlushes()
 	began := time.Now()
 	close(p.measuring)
-	err = pause(ctx, o.Duration)
+	err = pause(ctx, t.Duration)
 	close(p.over)
 	took := time.Since(began)
 	after, usageErr := g.usage(ctx)
@@ -218,17 +204,6 @@ func (o *Options) measurePhase(ctx context.Context, g group, p phase, row *Row) 
 	row.logWrites = after.logWrites - before.logWrites
 	row.flushes = row.diskFlushes() - flushes
 	return errors.Join(err, usageErr, stop())
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // loop is one caller: one transaction after the other until the time is over.
@@ -249,7 +224,7 @@ func (c *caller) loop(ctx context.Context, g group, l load, p phase, number, mem
 		c.conflicts += conflicts
 		switch {
 		case err == nil:
-			_ = c.latency.RecordValue(min(took.Microseconds(), latencyMost))
+			c.latency.note(took)
 		case concordat.Retryable(err):
 			c.conflicts++
 		default:
@@ -291,7 +266,7 @@ func falselyRefused(clients []*caller) (n int) {
 // lastError makes a row fail in which nothing but errors happened.
 func lastError(clients []*caller) error {
 	for _, c := range clients {
-		if c.errors > 0 && c.latency.TotalCount() == 0 {
+		if c.errors > 0 && c.latency.count() == 0 {
 			return c.last
 		}
 	}
@@ -299,21 +274,21 @@ func lastError(clients []*caller) error {
 }
 
 // profile begins the profiles of a row, if they are wanted and it runs here.
-func (o *Options) profile(row Row) (stop func() error, err error) {
-	if o.Profiles == "" || row.Shape != InProcess {
+func (l load) profile() (stop func() error, err error) {
+	if l.profiles == "" || l.Shape != InProcess {
 		return func() error { return nil }, nil
 	}
-	name := fmt.Sprintf("%s-%d-clients-%d-bytes", row.Placement, row.Clients, row.ValueBytes)
-	if row.HotKeys > 0 {
-		name += fmt.Sprintf("-%d-hot", row.HotKeys)
+	name := fmt.Sprintf("%s-%d-clients-%d-bytes", l.Placement, l.Clients, l.ValueBytes)
+	if l.HotKeys > 0 {
+		name += fmt.Sprintf("-%d-hot", l.HotKeys)
 	}
-	if row.ScanShare > 0 {
+	if l.ScanShare > 0 {
 		name += "-scans"
 	}
-	if err := os.MkdirAll(o.Profiles, 0o755); err != nil {
+	if err := os.MkdirAll(l.profiles, 0o755); err != nil {
 		return nil, err
 	}
-	cpu, err := os.Create(filepath.Join(o.Profiles, name+".cpu.pprof"))
+	cpu, err := os.Create(filepath.Join(l.profiles, name+".cpu.pprof"))
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +297,7 @@ func (o *Options) profile(row Row) (stop func() error, err error) {
 	}
 	return func() error {
 		pprof.StopCPUProfile()
-		allocs, err := os.Create(filepath.Join(o.Profiles, name+".allocs.pprof"))
+		allocs, err := os.Create(filepath.Join(l.profiles, name+".allocs.pprof"))
 		if err != nil {
 			return errors.Join(err, cpu.Close())
 		}

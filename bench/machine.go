@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -63,21 +62,6 @@ func inspect(dir string) Machine {
 func (m Machine) String() string {
 	return fmt.Sprintf("%d cores (%s), %d GiB, Linux %s, %s with GOMAXPROCS %d, %s",
 		m.Cores, m.CPU, m.MemoryGiB, m.Kernel, m.Go, m.Procs, m.Filesystem)
-}
-
-// warn tells of a directory whose figures mean little.
-func (m Machine) warn(w io.Writer, dir string) {
-	if m.Volatile {
-		fmt.Fprintf(w, "WARNING: %s is on %s, where fsync costs nothing; choose a directory on a disk\n", dir, m.Filesystem)
-	}
-}
-
-// head begins a report of members that are processes, or in this one.
-func (m Machine) head(w io.Writer) {
-	fmt.Fprintf(w, "%s. %d members; they and the clients share the machine.\n\n", m, Members)
-	if m.Volatile {
-		fmt.Fprintf(w, "NOT DURABLE: the members' directories are in memory.\n\n")
-	}
 }
 
 func cpuModel() string {

@@ -16,10 +16,26 @@ const Group = "be9c0000-0000-4000-8000-000000000001"
 
 var table = concordat.Table{Schema: "bench", Name: "rows"}
 
+// startGroup starts a group of a shape.
+func startGroup(ctx context.Context, shape Shape, dir string, each MemberOptions, start StartMember) (group, error) {
+	if shape == Processes {
+		return startProcesses(ctx, dir, each, start)
+	}
+	return startNodes(ctx, dir, each.Mode, func(_ int, cfg *concordat.Config) error {
+		cfg.WarmLog = each.WarmLog
+		return nil
+	})
+}
+
+// memberName is the directory of a member, by its number from 0.
+func memberName(i int) string { return fmt.Sprint("member", i+1) }
+
 // nodes is a group in this process.
 type nodes struct{ members []*concordat.Node }
 
-func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bool, change ...func(*concordat.Config)) (_ *nodes, err error) {
+// startNodes starts the members of a group. change, if not nil, has the last word on
+// the configuration of each, by its number from 0.
+func startNodes(ctx context.Context, dir string, mode concordat.Mode, change func(i int, cfg *concordat.Config) error) (_ *nodes, err error) {
 	g := &nodes{}
 	defer func() {
 		if err != nil {
@@ -27,16 +43,16 @@ func startNodes(ctx context.Context, dir string, mode concordat.Mode, warmLog bo
 		}
 	}()
 	for i := range Members {
-		cfg := concordat.Config{
-			Group: Group, Dir: filepath.Join(dir, fmt.Sprint("member", i+1)), Listen: "127.0.0.1:0", WarmLog: warmLog,
-		}
+		cfg := concordat.Config{Group: Group, Dir: filepath.Join(dir, memberName(i)), Listen: loopback}
 		if i == 0 {
 			cfg.Bootstrap, cfg.FoundingMode = true, mode
 		} else {
 			cfg.Seeds = []string{g.members[0].Address()}
 		}
-		for _, c := range change {
-			c(&cfg)
+		if change != nil {
+			if err := change(i, &cfg); err != nil {
+				return nil, fmt.Errorf("member %d: %w", i+1, err)
+			}
 		}
 		n, err := concordat.Open(ctx, cfg)
 		if err != nil {

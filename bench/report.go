@@ -5,13 +5,7 @@ import (
 	"io"
 	"text/tabwriter"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
-
-// noisyFrom is the background load, in percent of all cores, from which a row
-// is marked as noisy.
-const noisyFrom = 25
 
 // Row is one measurement.
 type Row struct {
@@ -58,18 +52,17 @@ func (r *Row) diskFlushes() uint64 {
 
 // tally sums the clients up.
 func (r *Row) tally(clients []*caller) {
-	all := hdrhistogram.New(1, latencyMost, latencyDigits)
+	all := newTimes()
 	for _, c := range clients {
-		all.Merge(c.latency)
+		all.add(c.latency)
 		r.Conflicts += c.conflicts
 		r.Errors += c.errors
 	}
 	r.FalselyRefused = falselyRefused(clients)
-	r.Commits = all.TotalCount()
+	r.Commits = all.count()
 	r.CommitsPerSecond = float64(r.Commits) / r.Seconds
-	ms := func(micros int64) float64 { return float64(micros) / 1000 }
-	r.P50, r.P99 = ms(all.ValueAtQuantile(50)), ms(all.ValueAtQuantile(99))
-	r.P999, r.Max = ms(all.ValueAtQuantile(99.9)), ms(all.Max())
+	r.P50, r.P99 = all.percentile(50), all.percentile(99)
+	r.P999, r.Max = all.percentile(99.9), all.worst()
 	per := max(1, float64(r.Commits))
 	r.CPUMicros = float64(r.cpu.Microseconds()) / per
 	r.LogWrites = float64(r.logWrites) / per
@@ -87,12 +80,13 @@ type Report struct {
 
 // WriteTable writes the report for people.
 func (r Report) WriteTable(w io.Writer) error {
-	fmt.Fprintf(w, "%s\n", r.Machine)
+	p := &page{w: w}
+	p.printf("%s\n", r.Machine)
 	if r.Machine.Volatile {
-		fmt.Fprintln(w, "NOT DURABLE: the members' directories are in memory")
+		p.printf("NOT DURABLE: the members' directories are in memory\n")
 	}
-	fmt.Fprintf(w, "%d members, commits on the disks of a majority; CPU and fsyncs over everything; * = noisy machine\n\n", Members)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	p.printf("%d members, commits on the disks of a majority; CPU and fsyncs over everything; * = noisy machine\n\n", Members)
+	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "shape\tclients\tat\tvalue\tcommits/s\tp50 ms\tp99 ms\tp99.9 ms\tmax ms\tCPU µs/commit\tlog fsyncs/commit\tdisk flushes/commit\tconflicts\terrors\t\t")
 	for _, row := range r.Rows {
 		mark := ""
