@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,7 +31,7 @@ and removed at the end. The full matrix takes about five minutes.`
 
 func newBenchCommand() *cobra.Command {
 	o := bench.Defaults()
-	var quick, asJSON, quiet bool
+	var quick bool
 	var shapes, placements []string
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -52,37 +50,22 @@ func newBenchCommand() *cobra.Command {
 	f.IntSliceVar(&o.Clients, "clients", o.Clients, "how many clients")
 	f.IntSliceVar(&o.ValueBytes, "values", o.ValueBytes, "sizes of a value in bytes")
 	f.BoolVar(&o.Conflicts, "conflicts", o.Conflicts, "also measure hot keys, in process")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each row is measured")
-	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long each row runs before that")
+	timingFlags(f, &o.Timing, "each row")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
+	siteFlags(f, &o.Site)
 	f.BoolVar(&o.WarmLog, "warm-log", o.WarmLog, "open the members with --warm-log")
 	f.IntVar(&o.Procs, "procs", 0, "GOMAXPROCS of this process, which in process has all three members; 0: Go's own choice")
 	f.StringVar(&o.Profiles, "profile", "", "`directory` for CPU and allocation profiles of the in-process rows")
 	f.BoolVar(&quick, "quick", false, "16 and 64 clients, 100 bytes, one second each")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+	reports(cmd, &o.Site, oneObject, func(ctx context.Context) (bench.Report, error) {
 		o.Shapes, o.Placements = kinds[bench.Shape](shapes), kinds[bench.Placement](placements)
 		if quick {
 			o.Clients, o.ValueBytes, o.Conflicts = []int{16, 64}, []int{100}, false
 			o.Duration = time.Second
 		}
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		o.Start = memberStarter(executable)
-		report, err := bench.Run(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteTable(cmd.OutOrStdout()))
-	})
+		return bench.Run(ctx, o)
+	}, bench.Report.WriteTable)
 	cmd.AddCommand(newBenchLevelsCommand(), newBenchFailuresCommand(), newBenchFailoverCommand(), newBenchApplyCommand(),
 		newBenchCheckCommand(), newBenchFlowCommand(), newBenchChangesCommand(), newBenchGiantCommand())
 	return cmd
@@ -104,19 +87,21 @@ func kinds[T ~string](texts []string) []T {
 	return out
 }
 
-// memberStarter starts members of the group under measurement as processes of this
+// startMember starts a member of the group under measurement as a process of this
 // executable, which can be started again.
-func memberStarter(executable string) bench.StartMember {
-	return func(ctx context.Context, o bench.MemberOptions) (bench.NodeProcess, error) {
-		if err := os.MkdirAll(filepath.Dir(o.Dir), 0o750); err != nil {
-			return nil, err
-		}
-		p, err := startNodeProcess(ctx, executable, o.Dir+".log", memberArgs(&o))
-		if err != nil {
-			return nil, err
-		}
-		return benchNode{p}, nil
+func startMember(ctx context.Context, o bench.MemberOptions) (bench.NodeProcess, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, err
 	}
+	if err := os.MkdirAll(filepath.Dir(o.Dir), 0o750); err != nil {
+		return nil, err
+	}
+	p, err := startNodeProcess(ctx, executable, o.Dir+".log", memberArgs(&o))
+	if err != nil {
+		return nil, err
+	}
+	return benchNode{p}, nil
 }
 
 // memberArgs are those of the node command.

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +20,6 @@ which has to be on a real disk, and removed at the end.`
 
 func newBenchApplyCommand() *cobra.Command {
 	o := bench.ApplyDefaults()
-	var asJSON, quiet bool
 	log := size(o.LogBytes)
 	cmd := &cobra.Command{
 		Use:   "apply",
@@ -39,24 +35,10 @@ func newBenchApplyCommand() *cobra.Command {
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often each is measured, in turn")
 	f.IntVar(&o.Transactions, "transactions", o.Transactions, "how many the member misses")
 	f.Var(&log, "log-size", "checkpoint-size of the group; three times as much log is kept")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (bench.ApplyReport, error) {
 		o.LogBytes = int(log)
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		o.Start = memberStarter(executable)
-		report, err := bench.RunApply(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+		return bench.RunApply(ctx, o)
+	}, bench.ApplyReport.WriteMarkdown)
 	return cmd
 }

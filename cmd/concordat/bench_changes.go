@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +18,6 @@ The report is a table in Markdown, of medians. The members' directories are made
 
 func newBenchChangesCommand() *cobra.Command {
 	o := bench.ChangeDefaults()
-	var asJSON, quiet bool
 	cmd := &cobra.Command{
 		Use:   "changes",
 		Short: "Measure what consumers of the change stream cost",
@@ -35,25 +32,12 @@ func newBenchChangesCommand() *cobra.Command {
 	f.IntVar(&o.Clients, "clients", o.Clients, "how many clients write")
 	f.IntVar(&o.ValueBytes, "value", o.ValueBytes, "size of a value in bytes")
 	f.BoolVar(&o.OldValues, "old-values", o.OldValues, "keep old values too")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each row is measured")
-	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long each row runs before that")
+	timingFlags(f, &o.Timing, "each row")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		report, err := bench.RunChanges(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		if err != nil {
-			return err
-		}
-		return report.WriteMarkdown(cmd.OutOrStdout())
-	})
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (bench.ChangeReport, error) {
+		return bench.RunChanges(ctx, o)
+	}, bench.ChangeReport.WriteMarkdown)
 	return cmd
 }

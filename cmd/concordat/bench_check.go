@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +18,6 @@ removed at the end. All of it takes about a minute.`
 
 func newBenchCheckCommand() *cobra.Command {
 	o := bench.CheckDefaults()
-	var asJSON, quiet bool
 	bytes := size(o.Bytes)
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -36,21 +33,12 @@ func newBenchCheckCommand() *cobra.Command {
 	f.Var(&bytes, "size", "how much data a member hashes for one")
 	f.IntVar(&o.Clients, "clients", o.Clients, "how many clients")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each is measured")
-	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long each runs before that")
+	timingFlags(f, &o.Timing, "each")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-		if o.Bytes = int(bytes); !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		report, err := bench.RunChecks(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (bench.CheckReport, error) {
+		o.Bytes = int(bytes)
+		return bench.RunChecks(ctx, o)
+	}, bench.CheckReport.WriteMarkdown)
 	return cmd
 }

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +30,6 @@ be on a real disk, and removed at the end. All of it takes about 25 minutes.`
 
 func newBenchFailoverCommand() *cobra.Command {
 	o := bench.FailoverDefaults()
-	var asJSON, quiet bool
 	var events []string
 	cmd := &cobra.Command{
 		Use:   "failover",
@@ -49,24 +45,10 @@ func newBenchFailoverCommand() *cobra.Command {
 	f.StringSliceVar(&events, "only", texts(o.Events), "what to measure")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often each is measured")
 	f.IntVar(&o.Writers, "writers", o.Writers, "writers of the client, each with one write under way")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (bench.FailoverReport, error) {
 		o.Events = kinds[bench.Event](events)
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		o.Start = memberStarter(executable)
-		report, err := bench.RunFailover(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+		return bench.RunFailover(ctx, o)
+	}, bench.FailoverReport.WriteMarkdown)
 	return cmd
 }

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +28,6 @@ removed at the end. All of it takes most of an hour.`
 
 func newBenchFailuresCommand() *cobra.Command {
 	o := bench.FailureDefaults()
-	var asJSON, quiet bool
 	var failures []string
 	store, log := size(o.StoreBytes), size(o.LogBytes)
 	cmd := &cobra.Command{
@@ -50,24 +46,10 @@ func newBenchFailuresCommand() *cobra.Command {
 	f.IntVar(&o.Transactions, "transactions", o.Transactions, "how many the member misses that comes back from the log")
 	f.Var(&log, "log-size", "checkpoint-size of that group; three times as much log is kept")
 	f.Var(&store, "store-size", "how much a new member has to copy")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (bench.FailureReport, error) {
 		o.Failures, o.StoreBytes, o.LogBytes = kinds[bench.Failure](failures), int(store), int(log)
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		o.Start = memberStarter(executable)
-		report, err := bench.RunFailures(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+		return bench.RunFailures(ctx, o)
+	}, bench.FailureReport.WriteMarkdown)
 	return cmd
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +22,6 @@ the end. All of it takes about two minutes.`
 
 func newBenchFlowCommand() *cobra.Command {
 	o := bench.FlowDefaults()
-	var asJSON, quiet bool
 	var modes []string
 	cmd := &cobra.Command{
 		Use:   "flow",
@@ -42,22 +39,13 @@ func newBenchFlowCommand() *cobra.Command {
 	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long the group runs before one is slowed")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each mode is measured after that")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) (err error) {
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, oneObject, func(ctx context.Context) (r bench.FlowReport, err error) {
 		if o.Modes, err = parseAll(modes, parseFlowMode); err != nil {
-			return err
+			return r, err
 		}
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		report, err := bench.RunFlow(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+		return bench.RunFlow(ctx, o)
+	}, bench.FlowReport.WriteMarkdown)
 	return cmd
 }
 

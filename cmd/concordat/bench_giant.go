@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +19,6 @@ which has to be on a real disk, and removed at the end.`
 
 func newBenchGiantCommand() *cobra.Command {
 	o := bench.GiantDefaults()
-	var asJSON, quiet bool
 	cmd := &cobra.Command{
 		Use:   "giant",
 		Short: "Measure small transactions while a giant one passes",
@@ -39,18 +36,9 @@ func newBenchGiantCommand() *cobra.Command {
 	f.IntVar(&o.Callers, "callers", o.Callers, "callers at each of the other members")
 	f.DurationVar(&o.Before, "before", o.Before, "how long they arrive before the giant is committed")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		report, err := bench.RunGiant(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, oneObject, func(ctx context.Context) (bench.GiantReport, error) {
+		return bench.RunGiant(ctx, o)
+	}, bench.GiantReport.WriteMarkdown)
 	return cmd
 }

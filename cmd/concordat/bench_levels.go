@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +25,6 @@ removed at the end. All of it takes about four minutes.`
 
 func newBenchLevelsCommand() *cobra.Command {
 	o := bench.LevelDefaults()
-	var asJSON, quiet bool
 	var shapes, levels, modes []string
 	cmd := &cobra.Command{
 		Use:   "levels",
@@ -45,35 +41,20 @@ func newBenchLevelsCommand() *cobra.Command {
 	f.StringSliceVar(&modes, "modes", names(o.Modes), "groups: single-primary, multi-primary")
 	f.StringSliceVar(&levels, "levels", names(o.Levels), "levels, beside EVENTUAL")
 	f.IntSliceVar(&o.Clients, "clients", o.Clients, "how many clients")
-	f.DurationVar(&o.Duration, "duration", o.Duration, "how long each row is measured")
-	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "how long each row runs before that")
+	timingFlags(f, &o.Timing, "each row")
 	f.IntVar(&o.Repeats, "repeats", o.Repeats, "how often everything is measured, in turn")
 	f.IntVar(&o.Keys, "keys", o.Keys, "how many keys are preloaded")
-	f.StringVar(&o.Dir, "dir", "", "directory on a real `disk`; default: the working directory")
-	f.BoolVar(&asJSON, "json", false, "print the report as one JSON object, with each single figure")
-	f.BoolVar(&quiet, "quiet", false, "do not tell what is being measured")
-	cmd.RunE = interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) (err error) {
+	siteFlags(f, &o.Site)
+	reports(cmd, &o.Site, withEachFigure, func(ctx context.Context) (r bench.LevelReport, err error) {
 		o.Shapes = kinds[bench.Shape](shapes)
 		if o.Modes, err = parseAll(modes, parseMode); err != nil {
-			return err
+			return r, err
 		}
 		if o.Levels, err = parseAll(levels, parseLevel); err != nil {
-			return err
+			return r, err
 		}
-		if !quiet {
-			o.Progress = cmd.ErrOrStderr()
-		}
-		executable, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		o.Start = memberStarter(executable)
-		report, err := bench.RunLevels(ctx, o)
-		if asJSON {
-			return errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(report))
-		}
-		return errors.Join(err, report.WriteMarkdown(cmd.OutOrStdout()))
-	})
+		return bench.RunLevels(ctx, o)
+	}, bench.LevelReport.WriteMarkdown)
 	return cmd
 }
 
