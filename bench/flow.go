@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -153,23 +152,8 @@ func (o *FlowOptions) run(ctx context.Context, mode concordat.FlowControlMode, d
 	if err := preload(ctx, g, o.Keys, smallValue); err != nil {
 		return run, err
 	}
-	writing, stop := context.WithCancel(ctx)
-	var clients sync.WaitGroup
-	defer clients.Wait()
+	failures, stop := o.write(ctx, g)
 	defer stop()
-	l := load{Shape: InProcess, Placement: AllOver, Clients: o.Clients, ValueBytes: smallValue, keys: o.Keys}
-	failures := make(chan error, o.Clients)
-	for i := range o.Clients {
-		clients.Go(func() {
-			random := newRandom(uint64(i))
-			for writing.Err() == nil {
-				if _, _, err := g.update(writing, i%Members, l.job(i, random)); err != nil && writing.Err() == nil {
-					failures <- err
-					return
-				}
-			}
-		})
-	}
 	warm, err := o.watch(ctx, g, o.WarmUp, failures)
 	if err != nil {
 		return run, err
@@ -183,6 +167,30 @@ func (o *FlowOptions) run(ctx context.Context, mode concordat.FlowControlMode, d
 	o.tell("%v: %.0f a second; member %d can do %.0f from now on", mode, run.Before, Members, run.Capacity)
 	run.Seconds, err = o.watch(ctx, g, o.Duration, failures)
 	return run, err
+}
+
+// write has the clients write until stop is called, which waits for them. One that
+// gets an error tells it, and writes no more.
+func (o *FlowOptions) write(ctx context.Context, g *nodes) (failures <-chan error, stop func()) {
+	writing, cancel := context.WithCancel(ctx)
+	l := load{Shape: InProcess, Placement: AllOver, Clients: o.Clients, ValueBytes: smallValue, keys: o.Keys}
+	failed := make(chan error, o.Clients)
+	var clients sync.WaitGroup
+	for i := range o.Clients {
+		clients.Go(func() {
+			random := newRandom(uint64(i))
+			for writing.Err() == nil {
+				if _, _, err := g.update(writing, i%Members, l.job(i, random)); err != nil && writing.Err() == nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	return failed, func() {
+		cancel()
+		clients.Wait()
+	}
 }
 
 // watch counts what happens in each second.
@@ -211,15 +219,22 @@ func (o *FlowOptions) watch(ctx context.Context, g *nodes, d time.Duration, fail
 		for i := range now {
 			s.Committed = append(s.Committed, now[i]-before[i])
 		}
-		last := g.members[Members-1]
-		i := slices.IndexFunc(last.Status().Flow.Members, func(m concordat.MemberFlow) bool { return m.Member == last.Status().Member })
-		if i >= 0 {
-			m := &last.Status().Flow.Members[i]
-			s.Behind, s.Waiting = m.Age.Milliseconds(), m.Waiting+m.Backlog
-		}
+		s.Behind, s.Waiting = behind(g.members[Members-1])
 		seconds, before, heldBefore = append(seconds, s), now, held
 	}
 	return seconds, nil
+}
+
+// behind is for how many milliseconds a member has had the oldest transaction that
+// it does not show, and how many it has.
+func behind(n *concordat.Node) (oldest int64, waiting uint64) {
+	status := n.Status()
+	for i := range status.Flow.Members {
+		if m := &status.Flow.Members[i]; m.Member == status.Member {
+			return m.Age.Milliseconds(), m.Waiting + m.Backlog
+		}
+	}
+	return 0, 0
 }
 
 // WriteMarkdown writes a table of the runs, and one of their seconds.

@@ -118,21 +118,26 @@ func (o *GiantOptions) measure(ctx context.Context, dir string, steady bool) (ro
 		}
 	}
 	watching := watchLead(arriving, g.members[leader])
-	err = pause(ctx, o.Before)
-	if err == nil {
-		close(a.gate.measuring)
-		began := time.Now()
-		_, err = tx.Commit(ctx)
-		row.Seconds = time.Since(began).Seconds()
-		// What arrives behind it waits for it still.
-		err = errors.Join(err, pause(ctx, 100*time.Millisecond))
-	}
-	close(a.gate.over)
+	row.Seconds, err = o.commitAmong(ctx, a, tx)
 	stop()
 	a.wg.Wait()
 	row.LeadChanges = <-watching
 	row.Before, row.During = latencyOf(a.before), latencyOf(a.during)
 	return row, errors.Join(err, a.err)
+}
+
+// commitAmong commits the giant once small ones have arrived for a while, and returns
+// how long that took.
+func (o *GiantOptions) commitAmong(ctx context.Context, a *arrivals, giant *concordat.Tx) (seconds float64, err error) {
+	if err := pause(ctx, o.Before); err != nil {
+		return 0, err
+	}
+	close(a.committing)
+	began := time.Now()
+	_, err = giant.Commit(ctx)
+	seconds = time.Since(began).Seconds()
+	// What arrives behind it waits for it still.
+	return seconds, errors.Join(err, pause(ctx, 100*time.Millisecond))
 }
 
 // fill makes the giant.
@@ -158,9 +163,9 @@ func (o *GiantOptions) fill(ctx context.Context, n *concordat.Node) (*concordat.
 
 // arrivals are the small transactions on the other members.
 type arrivals struct {
-	g    *nodes
-	gate phase // measuring: the giant is being committed
-	wg   sync.WaitGroup
+	g          *nodes
+	committing chan struct{} // closed when the giant begins to be committed
+	wg         sync.WaitGroup
 
 	mu             sync.Mutex
 	before, during *times
@@ -168,7 +173,7 @@ type arrivals struct {
 }
 
 func newArrivals(g *nodes) *arrivals {
-	return &arrivals{g: g, gate: newPhase(), before: newTimes(), during: newTimes()}
+	return &arrivals{g: g, committing: make(chan struct{}), before: newTimes(), during: newTimes()}
 }
 
 // begin lets transactions arrive at a member until ctx ends.
@@ -226,7 +231,7 @@ func (a *arrivals) serve(ctx context.Context, w *arrivalWorker, at time.Time) {
 	switch {
 	case err != nil:
 		a.err = err
-	case done(a.gate.measuring):
+	case done(a.committing):
 		a.during.note(took)
 	default:
 		a.before.note(took)
@@ -311,20 +316,16 @@ func (r GiantReport) WriteMarkdown(w io.Writer) error {
 		"or %d of those arrive a second, whether others are done or not.\n\n", r.Bytes, r.RowBytes, r.Callers, r.Rate)
 	p.printf("| small ones | commit of the giant | small before: p50 | p99 | worst | meanwhile: p50 | p99 | worst | p99 rises | changes of lead | |\n")
 	p.printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n")
-	var rises [2][]float64
+	rises := map[bool][]float64{} // by Steady
 	for _, x := range r.Rows {
 		rise := x.During.P99 / max(x.Before.P99, 0.001)
-		kind := 0
-		if x.Steady {
-			kind = 1
-		}
-		rises[kind] = append(rises[kind], rise)
+		rises[x.Steady] = append(rises[x.Steady], rise)
 		p.printf("| %s | %.1f s | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f ms | %.1f × | %d | %s |\n", x.load(), x.Seconds,
 			x.Before.P50, x.Before.P99, x.Before.Max, x.During.P50, x.During.P99, x.During.Max, rise, x.LeadChanges, noise(x.Background))
 	}
-	if len(rises[0]) > 0 && len(rises[1]) > 0 {
+	if callers, arrivals := rises[false], rises[true]; len(callers) > 0 && len(arrivals) > 0 {
 		p.printf("\nIn the median the p99 rises %.1f-fold for callers and %.1f-fold for arrivals; the aim is less than %d.\n",
-			median(rises[0]), median(rises[1]), giantAim)
+			median(callers), median(arrivals), giantAim)
 	}
 	return p.err
 }
