@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,11 +134,16 @@ func (g *processes) leader(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if s.GetLeader() == s.GetMember() {
+		if leading(s) {
 			return i, nil
 		}
 	}
 	return 0, errors.New("no member leads")
+}
+
+// leading reports whether a member is the primary, or leads where all write.
+func leading(s *adminpb.StatusResponse) bool {
+	return cmp.Or(s.GetPrimary(), s.GetLeader()) == s.GetMember()
 }
 
 // leads waits until a member leads, and returns it and another one.
