@@ -123,10 +123,14 @@ func (n *Node) donors(leader uint64, failed map[string]int) ([]candidate, error)
 			donors = append(donors, c)
 		}
 	}
-	for _, c := range n.recovery.introduced() {
-		if view.ID == 0 && c.uuid != n.id.Member && !listed[c.address] {
-			listed[c.address] = true
-			c.leader, c.failed = c.raftID == leader, failed[c.address]
+	for _, m := range n.recovery.introduced() {
+		if m.UUID != n.id.Member && !listed[m.Address] {
+			listed[m.Address] = true
+			c := candidate{
+				uuid: m.UUID, raftID: m.RaftID, address: m.Address,
+				leader: m.RaftID == leader, failed: failed[m.Address],
+			}
+			c.heard(known.Peers)
 			donors = append(donors, c)
 		}
 	}

@@ -485,7 +485,7 @@ func (n *Node) frozen(ctx context.Context) phase {
 	s := n.frozenStanding(p)
 	n.standing.Store(s)
 	// Nothing is sent, but a peer that is of another incarnation says so.
-	n.setPeers(s.View)
+	n.setPeers(s.View.Members...)
 	n.quorum.set(false)
 	n.changed.broadcast()
 	<-ctx.Done()

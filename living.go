@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
@@ -177,14 +178,14 @@ func (n *Node) knowView() error {
 		return err
 	}
 	n.standing.Store(&s)
-	n.setPeers(s.View)
 	return nil
 }
 
 // reportAlive tells the other members that this one lives, while it has no state
 // machine that does. The returned function ends it and waits. It also looks from
 // time to time whether the group still has the member, of which nobody else
-// would tell it now, and who is in the group if the log does not say.
+// would tell it now, and who is in the group: the log may not say, or say what is
+// long past.
 func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -193,6 +194,7 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 		defer close(done)
 		lookRounds := max(1, n.lookTicks()/aliveTicks)
 		for round := 1; ; round++ {
+			n.setPeers(n.acquainted()...)
 			others := n.others()
 			if len(others) == 0 || round%lookRounds == 0 {
 				n.lookForPlace()
@@ -215,22 +217,13 @@ func (n *Node) reportAlive(ctx context.Context) (stop func()) {
 // aliveTicks lie between two signs of life without a state machine.
 const aliveTicks = 2
 
-// others are the raft ids of the other members, as far as they are known: a new
-// one that cannot begin from the log has no view yet.
-func (n *Node) others() (ids []uint64) {
-	view := n.known().View
-	for _, m := range view.Members {
-		if m.UUID != n.id.Member {
-			ids = append(ids, m.RaftID)
-		}
-	}
-	if view.ID > 0 {
-		return ids
-	}
-	for _, c := range n.recovery.introduced() {
-		if c.uuid != n.id.Member {
-			ids = append(ids, c.raftID)
-		}
-	}
-	return ids
+// others are the raft ids of the other members, as far as they are known.
+func (n *Node) others() []uint64 {
+	return gcs.Hearers(n.log.Identity(), n.known().View, n.recovery.introduced(), n.recovery.hears())
+}
+
+// acquainted are the members whose addresses are known, those of the view and those
+// that were named since or before.
+func (n *Node) acquainted() []gcs.Member {
+	return slices.Concat(n.known().View.Members, n.recovery.introduced())
 }

@@ -145,7 +145,7 @@ func (n *Node) viewChanged(v gcs.View) {
 	if err := n.checkAddress(v); err != nil {
 		n.fail(err)
 	}
-	n.setPeers(v)
+	n.setPeers(v.Members...)
 }
 
 // checkAddress returns an error if the group knows this member at another
@@ -158,10 +158,12 @@ func (n *Node) checkAddress(v gcs.View) error {
 	return nil
 }
 
-func (n *Node) setPeers(v gcs.View) {
-	peers := make(map[uint64]string, len(v.Members))
-	for _, m := range v.Members {
-		peers[m.RaftID] = m.Address
+func (n *Node) setPeers(members ...gcs.Member) {
+	peers := make(map[uint64]string, len(members))
+	for _, m := range members {
+		if m.UUID != n.id.Member { // under whatever raft id it once was
+			peers[m.RaftID] = m.Address
+		}
 	}
 	n.transport.SetPeers(peers)
 }

@@ -363,7 +363,7 @@ func (n *Node) revive() (*life, error) {
 		if err := n.checkAddress(v); err != nil {
 			return nil, err
 		}
-		n.setPeers(v)
+		n.setPeers(v.Members...)
 	}
 	return newLife(n, r), nil
 }

@@ -26,7 +26,9 @@ type peerHandler Node
 func (h *peerHandler) Receive(ctx context.Context, from uint64, msgs []gcs.Message) {
 	if l := h.life.Load(); l != nil {
 		l.inbox.putPeer(ctx, from, msgs)
+		return
 	}
+	h.recovery.hear(from)
 }
 
 // PeerUp implements [transport.Handler].

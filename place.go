@@ -29,13 +29,13 @@ type place struct {
 
 // askPlace asks for this member's place. An error says that nobody could tell,
 // or that who answered cannot be believed: of another incarnation only a member
-// of this one's view is, unless an operator has said whom to ask.
+// that this one knows is, unless an operator has said whom to ask.
 func (n *Node) askPlace(ctx context.Context, byOrder bool) (p place, err error) {
 	req := n.joinRequest(noClaim)
 	req.DryRun = true
 	ask := n.seeds()
 	for _, c := range n.recovery.introduced() {
-		ask = appendAddress(ask, c.address)
+		ask = appendAddress(ask, c.Address)
 	}
 	last := errors.New("no member is known to ask")
 	refused := false
@@ -72,17 +72,27 @@ func appendAddress(all []string, address string) []string {
 	return append(all, address)
 }
 
-// introduce takes note of who is in the group, until a view says so.
+// introduce takes note of who is in the group. Who has a view, says itself who its
+// peers are.
 func (n *Node) introduce(members []*peerpb.Identity) {
-	if n.known().View.ID > 0 {
-		return
-	}
-	peers := map[uint64]string{}
-	for _, m := range members {
-		peers[m.GetRaftId()] = m.GetAddress()
-	}
-	n.transport.SetPeers(peers)
 	n.recovery.introduce(members)
+	if n.known().View.ID == 0 {
+		n.setPeers(n.recovery.introduced()...)
+	}
+}
+
+// addressOf is where a member is, by the view or by whoever named it as one of the
+// group: of one that copies, the view may be long past.
+func (n *Node) addressOf(raftID uint64) (address string, ok bool) {
+	if m, ok := n.known().View.Member(raftID); ok {
+		return m.Address, true
+	}
+	named := n.recovery.introduced()
+	i := slices.IndexFunc(named, func(m gcs.Member) bool { return m.RaftID == raftID })
+	if i < 0 {
+		return "", false
+	}
+	return named[i].Address, true
 }
 
 // followed returns the incarnation of whoever answered, if that is another one
@@ -94,7 +104,7 @@ func (n *Node) followed(ctx context.Context, address string, r *peerpb.JoinRespo
 		return gtid.UUID{}, nil
 	}
 	if !byOrder && !n.listed(address, r.GetMembers()) {
-		return gtid.UUID{}, fmt.Errorf("who answers at %s is of another incarnation, and no member of this one's view", address)
+		return gtid.UUID{}, fmt.Errorf("who answers at %s is of another incarnation, and no member that this one knows", address)
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
@@ -124,10 +134,9 @@ func forcedBeside(a transport.Ancestry, forks []replica.Fork) bool {
 // those of this member, the same member. One that knows no view has nobody to
 // hold against it, and nothing to lose.
 func (n *Node) listed(address string, members []*peerpb.Identity) bool {
-	view := n.known().View
-	return view.ID == 0 || slices.ContainsFunc(members, func(m *peerpb.Identity) bool {
-		known, ok := view.Member(m.GetRaftId())
-		return ok && known.Address == address && m.GetAddress() == address
+	return n.known().View.ID == 0 || slices.ContainsFunc(members, func(m *peerpb.Identity) bool {
+		known, ok := n.addressOf(m.GetRaftId())
+		return ok && known == address && m.GetAddress() == address
 	})
 }
 
@@ -203,19 +212,19 @@ func (n *Node) giveUpPlace(p place) (standing.Trigger, error, error) {
 // has gone over to an incarnation that came from this one's: then an operator
 // has forced the membership, and left this member out.
 func (n *Node) suspectFork(raftID uint64) {
-	peer, ok := n.known().View.Member(raftID)
+	address, ok := n.addressOf(raftID)
 	if !ok {
 		return
 	}
 	n.look(func(ctx context.Context) {
 		req := n.joinRequest(noClaim)
 		req.DryRun = true
-		r, err := n.askToJoin(ctx, peer.Address, req)
-		if err != nil || !n.listed(peer.Address, r.GetMembers()) {
+		r, err := n.askToJoin(ctx, address, req)
+		if err != nil || !n.listed(address, r.GetMembers()) {
 			return
 		}
 		ended := n.log.Identity().Incarnation
-		began, err := n.followed(ctx, peer.Address, r, false)
+		began, err := n.followed(ctx, address, r, false)
 		if err != nil || began.IsZero() {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/peer/v1"
 )
@@ -51,28 +52,44 @@ type recoveryState struct {
 	mu    sync.Mutex
 	now   Recovery // Method is empty when there is nothing to report
 	meter meter
-	// known are the members that the group named when it took this one in: until
-	// there is a view here, nothing else tells whom to copy from.
-	known []candidate
+	// named are the members of the group by its last word: when it took this one in,
+	// or when it was asked for this one's place. Until there is a view here, nothing
+	// else tells whom to copy from; and the view may be long past.
+	named []gcs.Member
+	heard []uint64 // raft ids of those that speak to this member while it copies
 }
 
 // introduce notes who is in the group.
 func (s *recoveryState) introduce(members []*peerpb.Identity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = nil
+	s.named = nil
 	for _, m := range members {
-		c := candidate{raftID: m.GetRaftId(), address: m.GetAddress()}
-		copy(c.uuid[:], m.GetMember())
-		s.known = append(s.known, c)
+		named := gcs.Member{RaftID: m.GetRaftId(), Address: m.GetAddress()}
+		copy(named.UUID[:], m.GetMember())
+		s.named = append(s.named, named)
 	}
 }
 
 // introduced returns who was said to be in the group.
-func (s *recoveryState) introduced() []candidate {
+func (s *recoveryState) introduced() []gcs.Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.known)
+	return slices.Clone(s.named)
+}
+
+// hear notes that somebody speaks to this member, which has nothing to answer with.
+func (s *recoveryState) hear(raftID uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = gcs.Hear(s.heard, raftID)
+}
+
+// hears returns the raft ids of those that speak to this member.
+func (s *recoveryState) hears() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.heard)
 }
 
 // beginClone notes that another member's state is about to be copied.

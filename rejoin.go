@@ -477,11 +477,7 @@ func (n *Node) joined(r *peerpb.JoinResponse) error {
 	if err := n.log.SetIdentity(n.id); err != nil {
 		return err
 	}
-	peers := map[uint64]string{}
-	for _, m := range r.GetMembers() {
-		peers[m.GetRaftId()] = m.GetAddress()
-	}
-	n.transport.SetPeers(peers)
 	n.recovery.introduce(r.GetMembers())
+	n.setPeers(n.recovery.introduced()...)
 	return nil
 }
