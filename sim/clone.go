@@ -148,7 +148,7 @@ func (r *run) beginCloning() {
 	r.reportAlive()
 }
 
-// reportAlive tells the members of the last view known that this one lives.
+// reportAlive tells the others that this one lives, as far as it knows who they are.
 func (r *run) reportAlive() {
 	m, w := r.member, r.world
 	if m.view.ID == 0 {
@@ -163,12 +163,14 @@ func (r *run) reportAlive() {
 		}
 	}
 	report := &gcs.Report{Recovering: true, Session: r.session, Applied: m.engine.Position().Index}
-	for _, to := range m.view.Members {
-		if to.RaftID != r.raftID {
-			w.network.send(r, to.RaftID, gcs.Message{Kind: gcs.MessageReport, Report: report})
+	others := gcs.Hearers(m.log.Identity(), m.view, m.named.Members, r.heard)
+	for _, to := range others {
+		w.network.send(r, to, gcs.Message{Kind: gcs.MessageReport, Report: report})
+		if _, known := m.view.Member(to); !known && m.view.ID > 0 && w.byRaft[to] != nil {
+			w.reached[markToldStranger]++
 		}
 	}
-	if r.rounds++; m.view.ID == 0 || r.rounds%max(1, w.lookTicks()/2) == 0 {
+	if r.rounds++; len(others) == 0 || r.rounds%max(1, w.lookTicks()/2) == 0 {
 		r.lookForPlace()
 	}
 	r.after(2*w.plan.tick, r.reportAlive)

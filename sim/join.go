@@ -150,7 +150,7 @@ func (m *member) enter(v gcs.View) {
 		w.violate("start", "%s: %v", m.name, err)
 		return
 	}
-	m.view, m.replaces, m.alien = v, 0, nil
+	m.view, m.named, m.replaces, m.alien = v, v, 0, nil
 	w.report.Joins++
 	if m.returns {
 		m.returns = false

@@ -19,6 +19,7 @@ const (
 	markCloneRefused
 	markCloneStale
 	markCloneInterrupted
+	markToldStranger
 	markExportInterrupted
 	markCheckpoint
 	markTruncation
@@ -185,6 +186,7 @@ var markNames = [marks]string{
 	markCloneRefused:        "donor could not export",
 	markCloneStale:          "clone no longer needed or too old",
 	markCloneInterrupted:    "crash between log reset and engine import",
+	markToldStranger:        "member of a later view told by one that clones",
 	markExportInterrupted:   "donor lost during a transfer",
 	markCheckpoint:          "checkpoint saved",
 	markTruncation:          "log truncated",

@@ -42,6 +42,7 @@ type member struct {
 	halted  int64 // when it was stopped so that a plan could leave it out, 0 while it is not
 
 	view     gcs.View // the last that its process knew
+	named    gcs.View // of whom the group said last who is in it
 	replaces uint64   // raft id of the dead member in whose place it is to come
 	alien    *history // of who did not take it in, since that does not come from what it holds
 	patient  bool     // its next run gives the others the time to be there too
@@ -109,14 +110,15 @@ type run struct {
 	pending entry // of the log entry being delivered
 	leader  uint64
 
-	out        bool  // of the group
-	kept       bool  // it gave up by itself: as far as it knows it has its place still
-	tries      int   // to be in the group again that are left
-	final      bool  // nothing is tried any more before an operator's order
-	leaderless int   // ticks
-	looking    bool  // for its place
-	looked     int64 // when it last looked whether it was left out
-	rounds     int   // in which it told others that it lives
+	out        bool     // of the group
+	kept       bool     // it gave up by itself: as far as it knows it has its place still
+	tries      int      // to be in the group again that are left
+	final      bool     // nothing is tried any more before an operator's order
+	leaderless int      // ticks
+	looking    bool     // for its place
+	looked     int64    // when it last looked whether it was left out
+	rounds     int      // in which it told others that it lives
+	heard      []uint64 // raft ids of those that speak to it, which has no state machine
 }
 
 func newMember(w *world, slot int) *member {
@@ -170,7 +172,7 @@ func (m *member) rename() {
 	delete(w.byRaft, m.raftID)
 	m.raftID = w.raftID()
 	w.byRaft[m.raftID] = m
-	m.leaving, m.asked, m.alien, m.view = false, false, nil, gcs.View{}
+	m.leaving, m.asked, m.alien, m.view, m.named = false, false, nil, gcs.View{}, gcs.View{}
 }
 
 // found makes a member the first of a new group.
@@ -393,7 +395,7 @@ func (m *member) crash() {
 	r.record.end(w.now)
 	m.run, r.ended, m.parked = nil, true, nil
 	m.boots++
-	m.view = gcs.View{}
+	m.view, m.named = gcs.View{}, gcs.View{}
 	lost := false
 	survivors := func(unsynced int) int {
 		n := 0

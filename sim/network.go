@@ -123,8 +123,14 @@ func (n *network) send(from *run, to uint64, m gcs.Message) {
 func (n *network) arrive(from *run, target *member, to uint64, b []byte) {
 	w := n.world
 	switch {
-	case target.run == nil || target.raftID != to || target.run.replica == nil:
-		n.unreachable(from, to, target.run == nil || target.raftID != to)
+	case target.run == nil || target.raftID != to:
+		n.unreachable(from, to, true)
+		return
+	case target.run.replica == nil:
+		if target.run.history == from.history {
+			target.run.heard = gcs.Hear(target.run.heard, from.raftID)
+		}
+		n.unreachable(from, to, false)
 		return
 	case target.run.history != from.history: // no greeting between two incarnations
 		w.reached[markFenced]++

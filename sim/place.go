@@ -20,7 +20,7 @@ type place struct {
 }
 
 // inquiry asks everybody for the place of a member. Of another incarnation only
-// a member of the asker's view is believed, unless an operator has said whom to
+// a member that the asker knows is believed, unless an operator has said whom to
 // ask.
 type inquiry struct {
 	run      *run
@@ -138,16 +138,22 @@ func (r *run) known() gcs.View {
 
 // listed reports whether who answers is, in its own eyes and in those of this
 // member, the same member. One that knows no view has nobody to hold against it.
+// Of one that copies, the view may be long past: whom the group has named counts, too.
 func (r *run) listed(whom *member, view gcs.View) bool {
 	own := r.known()
 	return own.ID == 0 || slices.ContainsFunc(view.Members, func(m gcs.Member) bool {
 		known, ok := own.Member(m.RaftID)
+		if !ok {
+			known, ok = r.member.named.Member(m.RaftID)
+		}
 		return ok && known.Address == whom.name && m.Address == whom.name
 	})
 }
 
-// introduce takes note of who is in the group, until a view says so.
+// introduce takes note of who is in the group, which no view may say here, or one
+// that is long past.
 func (m *member) introduce(v gcs.View) {
+	m.named = v
 	if m.view.ID == 0 {
 		m.view = v
 	}

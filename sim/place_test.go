@@ -33,20 +33,25 @@ func TestNote(t *testing.T) {
 // TestListed checks whom of a later incarnation a member believes.
 func TestListed(t *testing.T) {
 	own := gcs.View{ID: 3, Members: []gcs.Member{{RaftID: 1, Address: "m0"}, {RaftID: 2, Address: "m1"}}}
+	later := gcs.View{ID: 9, Members: []gcs.Member{{RaftID: 5, Address: "m1"}}}
 	for _, c := range []struct {
 		name  string
 		own   gcs.View
+		named gcs.View
 		whom  string
 		view  gcs.View
 		wants bool
 	}{
-		{"a member of both views", own, "m1", gcs.View{Members: []gcs.Member{{RaftID: 2, Address: "m1"}}}, true},
-		{"one that has a new raft id", own, "m1", gcs.View{Members: []gcs.Member{{RaftID: 5, Address: "m1"}}}, false},
-		{"one that is not in its own view", own, "m1", gcs.View{Members: []gcs.Member{{RaftID: 1, Address: "m0"}}}, false},
-		{"one at the address of another member", own, "m0", gcs.View{Members: []gcs.Member{{RaftID: 2, Address: "m0"}}}, false},
-		{"anybody, where no view is known", gcs.View{}, "m9", gcs.View{}, true},
+		{"a member of both views", own, gcs.View{}, "m1", gcs.View{Members: []gcs.Member{{RaftID: 2, Address: "m1"}}}, true},
+		{"one that has a new raft id", own, gcs.View{}, "m1", gcs.View{Members: []gcs.Member{{RaftID: 5, Address: "m1"}}}, false},
+		{"one that is not in its own view", own, gcs.View{}, "m1", gcs.View{Members: []gcs.Member{{RaftID: 1, Address: "m0"}}}, false},
+		{"one at the address of another member", own, gcs.View{}, "m0", gcs.View{Members: []gcs.Member{{RaftID: 2, Address: "m0"}}}, false},
+		{"one that was named under its new raft id", own, later, "m1", later, true},
+		{"one that was named at another address", own, later, "m0", gcs.View{Members: []gcs.Member{{RaftID: 5, Address: "m0"}}}, false},
+		{"a member of the view that was not named any more", own, later, "m0", gcs.View{Members: own.Members}, true},
+		{"anybody, where no view is known", gcs.View{}, later, "m9", gcs.View{}, true},
 	} {
-		r := &run{member: &member{view: c.own}}
+		r := &run{member: &member{view: c.own, named: c.named}}
 		if got := r.listed(&member{name: c.whom}, c.view); got != c.wants {
 			t.Errorf("%s: believed is %t", c.name, got)
 		}
