@@ -335,14 +335,15 @@ func (m *member) renew() {
 
 // mendMisled has an operator give the member another disk that was elected
 // primary with wrong data: for its clients do nothing, and without transactions
-// there is no check.
+// there is no check. Its log goes with its data, so the operator waits until there
+// is a majority without it: nobody else may have what was acknowledged.
 func (r *run) mendMisled() {
 	m := r.member
 	if !m.misled() || r.standing.Election.Primary != r.raftID {
 		return
 	}
 	r.after(0, func() {
-		if m.run == r && m.misled() {
+		if m.run == r && m.misled() && m.world.expendable(m) {
 			m.stop()
 			m.renew()
 		}
