@@ -135,7 +135,9 @@ func (a *Admission) Ask(now time.Duration, id uint64, tag string, weight uint32)
 		return Refused, Pass{}
 	}
 	k := a.class(tag)
-	k.weight = min(max(weight, 1), MaxWeight)
+	if k.tag == tag { // or it has joined those without one, and weighs as they do
+		k.weight = min(max(weight, 1), MaxWeight)
+	}
 	if a.waiting == 0 && a.open() {
 		return Admitted, a.take(k)
 	}

@@ -179,15 +179,19 @@ func TestAdmissionBounds(t *testing.T) {
 	d.Stopped = true
 	a.Decide(0, d)
 	for i := range MaxWaiting + 10 {
-		outcome, _ := a.Ask(0, uint64(i+1), fmt.Sprint(i), 1)
+		outcome, _ := a.Ask(0, uint64(i+1), fmt.Sprint(i), 5)
 		if want := Waits; i < MaxWaiting && outcome != want {
 			t.Fatalf("the %d-th: %v", i, outcome)
 		} else if i >= MaxWaiting && outcome != Refused {
 			t.Fatalf("the %d-th: %v", i, outcome)
 		}
 	}
-	if n := len(a.Tags()); n > MaxTags+1 {
+	tags := a.Tags()
+	if n := len(tags); n > MaxTags+1 {
 		t.Errorf("%d tags", n)
+	}
+	if tags[0].Tag != "" || tags[0].Weight != 1 || tags[0].Waiting == 0 {
+		t.Errorf("those that found no room have joined %+v", tags[0])
 	}
 	if n := len(a.Decide(time.Second, &Decision{Mode: ModeDisabled})); n != MaxWaiting || a.Waiting() != 0 {
 		t.Errorf("%d began when there was no limit any more", n)
