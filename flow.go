@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gtid"
@@ -92,17 +95,24 @@ const MaxTag = 64
 
 // WithTag puts a transaction that writes into a class of this member's transactions.
 // While the group is slowed, classes share what this member may write by their
-// weights, 1 to 1000, and within one those begin first that came first. Transactions
-// without a tag are a class of weight 1. A weight of 0 stands for 1.
+// weights, 1 to 1000, and within one those begin first that came first. A weight of 0
+// stands for 1. A tag is text that can be printed; the empty one, with weight 0, is
+// none: transactions without a tag are a class of weight 1.
 func WithTag(tag string, weight int) TxOption {
 	return func(o *txOptions) { o.tag, o.weight = tag, weight }
 }
 
-// checkTag returns an error if a tag cannot be one.
-func (o *txOptions) checkTag() error {
-	if len(o.tag) > MaxTag || o.weight < 0 || o.weight > flowcontrol.MaxWeight {
+// CheckTag reports what is wrong with a tag and its weight, see [WithTag]. The error
+// matches ErrInvalid.
+func CheckTag(tag string, weight int) error {
+	switch {
+	case len(tag) > MaxTag || weight < 0 || weight > flowcontrol.MaxWeight:
 		return fmt.Errorf("%w: tag of %d bytes with weight %d; at most %d bytes and a weight of 0 to %d", ErrInvalid,
-			len(o.tag), o.weight, MaxTag, flowcontrol.MaxWeight)
+			len(tag), weight, MaxTag, flowcontrol.MaxWeight)
+	case tag == "" && weight != 0:
+		return fmt.Errorf("%w: weight %d without a tag; transactions without one are a class of weight 1", ErrInvalid, weight)
+	case strings.ContainsFunc(tag, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }):
+		return fmt.Errorf("%w: tag %q cannot be printed; write UTF-8 without control characters", ErrInvalid, tag)
 	}
 	return nil
 }

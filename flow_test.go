@@ -143,9 +143,17 @@ func TestTagsAreChecked(t *testing.T) {
 	n := openGroup(t, 1).nodes[0]
 	for _, o := range []concordat.TxOption{
 		concordat.WithTag(strings.Repeat("x", concordat.MaxTag+1), 1), concordat.WithTag("x", -1), concordat.WithTag("x", 1001),
+		concordat.WithTag("", 1), concordat.WithTag("a\tb", 1), concordat.WithTag("\xff", 1), concordat.WithTag("a\u2028b", 1),
 	} {
 		if _, err := n.Begin(testContext(t), o); !errors.Is(err, concordat.ErrInvalid) {
 			t.Errorf("%v, want ErrInvalid", err)
 		}
+	}
+	for _, o := range []concordat.TxOption{concordat.WithTag("", 0), concordat.WithTag("größe 2", 0), concordat.WithTag("x", 1000)} {
+		tx, err := n.Begin(testContext(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = tx.Rollback()
 	}
 }

@@ -129,8 +129,7 @@ func applied(opts []TxOption) (o txOptions, err error) {
 	if o.atMost < 0 {
 		return o, fmt.Errorf("%w: data at most %v old cannot be", ErrInvalid, o.atMost)
 	}
-	err = o.checkTag()
-	return o, err
+	return o, CheckTag(o.tag, o.weight)
 }
 
 // Begin begins a transaction that may write. It must be ended by Commit or

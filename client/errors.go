@@ -39,7 +39,7 @@ var (
 	ErrWait = errors.New("concordat: transaction has not begun")
 	// ErrThrottled: the group is slowed for a member that is behind, and the wait for
 	// the transaction to begin ended first. Nothing happened. Wait longer, or write
-	// less.
+	// less. The error is a *ThrottledError.
 	ErrThrottled = errors.New("concordat: transaction has not begun, as the group is slowed")
 	// ErrOutcomeUnknown: the transaction was handed to a member and nobody can tell
 	// what became of it. It may commit yet. The error is an *OutcomeUnknownError.
@@ -164,6 +164,41 @@ func (e *WaitError) Is(target error) bool { return target == ErrWait }
 
 // Unwrap returns what ended the wait.
 func (e *WaitError) Unwrap() error { return e.Cause }
+
+// ThrottledError says for whom the group is slowed, and how much may begin. It
+// matches [ErrThrottled], and what ended the wait.
+type ThrottledError struct {
+	// Limiting is the member that the group is slowed for, zero where it has left
+	// meanwhile, and Lag how far behind it is.
+	Limiting gtid.UUID
+	Lag      time.Duration
+	// Quota is how many transactions of the present size may begin on the member that
+	// was asked in a second; in a period, where flow control is in the mode QUOTA.
+	// Stopped says that nobody writes before Limiting has come closer.
+	Quota   uint64
+	Stopped bool
+	// Waited is for how long this transaction has waited, and Waiting how many did
+	// beside it.
+	Waited  time.Duration
+	Waiting uint64
+	Cause   error
+}
+
+// Error says for whom the group is slowed, and by how much.
+func (e *ThrottledError) Error() string {
+	what := fmt.Sprintf("%d transactions may begin where it was asked", e.Quota)
+	if e.Stopped {
+		what = "nobody writes before it has come closer"
+	}
+	return fmt.Sprintf("%v, nothing happened: member %s is %v behind, and %s; this one waited for %v beside %d others: %v",
+		ErrThrottled, e.Limiting, e.Lag.Round(time.Millisecond), what, e.Waited.Round(time.Millisecond), e.Waiting, e.Cause)
+}
+
+// Is reports whether target is ErrThrottled.
+func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
+
+// Unwrap returns what ended the wait.
+func (e *ThrottledError) Unwrap() error { return e.Cause }
 
 // OutcomeUnknownError says which transaction's fate is open, and why. It matches
 // [ErrOutcomeUnknown], and the end of the context if that was the cause; no other

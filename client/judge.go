@@ -110,6 +110,10 @@ func told(i *kvpb.ErrorInfo) failure {
 		if i.GetWait() != nil {
 			f = waited(i.GetWait())
 		}
+	case kvpb.ErrorInfo_CODE_THROTTLED:
+		if i.GetThrottled() != nil {
+			f = throttled(i.GetThrottled())
+		}
 	default:
 	}
 	return f
@@ -144,6 +148,23 @@ func waited(w *kvpb.Wait) failure {
 	if kind, ok := kinds[w.GetCause()]; ok {
 		e.Cause = &callError{kind: kind.err, text: w.GetCauseText()}
 		f.fate = elsewhere
+	}
+	return f
+}
+
+// throttled is a wait for flow control that has ended: for good, unless it was the
+// member that ended it.
+func throttled(p *kvpb.Throttled) failure {
+	e := &ThrottledError{
+		Lag: time.Duration(p.GetLagNanos()), Quota: p.GetQuota(), Stopped: p.GetStopped(),
+		Waited: time.Duration(p.GetWaitedNanos()), Waiting: p.GetWaiting(), Cause: context.DeadlineExceeded,
+	}
+	e.Limiting, _ = gtid.ParseUUID(p.GetLimiting()) // zero: it has left
+	f := failure{final, e}
+	// Nothing happened, so what leaves that open is no cause.
+	if kind, ok := kinds[p.GetCause()]; ok && kind.fate != lost {
+		e.Cause = &callError{kind: kind.err, text: p.GetCauseText()}
+		f.fate = kind.fate
 	}
 	return f
 }

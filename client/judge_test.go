@@ -108,6 +108,33 @@ func TestJudgeReads(t *testing.T) {
 	}
 }
 
+// A transaction that was not let begin names whom the group is slowed for; it is sent
+// to another member only if its own ended the wait.
+func TestJudgeThrottled(t *testing.T) {
+	for cause, want := range map[kvpb.ErrorInfo_Code]struct { // order-free: each is a case of its own
+		fate fate
+		kind error
+	}{
+		kvpb.ErrorInfo_CODE_UNSPECIFIED:     {final, context.DeadlineExceeded},
+		kvpb.ErrorInfo_CODE_NO_QUORUM:       {elsewhere, ErrNoQuorum},
+		kvpb.ErrorInfo_CODE_TOO_LARGE:       {final, ErrTooLarge},
+		kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN: {final, context.DeadlineExceeded},
+	} {
+		f := judge(saying(t, &kvpb.ErrorInfo{Code: kvpb.ErrorInfo_CODE_THROTTLED, Throttled: &kvpb.Throttled{
+			Limiting: aMember, LagNanos: int64(3 * time.Second), Quota: 12, Stopped: true, WaitedNanos: 5, Waiting: 6, Cause: cause, CauseText: "why",
+		}}), true)
+		e, ok := errors.AsType[*ThrottledError](f.err)
+		if !ok || f.fate != want.fate || !errors.Is(e, want.kind) || !errors.Is(e, ErrThrottled) || errors.Is(e, ErrOutcomeUnknown) {
+			t.Fatalf("%v: %v, %v", cause, f.fate, f.err)
+		}
+		got := *e
+		got.Cause = nil
+		if got != (ThrottledError{Limiting: e.Limiting, Lag: 3 * time.Second, Quota: 12, Stopped: true, Waited: 5, Waiting: 6}) || e.Limiting.String() != aMember {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // An open outcome is never taken for anything else, whatever has led to it.
 func TestUnknownIsNothingElse(t *testing.T) {
 	for _, cause := range []error{
@@ -139,6 +166,7 @@ func FuzzErrorInfo(f *testing.F) {
 		{Code: kvpb.ErrorInfo_CODE_WAIT, Wait: &kvpb.Wait{Step: 1, Session: aMember + ":1", Missing: []string{aMember}}},
 		{Code: kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, TransactionId: aMember, Index: 2},
 		{Code: kvpb.ErrorInfo_CODE_CONFLICT, Winner: aMember + ":1"},
+		{Code: kvpb.ErrorInfo_CODE_THROTTLED, Throttled: &kvpb.Throttled{Limiting: aMember, LagNanos: 5, Cause: kvpb.ErrorInfo_CODE_NO_QUORUM}},
 		{Code: 99},
 	} {
 		b, err := proto.Marshal(i)

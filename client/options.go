@@ -2,7 +2,9 @@ package client
 
 import (
 	"fmt"
+	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/proto/concordat/kv/v1"
@@ -98,6 +100,8 @@ type options struct {
 	serializable bool
 	readOnly     bool
 	reverse      bool
+	tag          string
+	weight       int
 }
 
 // On names the table of a call, and of its operations that name none.
@@ -126,6 +130,15 @@ func WithID(id gtid.UUID) Option { return func(o *options) { o.id = id } }
 // under a tag. One that belongs to another transaction is ErrGTIDTaken.
 func WithGTID(wish string) Option { return func(o *options) { o.wish = wish } }
 
+// WithTag puts a transaction that writes into a class of its member's transactions.
+// While the group is slowed, classes share what the member may write by their
+// weights, 1 to 1000, and within one those begin first that came first. A weight of 0
+// stands for 1. A tag is at most 64 bytes of text that can be printed; the empty one,
+// with weight 0, is none.
+func WithTag(tag string, weight int) Option {
+	return func(o *options) { o.tag, o.weight = tag, weight }
+}
+
 // Serializable has the group certify what the transaction reads too: those that
 // commit at this level are as if they had run one after the other.
 func Serializable() Option { return func(o *options) { o.serializable = true } }
@@ -152,6 +165,11 @@ func (c *Client) options(opts []Option) (*options, error) {
 	}
 	if o.bounded && o.atMost < 0 || o.from.bounded && o.from.within < 0 {
 		return nil, fmt.Errorf("%w: data cannot be younger than now", ErrInvalid)
+	}
+	// What could not be sent; what a tag can be, and how much it can weigh, the member
+	// says.
+	if o.weight < 0 || o.weight > math.MaxInt32 || !utf8.ValidString(o.tag) {
+		return nil, fmt.Errorf("%w: tag %q with weight %d; write UTF-8, and a weight of 1 to 1000", ErrInvalid, o.tag, o.weight)
 	}
 	return o, nil
 }

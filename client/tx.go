@@ -77,6 +77,7 @@ func (c *Client) beginAt(ctx context.Context, r *route, o *options) (*Tx, failur
 		tx.id, tx.attempt.epoch = o.transactionID(), r.lane.epoch
 		begin.TransactionId, begin.Gtid, begin.Isolation = tx.id.String(), o.wish, o.isolation()
 		begin.Freshness = o.freshnessOfWrite(r.lane.epoch)
+		begin.FlowTag, begin.FlowWeight = o.tag, uint32(o.weight)
 	}
 	// The stream outlives ctx, and ends with the client at the latest.
 	bound, unbind := r.bind(context.WithoutCancel(ctx))

@@ -105,7 +105,7 @@ func (c *Client) Txn(ctx context.Context, ops []Op, opts ...Option) (Result, err
 	if err != nil {
 		return Result{}, err
 	}
-	request := &kvpb.TxnRequest{Isolation: o.isolation(), Gtid: o.wish}
+	request := &kvpb.TxnRequest{Isolation: o.isolation(), Gtid: o.wish, FlowTag: o.tag, FlowWeight: uint32(o.weight)}
 	writes, blind := o.wish != "", true
 	for _, op := range ops {
 		request.Ops = append(request.Ops, op.proto(o))

@@ -30,6 +30,7 @@ func (c *Client) Put(ctx context.Context, key, value []byte, opts ...Option) (Co
 		r, err := call.kv.Put(call.ctx, &kvpb.PutRequest{
 			Table: w.o.table.proto(), Key: key, Value: value, Isolation: w.o.isolation(),
 			TransactionId: w.id.String(), Gtid: w.o.wish, Freshness: w.o.freshnessOfWrite(call.epoch),
+			FlowTag: w.o.tag, FlowWeight: uint32(w.o.weight),
 		}, call.option)
 		return r.GetGtid(), err
 	})
@@ -41,6 +42,7 @@ func (c *Client) Delete(ctx context.Context, key []byte, opts ...Option) (Commit
 		r, err := call.kv.Delete(call.ctx, &kvpb.DeleteRequest{
 			Table: w.o.table.proto(), Key: key, Isolation: w.o.isolation(),
 			TransactionId: w.id.String(), Gtid: w.o.wish, Freshness: w.o.freshnessOfWrite(call.epoch),
+			FlowTag: w.o.tag, FlowWeight: uint32(w.o.weight),
 		}, call.option)
 		return r.GetGtid(), err
 	})
@@ -53,6 +55,7 @@ func (c *Client) Add(ctx context.Context, key []byte, delta int64, opts ...Optio
 		r, err := call.kv.Add(call.ctx, &kvpb.AddRequest{
 			Table: w.o.table.proto(), Key: key, Delta: delta, Isolation: w.o.isolation(),
 			TransactionId: w.id.String(), Gtid: w.o.wish, Freshness: w.o.freshnessOfWrite(call.epoch),
+			FlowTag: w.o.tag, FlowWeight: uint32(w.o.weight),
 		}, call.option)
 		return r.GetGtid(), err
 	})

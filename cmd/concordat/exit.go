@@ -32,8 +32,9 @@ const exitHelp = `Exit codes:
     1  it did not work; the message says why
     2  wrong usage, or a configuration that cannot be
     3  get: there is no such key; primary action: there is no such change
-    4  nothing happened: a conflict, or the member is not ONLINE, cannot be
-       reached or does not answer; try again, or another member
+    4  nothing happened: a conflict, or the group is slowed for a member that is
+       behind, or the member is not ONLINE, cannot be reached or does not answer;
+       try again, or another member
     5  the outcome of a write is unknown; ask with concordat outcome, or send it
        again with the same --id; that of a change of the membership, the primary
        or the settings: look with concordat status, primary action or settings
@@ -89,6 +90,7 @@ var exits = []struct {
 	{concordat.ErrClosed, exitTryAgain},
 	{concordat.ErrLeave, exitFailure},
 	{concordat.ErrWait, exitTryAgain}, // what ended the wait says more
+	{concordat.ErrThrottled, exitTryAgain},
 	// The client says ErrOutcomeUnknown where something may have happened.
 	{context.DeadlineExceeded, exitTryAgain},
 }

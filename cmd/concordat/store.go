@@ -40,6 +40,8 @@ type write struct {
 	value    []byte
 	delta    int64
 	id, gtid string
+	tag      string
+	weight   uint32
 }
 
 // written is what it came to. Its fields stay.
@@ -198,13 +200,19 @@ func scanPairs(ctx context.Context, c *server.Client, r *kvpb.ScanRequest, fn fu
 func (d *directStore) write(ctx context.Context, w *write) (done written, err error) {
 	switch w.verb {
 	case verbPut:
-		r, err := d.Put(ctx, &kvpb.PutRequest{Table: w.table, Key: w.key, Value: w.value, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh})
+		r, err := d.Put(ctx, &kvpb.PutRequest{
+			Table: w.table, Key: w.key, Value: w.value, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh, FlowTag: w.tag, FlowWeight: w.weight,
+		})
 		return written{GTID: r.GetGtid()}, err
 	case verbDelete:
-		r, err := d.Delete(ctx, &kvpb.DeleteRequest{Table: w.table, Key: w.key, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh})
+		r, err := d.Delete(ctx, &kvpb.DeleteRequest{
+			Table: w.table, Key: w.key, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh, FlowTag: w.tag, FlowWeight: w.weight,
+		})
 		return written{GTID: r.GetGtid()}, err
 	case verbAdd:
-		r, err := d.Add(ctx, &kvpb.AddRequest{Table: w.table, Key: w.key, Delta: w.delta, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh})
+		r, err := d.Add(ctx, &kvpb.AddRequest{
+			Table: w.table, Key: w.key, Delta: w.delta, TransactionId: w.id, Gtid: w.gtid, Freshness: d.fresh, FlowTag: w.tag, FlowWeight: w.weight,
+		})
 		return written{GTID: r.GetGtid()}, err
 	}
 	panic(fmt.Sprintf("write of kind %d", w.verb))
@@ -284,7 +292,7 @@ func (r *routedStore) write(ctx context.Context, w *write) (written, error) {
 	if err != nil {
 		return written{}, err
 	}
-	options := r.with(w.table, client.WithID(id), client.WithGTID(w.gtid))
+	options := r.with(w.table, client.WithID(id), client.WithGTID(w.gtid), client.WithTag(w.tag, int(w.weight)))
 	var c client.Commit
 	switch w.verb {
 	case verbPut:
@@ -331,6 +339,7 @@ func typed(err error) error {
 		{client.ErrNoPrimary, concordat.ErrNotOnline},
 		{client.ErrUnavailable, concordat.ErrNotOnline},
 		{client.ErrWait, concordat.ErrWait},
+		{client.ErrThrottled, concordat.ErrThrottled},
 		{client.ErrGTIDTaken, concordat.ErrGTIDTaken},
 		{client.ErrTooLarge, concordat.ErrTooLarge},
 		{client.ErrInvalid, concordat.ErrInvalid},

@@ -89,6 +89,9 @@ func (f *txnFlags) terms(options []client.Option) ([]client.Option, error) {
 	if f.gtid != "" {
 		options = append(options, client.WithGTID(f.gtid))
 	}
+	if f.tag != "" || f.weight != 0 {
+		options = append(options, client.WithTag(f.tag, int(f.weight)))
+	}
 	if f.serializable {
 		options = append(options, client.Serializable())
 	}

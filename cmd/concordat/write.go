@@ -27,6 +27,8 @@ type writeFlags struct {
 	kvFlags
 
 	id, gtid string
+	tag      string
+	weight   uint32
 	direct   bool
 }
 
@@ -40,6 +42,8 @@ func (f *writeFlags) register(cmd *cobra.Command) {
 func (f *writeFlags) registerTerms(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.id, "id", "", "id of the transaction, a `UUID`; drawn when this is empty")
 	cmd.Flags().StringVar(&f.gtid, "gtid", "", "`GTID` to ask for, or AUTOMATIC:tag for the group's next one under a tag")
+	cmd.Flags().StringVar(&f.tag, "tag", "", "`class` of the transaction, which shares by its weight while the group is slowed; see concordat flow")
+	cmd.Flags().Uint32Var(&f.weight, "weight", 0, "weight of the class, 1 to 1000; 0 is 1")
 }
 
 // transactionID returns the id to send. There always is one, so that a write
@@ -56,7 +60,7 @@ func (f *writeFlags) transactionID() (string, error) {
 func (f *writeFlags) write(read func(w *write, args []string) error) func(*cobra.Command, []string) error {
 	direct := func() (bool, error) { return f.direct, nil }
 	return f.useStore(direct, func(ctx context.Context, cmd *cobra.Command, s store, args []string) error {
-		w := &write{gtid: f.gtid}
+		w := &write{gtid: f.gtid, tag: f.tag, weight: f.weight}
 		if err := read(w, args); err != nil {
 			return err
 		}

@@ -61,6 +61,24 @@ func TestCounters(t *testing.T) {
 	}
 }
 
+// A write has a class, on whichever road it goes, and is refused where it has none
+// that can be.
+func TestClassOfAWrite(t *testing.T) {
+	at := atNode(startNode(t, t.TempDir(), "--bootstrap"))
+	for _, direct := range [][]string{nil, {"--direct"}} {
+		for _, args := range [][]string{{"put", "app.t", "k", "v"}, {"add", "app.t", "n", "1"}, {"delete", "app.t", "k"}} {
+			args = append(args, direct...)
+			want(t, exitOK, at(append(args, "--tag", "bulk", "--weight", "2")...)...)
+			if text := want(t, exitUsage, at(append(args, "--weight", "2")...)...); !strings.Contains(text, "without a tag") {
+				t.Errorf("%v: %s", args, text)
+			}
+			if text := want(t, exitUsage, at(append(args, "--tag", "bulk", "--weight", "1001")...)...); !strings.Contains(text, "1001") {
+				t.Errorf("%v: %s", args, text)
+			}
+		}
+	}
+}
+
 // A write with an id happens once, and can be asked for.
 func TestIDs(t *testing.T) {
 	n := startNode(t, t.TempDir(), "--bootstrap")

@@ -116,6 +116,9 @@ func info(code kvpb.ErrorInfo_Code, err error) *kvpb.ErrorInfo {
 	if e, ok := errors.AsType[*concordat.WaitError](err); ok {
 		i.Wait = wait(e)
 	}
+	if e, ok := errors.AsType[*concordat.ThrottledError](err); ok {
+		i.Throttled = throttled(e)
+	}
 	return i
 }
 
@@ -183,6 +186,10 @@ func fromInfo(i *kvpb.ErrorInfo) error {
 	case kvpb.ErrorInfo_CODE_WAIT:
 		if i.GetWait() != nil {
 			return waitError(i.GetWait())
+		}
+	case kvpb.ErrorInfo_CODE_THROTTLED:
+		if i.GetThrottled() != nil {
+			return throttledError(i.GetThrottled())
 		}
 	default:
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/concordatdb/concordat"
@@ -50,7 +51,7 @@ func waitError(w *kvpb.Wait) *concordat.WaitError {
 	e := &concordat.WaitError{
 		Step: concordat.WaitStep(w.GetStep()), Level: concordat.Consistency(w.GetConsistency()),
 		Want: w.GetWant(), At: w.GetAt(), Missing: parseUUIDs(w.GetMissing()), Fresher: parseUUIDs(w.GetFresher()),
-		Reason: w.GetReason(), Cause: &remoteError{kind: context.DeadlineExceeded, text: w.GetCauseText()},
+		Reason: w.GetReason(), Cause: ended(w.GetCause(), w.GetCauseText()),
 	}
 	// One that is no set says less, and the rest is as true.
 	e.Session, _ = gtid.ParseSet(w.GetSession())
@@ -60,10 +61,46 @@ func waitError(w *kvpb.Wait) *concordat.WaitError {
 	case w.GetBounded():
 		e.Stale = concordat.NotKnown
 	}
-	if kind := ErrorOf(w.GetCause()); kind != nil {
-		e.Cause = &remoteError{kind: kind, text: w.GetCauseText()}
-	} else if w.GetCauseText() == "" {
-		e.Cause = errors.New("no cause was told")
+	return e
+}
+
+// ended is what ended a wait: its time, where there is no code. Another wait cannot
+// be that, nor an open outcome: nothing happened.
+func ended(code kvpb.ErrorInfo_Code, text string) error {
+	switch code {
+	case kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, kvpb.ErrorInfo_CODE_WAIT, kvpb.ErrorInfo_CODE_THROTTLED:
+	default:
+		if kind := ErrorOf(code); kind != nil {
+			return &remoteError{kind: kind, text: text}
+		}
+	}
+	if text == "" {
+		return errors.New("no cause was told")
+	}
+	return &remoteError{kind: context.DeadlineExceeded, text: text}
+}
+
+// throttled is the form of a ThrottledError that goes over the network.
+func throttled(e *concordat.ThrottledError) *kvpb.Throttled {
+	out := &kvpb.Throttled{
+		Limiting: uuidText(e.Limiting), LagNanos: int64(e.Lag), Quota: e.Quota, Stopped: e.Stopped,
+		WaitedNanos: int64(e.Waited), Waiting: uint64(max(e.Waiting, 0)),
+	}
+	if e.Cause != nil {
+		out.Cause, out.CauseText = codeOf(e.Cause), e.Cause.Error()
+	}
+	return out
+}
+
+// throttledError is the reverse of throttled.
+func throttledError(p *kvpb.Throttled) *concordat.ThrottledError {
+	e := &concordat.ThrottledError{
+		Lag: time.Duration(p.GetLagNanos()), Quota: p.GetQuota(), Stopped: p.GetStopped(),
+		Waited: time.Duration(p.GetWaitedNanos()), Waiting: int(min(p.GetWaiting(), math.MaxInt32)),
+		Cause: ended(p.GetCause(), p.GetCauseText()),
+	}
+	if limiting, err := gtid.ParseUUID(p.GetLimiting()); err == nil {
+		e.Limiting = limiting
 	}
 	return e
 }

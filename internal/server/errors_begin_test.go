@@ -59,6 +59,49 @@ func TestWaitTravels(t *testing.T) {
 	}
 }
 
+func TestThrottledTravels(t *testing.T) {
+	for name, sent := range map[string]*concordat.ThrottledError{ // order-free: each is a test of its own
+		"time":   {Limiting: uuid(t, someID), Lag: 2500 * time.Millisecond, Quota: 40, Waited: time.Second, Waiting: 3, Cause: context.DeadlineExceeded},
+		"nobody": {Lag: time.Minute, Stopped: true, Waited: 1, Cause: concordat.ErrNoQuorum},
+		"full":   {Limiting: uuid(t, otherID), Quota: 1, Waiting: 65536, Cause: fmt.Errorf("%w: so many wait here", concordat.ErrTooLarge)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			over := toStatus(fmt.Errorf("operation 1: %w", sent))
+			if status.Code(over) != codes.ResourceExhausted {
+				t.Errorf("status %v", status.Code(over))
+			}
+			got, ok := errors.AsType[*concordat.ThrottledError](fromStatus(over, lostWrite))
+			kind := sent.Cause
+			if errors.Is(kind, concordat.ErrTooLarge) {
+				kind = concordat.ErrTooLarge
+			}
+			if !ok || got.Error() != sent.Error() || !errors.Is(got, kind) || errors.Is(got, concordat.ErrOutcomeUnknown) {
+				t.Fatalf("%v\nwant %v", got, sent)
+			}
+			got.Cause, sent.Cause = nil, nil
+			if diff := cmp.Diff(sent, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// What cannot have ended a wait, as something may have happened then or another wait
+// is named, is not taken for its cause.
+func TestWaitsEndInNoOtherWait(t *testing.T) {
+	for _, cause := range []kvpb.ErrorInfo_Code{
+		kvpb.ErrorInfo_CODE_OUTCOME_UNKNOWN, kvpb.ErrorInfo_CODE_WAIT, kvpb.ErrorInfo_CODE_THROTTLED,
+	} {
+		waited := fromInfo(&kvpb.ErrorInfo{Code: kvpb.ErrorInfo_CODE_WAIT, Wait: &kvpb.Wait{Cause: cause, CauseText: "so"}})
+		slowed := fromInfo(&kvpb.ErrorInfo{Code: kvpb.ErrorInfo_CODE_THROTTLED, Throttled: &kvpb.Throttled{Cause: cause, CauseText: "so"}})
+		for _, err := range []error{waited, slowed} {
+			if errors.Is(err, concordat.ErrOutcomeUnknown) || errors.Is(err, concordat.ErrWait) == errors.Is(err, concordat.ErrThrottled) {
+				t.Errorf("after %v: %v", cause, err)
+			}
+		}
+	}
+}
+
 func TestUnknownOutcomeTellsHowFar(t *testing.T) {
 	sent := &concordat.OutcomeUnknownError{
 		ID: uuid(t, someID), Cause: context.Canceled, Index: 44, Missing: []gtid.UUID{uuid(t, otherID)},
@@ -75,6 +118,7 @@ func FuzzErrorInfo(f *testing.F) {
 		&concordat.ReadOnlyError{Epoch: 8, Reason: "no primary"},
 		&concordat.WaitError{Step: concordat.WaitGate, Missing: []gtid.UUID{{15: 1}}, Cause: context.DeadlineExceeded},
 		&concordat.WaitError{Step: concordat.WaitApplied, Stale: concordat.NotKnown, Cause: concordat.ErrNoQuorum},
+		&concordat.ThrottledError{Limiting: gtid.UUID{15: 1}, Lag: time.Second, Quota: 7, Cause: concordat.ErrNoQuorum},
 		&concordat.OutcomeUnknownError{ID: gtid.UUID{15: 2}, Index: 3, Cause: context.Canceled},
 		&ExpectationError{Table: accounts, Key: []byte("k")},
 	} {

@@ -19,6 +19,8 @@ type terms interface {
 	GetTransactionId() string
 	GetGtid() string
 	GetFreshness() *kvpb.Freshness
+	GetFlowTag() string
+	GetFlowWeight() uint32
 }
 
 // termsOf returns the terms that an operation which writes could have, were it
@@ -38,11 +40,14 @@ func termsOf(op *kvpb.Op) terms {
 // noTerms refuses those of an operation. Were they ignored, a client would
 // believe that its transaction had an id.
 func noTerms(t terms) error {
-	if t.GetIsolation() != 0 || t.GetTransactionId() != "" || t.GetGtid() != "" || t.GetFreshness() != nil {
-		return fmt.Errorf("%w: isolation, transaction_id, gtid and freshness belong to the transaction, not to one of its operations", concordat.ErrInvalid)
+	if t.GetIsolation() != 0 || t.GetTransactionId() != "" || t.GetGtid() != "" || t.GetFreshness() != nil || classed(t) {
+		return fmt.Errorf("%w: isolation, transaction_id, gtid, freshness, flow_tag and flow_weight belong to the transaction, not to one of its operations", concordat.ErrInvalid)
 	}
 	return nil
 }
+
+// classed reports whether a transaction says of what class it is.
+func classed(t terms) bool { return t.GetFlowTag() != "" || t.GetFlowWeight() != 0 }
 
 func optionsOf(t terms) ([]concordat.TxOption, error) {
 	options, err := freshness(t.GetFreshness())
@@ -72,6 +77,13 @@ func optionsOf(t terms) ([]concordat.TxOption, error) {
 			return nil, err
 		}
 		options = append(options, concordat.WithGTID(wish))
+	}
+	if classed(t) {
+		tag, weight := t.GetFlowTag(), int(min(t.GetFlowWeight(), math.MaxInt32))
+		if err := concordat.CheckTag(tag, weight); err != nil { // of a transaction that only reads nobody else would say
+			return nil, err
+		}
+		options = append(options, concordat.WithTag(tag, weight))
 	}
 	return options, nil
 }

@@ -268,13 +268,18 @@ func TestRefusedTerms(t *testing.T) {
 		{&kvpb.PutRequest{Gtid: "AUTOMATIC:"}, "no tag"},
 		{&kvpb.PutRequest{Gtid: "AUTOMATIC:9"}, "AUTOMATIC:9"},
 		{&kvpb.PutRequest{Gtid: "AUTOMATIC"}, "AUTOMATIC:tag"},
+		{&kvpb.PutRequest{FlowTag: strings.Repeat("x", concordat.MaxTag+1)}, "at most 64 bytes"},
+		{&kvpb.PutRequest{FlowTag: "a\nb"}, "cannot be printed"},
+		{&kvpb.PutRequest{FlowTag: "bulk", FlowWeight: 1001}, "weight 1001"},
+		{&kvpb.PutRequest{FlowTag: "bulk", FlowWeight: 1<<32 - 1}, "weight"},
+		{&kvpb.PutRequest{FlowWeight: 2}, "without a tag"},
 	} {
 		r := test.request
 		r.Table, r.Key = accountsProto, []byte("k")
 		_, putErr := c.Put(ctx, r)
-		_, deleteErr := c.Delete(ctx, &kvpb.DeleteRequest{Table: r.GetTable(), Key: r.GetKey(), Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid()})
-		_, addErr := c.Add(ctx, &kvpb.AddRequest{Table: r.GetTable(), Key: r.GetKey(), Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid()})
-		_, txnErr := c.Txn(ctx, &kvpb.TxnRequest{Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid()})
+		_, deleteErr := c.Delete(ctx, &kvpb.DeleteRequest{Table: r.GetTable(), Key: r.GetKey(), Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid(), FlowTag: r.GetFlowTag(), FlowWeight: r.GetFlowWeight()})
+		_, addErr := c.Add(ctx, &kvpb.AddRequest{Table: r.GetTable(), Key: r.GetKey(), Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid(), FlowTag: r.GetFlowTag(), FlowWeight: r.GetFlowWeight()})
+		_, txnErr := c.Txn(ctx, &kvpb.TxnRequest{Isolation: r.GetIsolation(), TransactionId: r.GetTransactionId(), Gtid: r.GetGtid(), FlowTag: r.GetFlowTag(), FlowWeight: r.GetFlowWeight()})
 		for _, err := range []error{putErr, deleteErr, addErr, txnErr} {
 			if !errors.Is(err, concordat.ErrInvalid) || !strings.Contains(err.Error(), test.text) {
 				t.Errorf("%v: %v, want %q", r, err, test.text)

@@ -187,8 +187,8 @@ func (t *interactive) begin(b *kvpb.TransactRequest_Begin) (err error) {
 }
 
 func (t *interactive) beginReadOnly(ctx context.Context, b *kvpb.TransactRequest_Begin) error {
-	if b.GetIsolation() != 0 || b.GetTransactionId() != "" || b.GetGtid() != "" {
-		return fmt.Errorf("%w: a transaction that only reads has no isolation, transaction_id or gtid", concordat.ErrInvalid)
+	if b.GetIsolation() != 0 || b.GetTransactionId() != "" || b.GetGtid() != "" || classed(b) {
+		return fmt.Errorf("%w: a transaction that only reads has no isolation, transaction_id, gtid, flow_tag or flow_weight", concordat.ErrInvalid)
 	}
 	options, err := freshness(b.GetFreshness())
 	if err != nil {

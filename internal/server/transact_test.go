@@ -173,6 +173,8 @@ func TestTransactRefuses(t *testing.T) {
 		"a second begin":      {begin, begin},
 		"nothing, begun":      {begin, {}},
 		"a write in a reader": {readOnly, opsStep(putOp("a", ""))},
+		"a reader of a class": {beginStep(&kvpb.TransactRequest_Begin{ReadOnly: true, FlowTag: "bulk"})},
+		"a heavy nobody":      {beginStep(&kvpb.TransactRequest_Begin{FlowWeight: 3})},
 		"a reader with an id": {beginStep(&kvpb.TransactRequest_Begin{ReadOnly: true, TransactionId: someID})},
 		"no level":            {beginStep(&kvpb.TransactRequest_Begin{Freshness: &kvpb.Freshness{Consistency: 99}})},
 		"no session":          {beginStep(&kvpb.TransactRequest_Begin{Freshness: &kvpb.Freshness{Session: "no set"}})},

@@ -419,7 +419,8 @@ const (
 	// Nothing happened. wait says how far it had come.
 	ErrorInfo_CODE_WAIT ErrorInfo_Code = 15
 	// The group is slowed for a member that is behind, and the wait to begin ended
-	// first. Nothing happened: wait longer, or write less. text says for whom.
+	// first. Nothing happened: wait longer, or write less. throttled says for whom,
+	// and how much may begin.
 	ErrorInfo_CODE_THROTTLED ErrorInfo_Code = 16
 )
 
@@ -828,10 +829,12 @@ type PutRequest struct {
 	// The isolation level. It makes no difference to a transaction that reads
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
-	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	// The transaction's id, its wish for a GTID, and its class; see TxnRequest.
 	TransactionId string     `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Gtid          string     `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	Freshness     *Freshness `protobuf:"bytes,7,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	FlowTag       string     `protobuf:"bytes,8,opt,name=flow_tag,json=flowTag,proto3" json:"flow_tag,omitempty"`
+	FlowWeight    uint32     `protobuf:"varint,9,opt,name=flow_weight,json=flowWeight,proto3" json:"flow_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +918,20 @@ func (x *PutRequest) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *PutRequest) GetFlowTag() string {
+	if x != nil {
+		return x.FlowTag
+	}
+	return ""
+}
+
+func (x *PutRequest) GetFlowWeight() uint32 {
+	if x != nil {
+		return x.FlowWeight
+	}
+	return 0
+}
+
 type PutResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -967,10 +984,12 @@ type DeleteRequest struct {
 	// The isolation level. It makes no difference to a transaction that reads
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,3,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
-	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	// The transaction's id, its wish for a GTID, and its class; see TxnRequest.
 	TransactionId string     `protobuf:"bytes,4,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Gtid          string     `protobuf:"bytes,5,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	Freshness     *Freshness `protobuf:"bytes,6,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	FlowTag       string     `protobuf:"bytes,7,opt,name=flow_tag,json=flowTag,proto3" json:"flow_tag,omitempty"`
+	FlowWeight    uint32     `protobuf:"varint,8,opt,name=flow_weight,json=flowWeight,proto3" json:"flow_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1047,6 +1066,20 @@ func (x *DeleteRequest) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *DeleteRequest) GetFlowTag() string {
+	if x != nil {
+		return x.FlowTag
+	}
+	return ""
+}
+
+func (x *DeleteRequest) GetFlowWeight() uint32 {
+	if x != nil {
+		return x.FlowWeight
+	}
+	return 0
+}
+
 type DeleteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GTID of the transaction, in text form.
@@ -1103,10 +1136,12 @@ type AddRequest struct {
 	// The isolation level. It makes no difference to a transaction that reads
 	// nothing, as this one.
 	Isolation Isolation `protobuf:"varint,4,opt,name=isolation,proto3,enum=concordat.kv.v1.Isolation" json:"isolation,omitempty"`
-	// The transaction's id, and its wish for a GTID; see TxnRequest.
+	// The transaction's id, its wish for a GTID, and its class; see TxnRequest.
 	TransactionId string     `protobuf:"bytes,5,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Gtid          string     `protobuf:"bytes,6,opt,name=gtid,proto3" json:"gtid,omitempty"`
 	Freshness     *Freshness `protobuf:"bytes,7,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	FlowTag       string     `protobuf:"bytes,8,opt,name=flow_tag,json=flowTag,proto3" json:"flow_tag,omitempty"`
+	FlowWeight    uint32     `protobuf:"varint,9,opt,name=flow_weight,json=flowWeight,proto3" json:"flow_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1188,6 +1223,20 @@ func (x *AddRequest) GetFreshness() *Freshness {
 		return x.Freshness
 	}
 	return nil
+}
+
+func (x *AddRequest) GetFlowTag() string {
+	if x != nil {
+		return x.FlowTag
+	}
+	return ""
+}
+
+func (x *AddRequest) GetFlowWeight() uint32 {
+	if x != nil {
+		return x.FlowWeight
+	}
+	return 0
 }
 
 type AddResponse struct {
@@ -1447,8 +1496,15 @@ type TxnRequest struct {
 	// group's next one under a tag. CODE_GTID_TAKEN when another transaction has
 	// it. One with a wish is broadcast even if it writes nothing. Empty: the
 	// group's next GTID.
-	Gtid          string     `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
-	Freshness     *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Gtid      string     `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	Freshness *Freshness `protobuf:"bytes,5,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// The class of the member's transactions that it belongs to, if it writes, and
+	// that class's weight: while the group is slowed, classes share what the member
+	// may write by their weights. The tag is text of at most 64 bytes that can be
+	// printed; the weight is 1 to 1000, and 0 stands for 1. An empty tag is the class
+	// of those without one, whose weight is 1: it takes no other.
+	FlowTag       string `protobuf:"bytes,6,opt,name=flow_tag,json=flowTag,proto3" json:"flow_tag,omitempty"`
+	FlowWeight    uint32 `protobuf:"varint,7,opt,name=flow_weight,json=flowWeight,proto3" json:"flow_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1516,6 +1572,20 @@ func (x *TxnRequest) GetFreshness() *Freshness {
 		return x.Freshness
 	}
 	return nil
+}
+
+func (x *TxnRequest) GetFlowTag() string {
+	if x != nil {
+		return x.FlowTag
+	}
+	return ""
+}
+
+func (x *TxnRequest) GetFlowWeight() uint32 {
+	if x != nil {
+		return x.FlowWeight
+	}
+	return 0
 }
 
 // Expectation is what a transaction must find under a key; where it does not,
@@ -1661,8 +1731,8 @@ func (x *Reference) GetRequired() bool {
 	return false
 }
 
-// Op is one operation of a transaction. Isolation, id, GTID and freshness are the
-// transaction's: an operation that sets one of them is CODE_INVALID.
+// Op is one operation of a transaction. Isolation, id, GTID, freshness and class are
+// the transaction's: an operation that sets one of them is CODE_INVALID.
 type Op struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Op:
@@ -2765,8 +2835,9 @@ type ErrorInfo struct {
 	// With CODE_OUTCOME_UNKNOWN: the log index where it was decided that the
 	// transaction commits, 0 if that is not known, and the members, as UUID text,
 	// that have not told that they know of what holds it back.
-	Index         uint64   `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
-	Missing       []string `protobuf:"bytes,14,rep,name=missing,proto3" json:"missing,omitempty"`
+	Index         uint64     `protobuf:"varint,13,opt,name=index,proto3" json:"index,omitempty"`
+	Missing       []string   `protobuf:"bytes,14,rep,name=missing,proto3" json:"missing,omitempty"`
+	Throttled     *Throttled `protobuf:"bytes,15,opt,name=throttled,proto3" json:"throttled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2895,6 +2966,13 @@ func (x *ErrorInfo) GetIndex() uint64 {
 func (x *ErrorInfo) GetMissing() []string {
 	if x != nil {
 		return x.Missing
+	}
+	return nil
+}
+
+func (x *ErrorInfo) GetThrottled() *Throttled {
+	if x != nil {
+		return x.Throttled
 	}
 	return nil
 }
@@ -3041,6 +3119,114 @@ func (x *Wait) GetCauseText() string {
 	return ""
 }
 
+// Throttled is why a transaction was not let begin while the group is slowed.
+type Throttled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member that the group is slowed for, as UUID text, and how far behind it
+	// is; empty where it has left meanwhile.
+	Limiting string `protobuf:"bytes,1,opt,name=limiting,proto3" json:"limiting,omitempty"`
+	LagNanos int64  `protobuf:"varint,2,opt,name=lag_nanos,json=lagNanos,proto3" json:"lag_nanos,omitempty"`
+	// How many transactions of the present size may begin on the member that answers
+	// in a second; in a period, where flow control is in the mode QUOTA.
+	Quota uint64 `protobuf:"varint,3,opt,name=quota,proto3" json:"quota,omitempty"`
+	// Nobody writes before the limiting member has come closer.
+	Stopped bool `protobuf:"varint,4,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// How long the transaction has waited, and how many did beside it.
+	WaitedNanos int64  `protobuf:"varint,5,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	Waiting     uint64 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// What ended the wait; not set: its time was over.
+	Cause         ErrorInfo_Code `protobuf:"varint,7,opt,name=cause,proto3,enum=concordat.kv.v1.ErrorInfo_Code" json:"cause,omitempty"`
+	CauseText     string         `protobuf:"bytes,8,opt,name=cause_text,json=causeText,proto3" json:"cause_text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Throttled) Reset() {
+	*x = Throttled{}
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Throttled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Throttled) ProtoMessage() {}
+
+func (x *Throttled) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Throttled.ProtoReflect.Descriptor instead.
+func (*Throttled) Descriptor() ([]byte, []int) {
+	return file_concordat_kv_v1_kv_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Throttled) GetLimiting() string {
+	if x != nil {
+		return x.Limiting
+	}
+	return ""
+}
+
+func (x *Throttled) GetLagNanos() int64 {
+	if x != nil {
+		return x.LagNanos
+	}
+	return 0
+}
+
+func (x *Throttled) GetQuota() uint64 {
+	if x != nil {
+		return x.Quota
+	}
+	return 0
+}
+
+func (x *Throttled) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Throttled) GetWaitedNanos() int64 {
+	if x != nil {
+		return x.WaitedNanos
+	}
+	return 0
+}
+
+func (x *Throttled) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Throttled) GetCause() ErrorInfo_Code {
+	if x != nil {
+		return x.Cause
+	}
+	return ErrorInfo_CODE_UNSPECIFIED
+}
+
+func (x *Throttled) GetCauseText() string {
+	if x != nil {
+		return x.CauseText
+	}
+	return ""
+}
+
 type TransactRequest_Begin struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Freshness *Freshness             `protobuf:"bytes,1,opt,name=freshness,proto3" json:"freshness,omitempty"`
@@ -3048,17 +3234,20 @@ type TransactRequest_Begin struct {
 	// The transaction's id, and its wish for a GTID; see TxnRequest.
 	TransactionId string `protobuf:"bytes,3,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
 	Gtid          string `protobuf:"bytes,4,opt,name=gtid,proto3" json:"gtid,omitempty"`
-	// It writes nothing. Isolation, id and wish are then none of its.
+	// It writes nothing. Isolation, id, wish and class are then none of its.
 	ReadOnly bool `protobuf:"varint,5,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// How long it may wait to begin; 0 for as long as the stream lives.
-	TimeoutNanos  int64 `protobuf:"varint,6,opt,name=timeout_nanos,json=timeoutNanos,proto3" json:"timeout_nanos,omitempty"`
+	TimeoutNanos int64 `protobuf:"varint,6,opt,name=timeout_nanos,json=timeoutNanos,proto3" json:"timeout_nanos,omitempty"`
+	// Its class; see TxnRequest.
+	FlowTag       string `protobuf:"bytes,7,opt,name=flow_tag,json=flowTag,proto3" json:"flow_tag,omitempty"`
+	FlowWeight    uint32 `protobuf:"varint,8,opt,name=flow_weight,json=flowWeight,proto3" json:"flow_weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TransactRequest_Begin) Reset() {
 	*x = TransactRequest_Begin{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3259,7 @@ func (x *TransactRequest_Begin) String() string {
 func (*TransactRequest_Begin) ProtoMessage() {}
 
 func (x *TransactRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[29]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,6 +3317,20 @@ func (x *TransactRequest_Begin) GetTimeoutNanos() int64 {
 	return 0
 }
 
+func (x *TransactRequest_Begin) GetFlowTag() string {
+	if x != nil {
+		return x.FlowTag
+	}
+	return ""
+}
+
+func (x *TransactRequest_Begin) GetFlowWeight() uint32 {
+	if x != nil {
+		return x.FlowWeight
+	}
+	return 0
+}
+
 // Operations are run in their order.
 type TransactRequest_Operations struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3138,7 +3341,7 @@ type TransactRequest_Operations struct {
 
 func (x *TransactRequest_Operations) Reset() {
 	*x = TransactRequest_Operations{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3353,7 @@ func (x *TransactRequest_Operations) String() string {
 func (*TransactRequest_Operations) ProtoMessage() {}
 
 func (x *TransactRequest_Operations) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[30]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3386,7 @@ type TransactRequest_Commit struct {
 
 func (x *TransactRequest_Commit) Reset() {
 	*x = TransactRequest_Commit{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3195,7 +3398,7 @@ func (x *TransactRequest_Commit) String() string {
 func (*TransactRequest_Commit) ProtoMessage() {}
 
 func (x *TransactRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[31]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3429,7 @@ type TransactRequest_Rollback struct {
 
 func (x *TransactRequest_Rollback) Reset() {
 	*x = TransactRequest_Rollback{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3441,7 @@ func (x *TransactRequest_Rollback) String() string {
 func (*TransactRequest_Rollback) ProtoMessage() {}
 
 func (x *TransactRequest_Rollback) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[32]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3266,7 +3469,7 @@ type TransactResponse_Begun struct {
 
 func (x *TransactResponse_Begun) Reset() {
 	*x = TransactResponse_Begun{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3481,7 @@ func (x *TransactResponse_Begun) String() string {
 func (*TransactResponse_Begun) ProtoMessage() {}
 
 func (x *TransactResponse_Begun) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[33]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3521,7 @@ type TransactResponse_Results struct {
 
 func (x *TransactResponse_Results) Reset() {
 	*x = TransactResponse_Results{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3533,7 @@ func (x *TransactResponse_Results) String() string {
 func (*TransactResponse_Results) ProtoMessage() {}
 
 func (x *TransactResponse_Results) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[34]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3568,7 @@ type TransactResponse_Run struct {
 
 func (x *TransactResponse_Run) Reset() {
 	*x = TransactResponse_Run{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3580,7 @@ func (x *TransactResponse_Run) String() string {
 func (*TransactResponse_Run) ProtoMessage() {}
 
 func (x *TransactResponse_Run) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[35]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3621,7 @@ type TransactResponse_Committed struct {
 
 func (x *TransactResponse_Committed) Reset() {
 	*x = TransactResponse_Committed{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3633,7 @@ func (x *TransactResponse_Committed) String() string {
 func (*TransactResponse_Committed) ProtoMessage() {}
 
 func (x *TransactResponse_Committed) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[36]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3665,7 @@ type TransactResponse_RolledBack struct {
 
 func (x *TransactResponse_RolledBack) Reset() {
 	*x = TransactResponse_RolledBack{}
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3677,7 @@ func (x *TransactResponse_RolledBack) String() string {
 func (*TransactResponse_RolledBack) ProtoMessage() {}
 
 func (x *TransactResponse_RolledBack) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_kv_v1_kv_proto_msgTypes[37]
+	mi := &file_concordat_kv_v1_kv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3513,7 +3716,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\vGetResponse\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x14\n" +
 	"\x05found\x18\x02 \x01(\bR\x05found\x12\x18\n" +
-	"\asession\x18\x03 \x01(\tR\asession\"\x91\x02\n" +
+	"\asession\x18\x03 \x01(\tR\asession\"\xcd\x02\n" +
 	"\n" +
 	"PutRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
@@ -3522,18 +3725,24 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04gtid\x18\x06 \x01(\tR\x04gtid\x128\n" +
-	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"!\n" +
+	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x12\x19\n" +
+	"\bflow_tag\x18\b \x01(\tR\aflowTag\x12\x1f\n" +
+	"\vflow_weight\x18\t \x01(\rR\n" +
+	"flowWeight\"!\n" +
 	"\vPutResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xfe\x01\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xba\x02\n" +
 	"\rDeleteRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x128\n" +
 	"\tisolation\x18\x03 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x04 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04gtid\x18\x05 \x01(\tR\x04gtid\x128\n" +
-	"\tfreshness\x18\x06 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"$\n" +
+	"\tfreshness\x18\x06 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x12\x19\n" +
+	"\bflow_tag\x18\a \x01(\tR\aflowTag\x12\x1f\n" +
+	"\vflow_weight\x18\b \x01(\rR\n" +
+	"flowWeight\"$\n" +
 	"\x0eDeleteResponse\x12\x12\n" +
-	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\x91\x02\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xcd\x02\n" +
 	"\n" +
 	"AddRequest\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
@@ -3542,7 +3751,10 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tisolation\x18\x04 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x05 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04gtid\x18\x06 \x01(\tR\x04gtid\x128\n" +
-	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"!\n" +
+	"\tfreshness\x18\a \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x12\x19\n" +
+	"\bflow_tag\x18\b \x01(\tR\aflowTag\x12\x1f\n" +
+	"\vflow_weight\x18\t \x01(\rR\n" +
+	"flowWeight\"!\n" +
 	"\vAddResponse\x12\x12\n" +
 	"\x04gtid\x18\x01 \x01(\tR\x04gtid\"\xc9\x01\n" +
 	"\vScanRequest\x12,\n" +
@@ -3557,14 +3769,17 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\asession\x18\x02 \x01(\tR\asession\".\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xe2\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x9e\x02\n" +
 	"\n" +
 	"TxnRequest\x12%\n" +
 	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\x128\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x03 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04gtid\x18\x04 \x01(\tR\x04gtid\x128\n" +
-	"\tfreshness\x18\x05 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\"{\n" +
+	"\tfreshness\x18\x05 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x12\x19\n" +
+	"\bflow_tag\x18\x06 \x01(\tR\aflowTag\x12\x1f\n" +
+	"\vflow_weight\x18\a \x01(\rR\n" +
+	"flowWeight\"{\n" +
 	"\vExpectation\x12,\n" +
 	"\x05table\x18\x01 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
@@ -3604,7 +3819,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_UNKNOWN\x10\x01\x12\x13\n" +
 	"\x0fSTATE_COMMITTED\x10\x02\x12\x11\n" +
-	"\rSTATE_REFUSED\x10\x03\"\xd6\x05\n" +
+	"\rSTATE_REFUSED\x10\x03\"\x92\x06\n" +
 	"\x0fTransactRequest\x12>\n" +
 	"\x05begin\x18\x01 \x01(\v2&.concordat.kv.v1.TransactRequest.BeginH\x00R\x05begin\x12M\n" +
 	"\n" +
@@ -3612,14 +3827,17 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"operations\x122\n" +
 	"\x04scan\x18\x03 \x01(\v2\x1c.concordat.kv.v1.ScanRequestH\x00R\x04scan\x12A\n" +
 	"\x06commit\x18\x04 \x01(\v2'.concordat.kv.v1.TransactRequest.CommitH\x00R\x06commit\x12G\n" +
-	"\brollback\x18\x05 \x01(\v2).concordat.kv.v1.TransactRequest.RollbackH\x00R\brollback\x1a\xf8\x01\n" +
+	"\brollback\x18\x05 \x01(\v2).concordat.kv.v1.TransactRequest.RollbackH\x00R\brollback\x1a\xb4\x02\n" +
 	"\x05Begin\x128\n" +
 	"\tfreshness\x18\x01 \x01(\v2\x1a.concordat.kv.v1.FreshnessR\tfreshness\x128\n" +
 	"\tisolation\x18\x02 \x01(\x0e2\x1a.concordat.kv.v1.IsolationR\tisolation\x12%\n" +
 	"\x0etransaction_id\x18\x03 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04gtid\x18\x04 \x01(\tR\x04gtid\x12\x1b\n" +
 	"\tread_only\x18\x05 \x01(\bR\breadOnly\x12#\n" +
-	"\rtimeout_nanos\x18\x06 \x01(\x03R\ftimeoutNanos\x1a3\n" +
+	"\rtimeout_nanos\x18\x06 \x01(\x03R\ftimeoutNanos\x12\x19\n" +
+	"\bflow_tag\x18\a \x01(\tR\aflowTag\x12\x1f\n" +
+	"\vflow_weight\x18\b \x01(\rR\n" +
+	"flowWeight\x1a3\n" +
 	"\n" +
 	"Operations\x12%\n" +
 	"\x03ops\x18\x01 \x03(\v2\x13.concordat.kv.v1.OpR\x03ops\x1a-\n" +
@@ -3687,7 +3905,7 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\tage_nanos\x18\a \x01(\x03R\bageNanos\x12,\n" +
 	"\x05where\x18\b \x01(\x0e2\x16.concordat.kv.v1.WhereR\x05whereB\a\n" +
 	"\x05_fromB\x05\n" +
-	"\x03_to\"\xdc\x06\n" +
+	"\x03_to\"\x96\a\n" +
 	"\tErrorInfo\x123\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x04code\x12,\n" +
 	"\x05table\x18\x02 \x01(\v2\x16.concordat.kv.v1.TableR\x05table\x12\x15\n" +
@@ -3703,7 +3921,8 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12)\n" +
 	"\x04wait\x18\f \x01(\v2\x15.concordat.kv.v1.WaitR\x04wait\x12\x14\n" +
 	"\x05index\x18\r \x01(\x04R\x05index\x12\x18\n" +
-	"\amissing\x18\x0e \x03(\tR\amissing\"\xd8\x02\n" +
+	"\amissing\x18\x0e \x03(\tR\amissing\x128\n" +
+	"\tthrottled\x18\x0f \x01(\v2\x1a.concordat.kv.v1.ThrottledR\tthrottled\"\xd8\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCODE_CONFLICT\x10\x01\x12\x12\n" +
@@ -3749,7 +3968,17 @@ const file_concordat_kv_v1_kv_proto_rawDesc = "" +
 	"\fSTEP_PRIMARY\x10\x04\x12\r\n" +
 	"\tSTEP_GATE\x10\x05\x12\x0f\n" +
 	"\vSTEP_CHANGE\x10\x06B\x0e\n" +
-	"\f_stale_nanos*Z\n" +
+	"\f_stale_nanos\"\x87\x02\n" +
+	"\tThrottled\x12\x1a\n" +
+	"\blimiting\x18\x01 \x01(\tR\blimiting\x12\x1b\n" +
+	"\tlag_nanos\x18\x02 \x01(\x03R\blagNanos\x12\x14\n" +
+	"\x05quota\x18\x03 \x01(\x04R\x05quota\x12\x18\n" +
+	"\astopped\x18\x04 \x01(\bR\astopped\x12!\n" +
+	"\fwaited_nanos\x18\x05 \x01(\x03R\vwaitedNanos\x12\x18\n" +
+	"\awaiting\x18\x06 \x01(\x04R\awaiting\x125\n" +
+	"\x05cause\x18\a \x01(\x0e2\x1f.concordat.kv.v1.ErrorInfo.CodeR\x05cause\x12\x1d\n" +
+	"\n" +
+	"cause_text\x18\b \x01(\tR\tcauseText*Z\n" +
 	"\tIsolation\x12\x19\n" +
 	"\x15ISOLATION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ISOLATION_SNAPSHOT\x10\x01\x12\x1a\n" +
@@ -3803,7 +4032,7 @@ func file_concordat_kv_v1_kv_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_concordat_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_concordat_kv_v1_kv_proto_goTypes = []any{
 	(Isolation)(0),                      // 0: concordat.kv.v1.Isolation
 	(Consistency)(0),                    // 1: concordat.kv.v1.Consistency
@@ -3842,15 +4071,16 @@ var file_concordat_kv_v1_kv_proto_goTypes = []any{
 	(*Conflict)(nil),                    // 34: concordat.kv.v1.Conflict
 	(*ErrorInfo)(nil),                   // 35: concordat.kv.v1.ErrorInfo
 	(*Wait)(nil),                        // 36: concordat.kv.v1.Wait
-	(*TransactRequest_Begin)(nil),       // 37: concordat.kv.v1.TransactRequest.Begin
-	(*TransactRequest_Operations)(nil),  // 38: concordat.kv.v1.TransactRequest.Operations
-	(*TransactRequest_Commit)(nil),      // 39: concordat.kv.v1.TransactRequest.Commit
-	(*TransactRequest_Rollback)(nil),    // 40: concordat.kv.v1.TransactRequest.Rollback
-	(*TransactResponse_Begun)(nil),      // 41: concordat.kv.v1.TransactResponse.Begun
-	(*TransactResponse_Results)(nil),    // 42: concordat.kv.v1.TransactResponse.Results
-	(*TransactResponse_Run)(nil),        // 43: concordat.kv.v1.TransactResponse.Run
-	(*TransactResponse_Committed)(nil),  // 44: concordat.kv.v1.TransactResponse.Committed
-	(*TransactResponse_RolledBack)(nil), // 45: concordat.kv.v1.TransactResponse.RolledBack
+	(*Throttled)(nil),                   // 37: concordat.kv.v1.Throttled
+	(*TransactRequest_Begin)(nil),       // 38: concordat.kv.v1.TransactRequest.Begin
+	(*TransactRequest_Operations)(nil),  // 39: concordat.kv.v1.TransactRequest.Operations
+	(*TransactRequest_Commit)(nil),      // 40: concordat.kv.v1.TransactRequest.Commit
+	(*TransactRequest_Rollback)(nil),    // 41: concordat.kv.v1.TransactRequest.Rollback
+	(*TransactResponse_Begun)(nil),      // 42: concordat.kv.v1.TransactResponse.Begun
+	(*TransactResponse_Results)(nil),    // 43: concordat.kv.v1.TransactResponse.Results
+	(*TransactResponse_Run)(nil),        // 44: concordat.kv.v1.TransactResponse.Run
+	(*TransactResponse_Committed)(nil),  // 45: concordat.kv.v1.TransactResponse.Committed
+	(*TransactResponse_RolledBack)(nil), // 46: concordat.kv.v1.TransactResponse.RolledBack
 }
 var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
 	1,  // 0: concordat.kv.v1.Freshness.consistency:type_name -> concordat.kv.v1.Consistency
@@ -3882,16 +4112,16 @@ var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
 	26, // 26: concordat.kv.v1.TxnResponse.results:type_name -> concordat.kv.v1.OpResult
 	5,  // 27: concordat.kv.v1.OutcomeResponse.state:type_name -> concordat.kv.v1.OutcomeResponse.State
 	6,  // 28: concordat.kv.v1.OutcomeResponse.reason:type_name -> concordat.kv.v1.ErrorInfo.Code
-	37, // 29: concordat.kv.v1.TransactRequest.begin:type_name -> concordat.kv.v1.TransactRequest.Begin
-	38, // 30: concordat.kv.v1.TransactRequest.operations:type_name -> concordat.kv.v1.TransactRequest.Operations
+	38, // 29: concordat.kv.v1.TransactRequest.begin:type_name -> concordat.kv.v1.TransactRequest.Begin
+	39, // 30: concordat.kv.v1.TransactRequest.operations:type_name -> concordat.kv.v1.TransactRequest.Operations
 	18, // 31: concordat.kv.v1.TransactRequest.scan:type_name -> concordat.kv.v1.ScanRequest
-	39, // 32: concordat.kv.v1.TransactRequest.commit:type_name -> concordat.kv.v1.TransactRequest.Commit
-	40, // 33: concordat.kv.v1.TransactRequest.rollback:type_name -> concordat.kv.v1.TransactRequest.Rollback
-	41, // 34: concordat.kv.v1.TransactResponse.begun:type_name -> concordat.kv.v1.TransactResponse.Begun
-	42, // 35: concordat.kv.v1.TransactResponse.results:type_name -> concordat.kv.v1.TransactResponse.Results
-	43, // 36: concordat.kv.v1.TransactResponse.run:type_name -> concordat.kv.v1.TransactResponse.Run
-	44, // 37: concordat.kv.v1.TransactResponse.committed:type_name -> concordat.kv.v1.TransactResponse.Committed
-	45, // 38: concordat.kv.v1.TransactResponse.rolled_back:type_name -> concordat.kv.v1.TransactResponse.RolledBack
+	40, // 32: concordat.kv.v1.TransactRequest.commit:type_name -> concordat.kv.v1.TransactRequest.Commit
+	41, // 33: concordat.kv.v1.TransactRequest.rollback:type_name -> concordat.kv.v1.TransactRequest.Rollback
+	42, // 34: concordat.kv.v1.TransactResponse.begun:type_name -> concordat.kv.v1.TransactResponse.Begun
+	43, // 35: concordat.kv.v1.TransactResponse.results:type_name -> concordat.kv.v1.TransactResponse.Results
+	44, // 36: concordat.kv.v1.TransactResponse.run:type_name -> concordat.kv.v1.TransactResponse.Run
+	45, // 37: concordat.kv.v1.TransactResponse.committed:type_name -> concordat.kv.v1.TransactResponse.Committed
+	46, // 38: concordat.kv.v1.TransactResponse.rolled_back:type_name -> concordat.kv.v1.TransactResponse.RolledBack
 	2,  // 39: concordat.kv.v1.WatchResponse.mode:type_name -> concordat.kv.v1.Mode
 	33, // 40: concordat.kv.v1.WatchResponse.nodes:type_name -> concordat.kv.v1.Node
 	3,  // 41: concordat.kv.v1.Conflict.incoming:type_name -> concordat.kv.v1.Kind
@@ -3901,37 +4131,39 @@ var file_concordat_kv_v1_kv_proto_depIdxs = []int32{
 	8,  // 45: concordat.kv.v1.ErrorInfo.table:type_name -> concordat.kv.v1.Table
 	34, // 46: concordat.kv.v1.ErrorInfo.conflict:type_name -> concordat.kv.v1.Conflict
 	36, // 47: concordat.kv.v1.ErrorInfo.wait:type_name -> concordat.kv.v1.Wait
-	7,  // 48: concordat.kv.v1.Wait.step:type_name -> concordat.kv.v1.Wait.Step
-	1,  // 49: concordat.kv.v1.Wait.consistency:type_name -> concordat.kv.v1.Consistency
-	6,  // 50: concordat.kv.v1.Wait.cause:type_name -> concordat.kv.v1.ErrorInfo.Code
-	9,  // 51: concordat.kv.v1.TransactRequest.Begin.freshness:type_name -> concordat.kv.v1.Freshness
-	0,  // 52: concordat.kv.v1.TransactRequest.Begin.isolation:type_name -> concordat.kv.v1.Isolation
-	24, // 53: concordat.kv.v1.TransactRequest.Operations.ops:type_name -> concordat.kv.v1.Op
-	26, // 54: concordat.kv.v1.TransactResponse.Results.results:type_name -> concordat.kv.v1.OpResult
-	20, // 55: concordat.kv.v1.TransactResponse.Run.pairs:type_name -> concordat.kv.v1.Pair
-	10, // 56: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
-	12, // 57: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
-	14, // 58: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
-	16, // 59: concordat.kv.v1.KV.Add:input_type -> concordat.kv.v1.AddRequest
-	18, // 60: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
-	21, // 61: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
-	27, // 62: concordat.kv.v1.KV.Outcome:input_type -> concordat.kv.v1.OutcomeRequest
-	29, // 63: concordat.kv.v1.KV.Transact:input_type -> concordat.kv.v1.TransactRequest
-	31, // 64: concordat.kv.v1.KV.Watch:input_type -> concordat.kv.v1.WatchRequest
-	11, // 65: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
-	13, // 66: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
-	15, // 67: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
-	17, // 68: concordat.kv.v1.KV.Add:output_type -> concordat.kv.v1.AddResponse
-	19, // 69: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
-	25, // 70: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
-	28, // 71: concordat.kv.v1.KV.Outcome:output_type -> concordat.kv.v1.OutcomeResponse
-	30, // 72: concordat.kv.v1.KV.Transact:output_type -> concordat.kv.v1.TransactResponse
-	32, // 73: concordat.kv.v1.KV.Watch:output_type -> concordat.kv.v1.WatchResponse
-	65, // [65:74] is the sub-list for method output_type
-	56, // [56:65] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	37, // 48: concordat.kv.v1.ErrorInfo.throttled:type_name -> concordat.kv.v1.Throttled
+	7,  // 49: concordat.kv.v1.Wait.step:type_name -> concordat.kv.v1.Wait.Step
+	1,  // 50: concordat.kv.v1.Wait.consistency:type_name -> concordat.kv.v1.Consistency
+	6,  // 51: concordat.kv.v1.Wait.cause:type_name -> concordat.kv.v1.ErrorInfo.Code
+	6,  // 52: concordat.kv.v1.Throttled.cause:type_name -> concordat.kv.v1.ErrorInfo.Code
+	9,  // 53: concordat.kv.v1.TransactRequest.Begin.freshness:type_name -> concordat.kv.v1.Freshness
+	0,  // 54: concordat.kv.v1.TransactRequest.Begin.isolation:type_name -> concordat.kv.v1.Isolation
+	24, // 55: concordat.kv.v1.TransactRequest.Operations.ops:type_name -> concordat.kv.v1.Op
+	26, // 56: concordat.kv.v1.TransactResponse.Results.results:type_name -> concordat.kv.v1.OpResult
+	20, // 57: concordat.kv.v1.TransactResponse.Run.pairs:type_name -> concordat.kv.v1.Pair
+	10, // 58: concordat.kv.v1.KV.Get:input_type -> concordat.kv.v1.GetRequest
+	12, // 59: concordat.kv.v1.KV.Put:input_type -> concordat.kv.v1.PutRequest
+	14, // 60: concordat.kv.v1.KV.Delete:input_type -> concordat.kv.v1.DeleteRequest
+	16, // 61: concordat.kv.v1.KV.Add:input_type -> concordat.kv.v1.AddRequest
+	18, // 62: concordat.kv.v1.KV.Scan:input_type -> concordat.kv.v1.ScanRequest
+	21, // 63: concordat.kv.v1.KV.Txn:input_type -> concordat.kv.v1.TxnRequest
+	27, // 64: concordat.kv.v1.KV.Outcome:input_type -> concordat.kv.v1.OutcomeRequest
+	29, // 65: concordat.kv.v1.KV.Transact:input_type -> concordat.kv.v1.TransactRequest
+	31, // 66: concordat.kv.v1.KV.Watch:input_type -> concordat.kv.v1.WatchRequest
+	11, // 67: concordat.kv.v1.KV.Get:output_type -> concordat.kv.v1.GetResponse
+	13, // 68: concordat.kv.v1.KV.Put:output_type -> concordat.kv.v1.PutResponse
+	15, // 69: concordat.kv.v1.KV.Delete:output_type -> concordat.kv.v1.DeleteResponse
+	17, // 70: concordat.kv.v1.KV.Add:output_type -> concordat.kv.v1.AddResponse
+	19, // 71: concordat.kv.v1.KV.Scan:output_type -> concordat.kv.v1.ScanResponse
+	25, // 72: concordat.kv.v1.KV.Txn:output_type -> concordat.kv.v1.TxnResponse
+	28, // 73: concordat.kv.v1.KV.Outcome:output_type -> concordat.kv.v1.OutcomeResponse
+	30, // 74: concordat.kv.v1.KV.Transact:output_type -> concordat.kv.v1.TransactResponse
+	32, // 75: concordat.kv.v1.KV.Watch:output_type -> concordat.kv.v1.WatchResponse
+	67, // [67:76] is the sub-list for method output_type
+	58, // [58:67] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_concordat_kv_v1_kv_proto_init() }
@@ -3972,7 +4204,7 @@ func file_concordat_kv_v1_kv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_kv_v1_kv_proto_rawDesc), len(file_concordat_kv_v1_kv_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
