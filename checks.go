@@ -113,9 +113,9 @@ func (n *Node) differing(s *known) string {
 			return finding(&f).String()
 		}
 	}
-	for i := range s.Faults {
-		if f := &s.Faults[len(s.Faults)-1-i]; f.Member.RaftID == n.log.Identity().RaftID {
-			return faultText(f)
+	for _, f := range slices.Backward(s.Faults.Odd) {
+		if f.Member.RaftID == n.log.Identity().RaftID {
+			return applyFault(&f).String()
 		}
 	}
 	return "the group has found so, and what it found is forgotten"

@@ -3,6 +3,7 @@ package concordat_test
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -77,6 +78,15 @@ func TestFaultCommonToAll(t *testing.T) {
 		if k := kindsOf(n); k[concordat.EventUnapplied] != 1 || k[concordat.EventApplyFault] == 0 {
 			t.Errorf("node %d has noted %v", i, k)
 		}
+		eventually(t, "it is shown", func() bool { return n.Status().ApplyFaults.Refused == 1 })
+		f := n.Status().ApplyFaults
+		if len(f.Votes) != 1 || len(f.Odd) != 0 {
+			t.Fatalf("node %d shows %+v", i, f)
+		}
+		v := f.Votes[0]
+		if v.Verdict != concordat.ApplyRefused || v.Class != applier.ClassProgram+7 || v.Index == 0 || len(v.Said) < 2 || !strings.Contains(v.String(), "applied nowhere") {
+			t.Errorf("node %d shows %+v: %v", i, v, v)
+		}
 	}
 }
 
@@ -96,6 +106,14 @@ func TestFaultOfOneMember(t *testing.T) {
 	}
 	mustAgree(t, g.nodes[:2]...)
 	eventually(t, "the others note it", func() bool { return kindsOf(g.nodes[1])[concordat.EventApplyFault] > 0 })
+	eventually(t, "the others show it", func() bool { return len(g.nodes[1].Status().ApplyFaults.Odd) > 0 })
+	f := g.nodes[1].Status().ApplyFaults
+	if f.Refused != 0 || len(f.Votes) != 1 || f.Votes[0].Verdict != concordat.ApplyStands || f.Votes[0].Said[0] != (concordat.ApplyOpinion{Member: odd.Status().Member, Class: applier.ClassProgram + 7}) {
+		t.Errorf("it is shown as %+v", f)
+	}
+	if x := f.Odd[0]; x.Member != odd.Status().Member || x.GTID != f.Votes[0].GTID || x.Class != applier.ClassProgram+7 || x.Others != applier.ClassNone {
+		t.Errorf("it is shown as %+v: %v", x, x)
+	}
 	mustClose(t, odd)
 	cfg := again(odd, g.cfgs[2])
 	cfg.Engine = newFaultyEngine(t, cfg.Dir)

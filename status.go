@@ -117,6 +117,8 @@ type Status struct {
 	Running int
 	// StateCheck is how the members' data compare.
 	StateCheck StateCheck
+	// ApplyFaults are the transactions that engines could not apply.
+	ApplyFaults ApplyFaults
 	// Flow says who slows whom.
 	Flow FlowStatus
 }
@@ -179,7 +181,7 @@ func (n *Node) Status() Status {
 			GiantBytesHeld:  uint64(s.Giants.Held + s.Giants.Copied),
 		},
 		Quorum: s.Quorum, LogStalled: s.Stalled, RejoinTry: int(n.rejoinTry.Load()),
-		StateCheck: stateCheck(&s.Checks),
+		StateCheck: stateCheck(&s.Checks), ApplyFaults: applyFaults(&s.Faults),
 	}
 	n.statusOfRights(&s, &status)
 	status.Flow = n.flowStatus(&s)

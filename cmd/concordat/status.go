@@ -241,8 +241,8 @@ func printStatus(w io.Writer, answers []*adminpb.StatusResponse) error {
 	if a := seen.GetAction(); a != nil {
 		say(w, "\n%s\n", openActionText(seen.GetView(), a))
 	}
-	for _, f := range seen.GetStateCheck().GetFindings() {
-		say(w, "\n%s\n", f.GetText())
+	for _, text := range findingTexts(seen) {
+		say(w, "\n%s\n", text)
 	}
 	return nil
 }
@@ -406,6 +406,7 @@ type statusJSON struct {
 	Durable     uint64           `json:"durable"`
 	Counters    map[string]int64 `json:"counters"`
 	StateCheck  stateCheckJSON   `json:"state_check"`
+	ApplyFaults applyFaultsJSON  `json:"apply_faults"`
 }
 
 // gateJSON is a transaction that is not visible before others know of it.
@@ -476,7 +477,7 @@ func printStatusJSON(w io.Writer, answers []*adminpb.StatusResponse) error {
 		Flow:      flowStatusOf(a.GetFlow()),
 		Members:   rows(answers),
 		Delivered: a.GetDelivered(), Applied: a.GetApplied(), Durable: a.GetDurable(),
-		StateCheck: stateCheckOf(a.GetStateCheck()),
+		StateCheck: stateCheckOf(a.GetStateCheck()), ApplyFaults: applyFaultsOf(a.GetApplyFaults()),
 		Counters: map[string]int64{
 			"committed": int64(c.GetCommitted()), "conflicts": int64(c.GetConflicts()),
 			"snapshots_too_old": int64(c.GetSnapshotsTooOld()), "certified": int64(c.GetCertified()),

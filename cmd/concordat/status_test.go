@@ -108,6 +108,42 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// What a member's data or its engine did otherwise than the others' is a sentence each,
+// and those of transactions that stand are told by who could not apply them.
+func TestFindingsAreShown(t *testing.T) {
+	seen := degraded()
+	seen.StateCheck = &adminpb.StateCheck{Findings: []*adminpb.StateFinding{{Text: "a key differs"}}}
+	seen.ApplyFaults = &adminpb.ApplyFaults{
+		Refused: 1,
+		Votes: []*adminpb.ApplyVote{
+			{Gtid: testGroup + ":1", Index: 7, Verdict: "STANDS", Text: "it stands", Said: []*adminpb.ApplyOpinion{{Member: memberA, Class: 1}}},
+			{Gtid: testGroup + ":2", Index: 9, Verdict: "REFUSED", Class: 1, Text: "it is refused", Missing: []string{memberB}},
+		},
+		Odd: []*adminpb.ApplyFault{{Index: 8, Member: memberA, Gtid: testGroup + ":1", Class: 1, Text: "one could not"}},
+	}
+	address := (&fakeAdmin{status: seen}).serve(t)
+	out, _ := here(t, exitOK, "status", "--address", address)
+	if !strings.HasSuffix(out, "\na key differs\n\nit is refused\n\none could not\n") {
+		t.Errorf("it ends as\n%s", out)
+	}
+	var got statusJSON
+	out, _ = here(t, exitOK, "status", "--json", "--address", address)
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	want := applyFaultsJSON{
+		Refused: 1,
+		Votes: []applyVoteJSON{
+			{GTID: testGroup + ":1", Index: 7, Verdict: "STANDS", Said: []applyOpinionJSON{{memberA, 1}}, Text: "it stands"},
+			{GTID: testGroup + ":2", Index: 9, Verdict: "REFUSED", Class: 1, Said: []applyOpinionJSON{}, Missing: []string{memberB}, Text: "it is refused"},
+		},
+		Odd: []applyFaultJSON{{Index: 8, Member: memberA, GTID: testGroup + ":1", Class: 1, Text: "one could not"}},
+	}
+	if diff := cmp.Diff(want, got.ApplyFaults); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A node that is in no view is a row of its own.
 func TestStatusOfNodeOutside(t *testing.T) {
 	out, _ := here(t, exitOK, "status", "--address", (&fakeAdmin{status: waiting()}).serve(t))

@@ -513,8 +513,8 @@ type Status struct {
 	GateWaits []uint64
 	// Checks is what is known of the group's state checks.
 	Checks statecheck.Snapshot
-	// Faults are the last members that did with a transaction what others did not.
-	Faults []statecheck.Fault
+	// Faults is what is known of the transactions that engines could not apply.
+	Faults statecheck.FaultsSnapshot
 	// Flow is who slows whom.
 	Flow FlowStatus
 }
@@ -545,7 +545,7 @@ func (r *Replica) Status() Status {
 			Engine: r.inApplyBytes - r.heldBytes, Held: r.heldBytes, Gates: r.gates.Len(),
 			Answers: r.certified.Len(), Reads: len(r.reads.calls),
 		},
-		Checks: r.checks.state.Snapshot(), Faults: r.faults.state.Last(),
+		Checks: r.checks.state.Snapshot(), Faults: r.faults.state.Snapshot(),
 		Flow: r.flow.last,
 	}
 }

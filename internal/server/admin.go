@@ -36,7 +36,7 @@ func (a *admin) Status(context.Context, *adminpb.StatusRequest) (*adminpb.Status
 		Mode:      modes[s.Mode], Epoch: s.Epoch, Primary: uuidText(s.Primary), Protocol: s.Protocol,
 		Writable: s.Writable, Alone: s.Alone, Outdated: s.Outdated, Running: uint64(s.Running),
 		Action: action(s.Action), Gate: gate(s.Gate), FreshNanos: int64(s.Fresh), StateCheck: stateCheck(&s.StateCheck),
-		Flow: flow(s.Member, &s.Flow),
+		ApplyFaults: applyFaults(&s.ApplyFaults), Flow: flow(s.Member, &s.Flow),
 	}
 	if s.Err != nil {
 		response.Error = s.Err.Error()

@@ -21,3 +21,24 @@ func stateCheck(s *concordat.StateCheck) *adminpb.StateCheck {
 	}
 	return out
 }
+
+func applyFaults(s *concordat.ApplyFaults) *adminpb.ApplyFaults {
+	out := &adminpb.ApplyFaults{Refused: s.Refused}
+	for i := range s.Votes {
+		v := &s.Votes[i]
+		x := &adminpb.ApplyVote{
+			Gtid: v.GTID.String(), Index: v.Index, Missing: uuidTexts(v.Missing), Verdict: string(v.Verdict), Class: uint32(v.Class), Text: v.String(),
+		}
+		for _, o := range v.Said {
+			x.Said = append(x.Said, &adminpb.ApplyOpinion{Member: uuidText(o.Member), Class: uint32(o.Class)})
+		}
+		out.Votes = append(out.Votes, x)
+	}
+	for i := range s.Odd {
+		f := &s.Odd[i]
+		out.Odd = append(out.Odd, &adminpb.ApplyFault{
+			Index: f.Index, Member: uuidText(f.Member), Gtid: f.GTID.String(), Class: uint32(f.Class), Others: uint32(f.Others), Text: f.String(),
+		})
+	}
+	return out
+}

@@ -63,6 +63,8 @@ type Faults struct {
 	refused gtid.Set // applied nowhere, on the word of more than half
 	faults  []Fault  // the last, oldest first
 	blamed  []uint64 // raft ids of those in the view that have applied what is refused, ascending
+
+	shown *FaultsSnapshot // of all this, nil when it has changed since
 }
 
 // NewFaults returns the state of a new group.
@@ -79,6 +81,7 @@ type Judgement struct {
 // who is in the view. One of a transaction that is not executed is void, and so is
 // a second one.
 func (f *Faults) Heard(index, by uint64, o Opinion, online []Member, executed gtid.Set, inView func(uint64) bool) (j Judgement) {
+	f.shown = nil
 	v := f.voteOn(o.GTID)
 	if v == nil {
 		if o.Class == applier.ClassNone || f.refused.Contains(o.GTID) || !executed.Contains(o.GTID) || len(online) == 0 || len(online) > MaxParties {
@@ -208,6 +211,7 @@ func (f *Faults) Wanted(self, applied uint64) (gtid.GTID, bool) {
 // is not decided. Who has gone will never say anything, and who has come may have
 // to, for there to be more than half.
 func (f *Faults) View(index uint64, online []Member, inView func(id uint64) bool) (all []Judgement) {
+	f.shown = nil
 	f.blamed = slices.DeleteFunc(f.blamed, func(id uint64) bool { return !inView(id) })
 	if len(online) == 0 || len(online) > MaxParties {
 		return nil
@@ -235,9 +239,6 @@ func (f *Faults) Blamed(id uint64) bool {
 	_, is := slices.BinarySearch(f.blamed, id)
 	return is
 }
-
-// Last returns those who failed alone lately, oldest first.
-func (f *Faults) Last() []Fault { return slices.Clone(f.faults) }
 
 // AppendState appends the encoding of the whole state to b. The error is that of a
 // GTID which cannot be one.

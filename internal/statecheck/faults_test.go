@@ -43,6 +43,7 @@ func TestVotes(t *testing.T) {
 			f, g := NewFaults(), gtid.GTID{UUID: group, Number: 1}
 			online, faults, refused := members(len(c.says)), 0, false
 			for i, class := range c.says {
+				before := f.Snapshot() // what is shown is never that of before
 				if i > 0 {
 					want, asked := f.Wanted(uint64(i+1), 9)
 					if open := f.voteOn(g).verdict == undecided; asked != open || open && want != g {
@@ -52,8 +53,19 @@ func TestVotes(t *testing.T) {
 				j := f.Heard(5, uint64(i+1), Opinion{g, class}, online, executedUpTo(3), all)
 				faults += len(j.Blamed)
 				refused = refused || j.Refused
+				after := f.Snapshot()
+				shown := after.Votes[0]
+				if len(before.Votes) > 0 && len(before.Votes[0].Said) != i || len(shown.Said) != i+1 || len(shown.Missing) != len(c.says)-i-1 {
+					t.Errorf("after member %d: %+v", i+1, after)
+				}
+				if shown.Of != g || shown.Index != 5 || shown.Said[i] != (Said{online[i], class}) || (after.Refused != 0) != refused || len(after.Odd) != faults {
+					t.Errorf("after member %d: %+v", i+1, after)
+				}
+				if v := f.voteOn(g); (shown.Verdict == Open) != (v.verdict == undecided) || shown.Class != v.class {
+					t.Errorf("after member %d it is shown as %+v, and is %+v", i+1, shown, v)
+				}
 			}
-			if refused != c.refused || f.Refused(g) != c.refused || f.Alone(g) != c.alone || faults != c.faults || len(f.Last()) != faults {
+			if refused != c.refused || f.Refused(g) != c.refused || f.Alone(g) != c.alone || faults != c.faults || len(f.Snapshot().Odd) != faults {
 				t.Errorf("refused %t, alone %t, %d faults, want %+v", f.Refused(g), f.Alone(g), faults, c)
 			}
 			for i := range c.says {

@@ -248,7 +248,7 @@ func (x Recovery_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Recovery_Method.Descriptor instead.
 func (Recovery_Method) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Refusal_Kind int32
@@ -315,7 +315,7 @@ func (x Refusal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Refusal_Kind.Descriptor instead.
 func (Refusal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19, 0}
 }
 
 type Action_Kind int32
@@ -370,7 +370,7 @@ func (x Action_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Action_Kind.Descriptor instead.
 func (Action_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50, 0}
 }
 
 type Action_Result int32
@@ -438,7 +438,7 @@ func (x Action_Result) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Action_Result.Descriptor instead.
 func (Action_Result) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46, 1}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50, 1}
 }
 
 type Rank_Verdict int32
@@ -503,7 +503,7 @@ func (x Rank_Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rank_Verdict.Descriptor instead.
 func (Rank_Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52, 0}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56, 0}
 }
 
 type StatusRequest struct {
@@ -618,7 +618,9 @@ type StatusResponse struct {
 	// How the members' data compare.
 	StateCheck *StateCheck `protobuf:"bytes,36,opt,name=state_check,json=stateCheck,proto3" json:"state_check,omitempty"`
 	// Who slows whom.
-	Flow          *FlowResponse `protobuf:"bytes,37,opt,name=flow,proto3" json:"flow,omitempty"`
+	Flow *FlowResponse `protobuf:"bytes,37,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The transactions that engines could not apply.
+	ApplyFaults   *ApplyFaults `protobuf:"bytes,38,opt,name=apply_faults,json=applyFaults,proto3" json:"apply_faults,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -905,6 +907,13 @@ func (x *StatusResponse) GetFlow() *FlowResponse {
 	return nil
 }
 
+func (x *StatusResponse) GetApplyFaults() *ApplyFaults {
+	if x != nil {
+		return x.ApplyFaults
+	}
+	return nil
+}
+
 // StateCheck is what a member knows of how the members' data compare.
 type StateCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1179,6 +1188,318 @@ func (x *StateKey) GetHow() string {
 	return ""
 }
 
+// ApplyFaults is what the group knows of the transactions that certification has
+// let pass and an engine could not apply.
+type ApplyFaults struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many are applied nowhere, since the group began.
+	Refused uint64 `protobuf:"varint,1,opt,name=refused,proto3" json:"refused,omitempty"`
+	// What became of the last ones, and the last members that did what more than
+	// half did not, oldest first.
+	Votes         []*ApplyVote  `protobuf:"bytes,2,rep,name=votes,proto3" json:"votes,omitempty"`
+	Odd           []*ApplyFault `protobuf:"bytes,3,rep,name=odd,proto3" json:"odd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyFaults) Reset() {
+	*x = ApplyFaults{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyFaults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyFaults) ProtoMessage() {}
+
+func (x *ApplyFaults) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyFaults.ProtoReflect.Descriptor instead.
+func (*ApplyFaults) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ApplyFaults) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *ApplyFaults) GetVotes() []*ApplyVote {
+	if x != nil {
+		return x.Votes
+	}
+	return nil
+}
+
+func (x *ApplyFaults) GetOdd() []*ApplyFault {
+	if x != nil {
+		return x.Odd
+	}
+	return nil
+}
+
+// ApplyVote is what members did with a transaction that an engine could not apply.
+type ApplyVote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In text form.
+	Gtid string `protobuf:"bytes,1,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	// The log position at which the group heard of it first.
+	Index uint64          `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Said  []*ApplyOpinion `protobuf:"bytes,3,rep,name=said,proto3" json:"said,omitempty"`
+	// The members that have yet to say what they did, as UUID text.
+	Missing []string `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`
+	// OPEN: some have yet to say what they did. STANDS: more than half have applied
+	// it. REFUSED: more than half cannot, and it is applied nowhere. SPLIT: no more
+	// than half did the same.
+	Verdict string `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// Why it is refused, as the class of an error; 0 if it is not.
+	Class uint32 `protobuf:"varint,6,opt,name=class,proto3" json:"class,omitempty"`
+	// All of it as a sentence.
+	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyVote) Reset() {
+	*x = ApplyVote{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyVote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyVote) ProtoMessage() {}
+
+func (x *ApplyVote) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyVote.ProtoReflect.Descriptor instead.
+func (*ApplyVote) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ApplyVote) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+func (x *ApplyVote) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ApplyVote) GetSaid() []*ApplyOpinion {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *ApplyVote) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *ApplyVote) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *ApplyVote) GetClass() uint32 {
+	if x != nil {
+		return x.Class
+	}
+	return 0
+}
+
+func (x *ApplyVote) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// ApplyOpinion is what a member did with a transaction.
+type ApplyOpinion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID text.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// Why its engine could not apply it, as the class of an error; 0 if it has.
+	Class         uint32 `protobuf:"varint,2,opt,name=class,proto3" json:"class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyOpinion) Reset() {
+	*x = ApplyOpinion{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyOpinion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyOpinion) ProtoMessage() {}
+
+func (x *ApplyOpinion) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyOpinion.ProtoReflect.Descriptor instead.
+func (*ApplyOpinion) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ApplyOpinion) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ApplyOpinion) GetClass() uint32 {
+	if x != nil {
+		return x.Class
+	}
+	return 0
+}
+
+// ApplyFault is a member that did not do with a transaction what more than half
+// did.
+type ApplyFault struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The log position at which that was found.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// UUID text.
+	Member string `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	// In text form.
+	Gtid string `protobuf:"bytes,3,opt,name=gtid,proto3" json:"gtid,omitempty"`
+	// What it did, and what more than half did, as in ApplyOpinion.
+	Class  uint32 `protobuf:"varint,4,opt,name=class,proto3" json:"class,omitempty"`
+	Others uint32 `protobuf:"varint,5,opt,name=others,proto3" json:"others,omitempty"`
+	// All of it as a sentence.
+	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyFault) Reset() {
+	*x = ApplyFault{}
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyFault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyFault) ProtoMessage() {}
+
+func (x *ApplyFault) ProtoReflect() protoreflect.Message {
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyFault.ProtoReflect.Descriptor instead.
+func (*ApplyFault) Descriptor() ([]byte, []int) {
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ApplyFault) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ApplyFault) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ApplyFault) GetGtid() string {
+	if x != nil {
+		return x.Gtid
+	}
+	return ""
+}
+
+func (x *ApplyFault) GetClass() uint32 {
+	if x != nil {
+		return x.Class
+	}
+	return 0
+}
+
+func (x *ApplyFault) GetOthers() uint32 {
+	if x != nil {
+		return x.Others
+	}
+	return 0
+}
+
+func (x *ApplyFault) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Gate is a transaction of the level AFTER that members may not know of yet.
 // What is ordered from there on is not visible before they do.
 type Gate struct {
@@ -1193,7 +1514,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1526,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1539,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Gate) GetIndex() uint64 {
@@ -1249,7 +1570,7 @@ type Diagnosis struct {
 
 func (x *Diagnosis) Reset() {
 	*x = Diagnosis{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1582,7 @@ func (x *Diagnosis) String() string {
 func (*Diagnosis) ProtoMessage() {}
 
 func (x *Diagnosis) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1595,7 @@ func (x *Diagnosis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnosis.ProtoReflect.Descriptor instead.
 func (*Diagnosis) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Diagnosis) GetCode() string {
@@ -1311,7 +1632,7 @@ type Outlook struct {
 
 func (x *Outlook) Reset() {
 	*x = Outlook{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1644,7 @@ func (x *Outlook) String() string {
 func (*Outlook) ProtoMessage() {}
 
 func (x *Outlook) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1657,7 @@ func (x *Outlook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
 func (*Outlook) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Outlook) GetMembers() uint32 {
@@ -1402,7 +1723,7 @@ type Recovery struct {
 
 func (x *Recovery) Reset() {
 	*x = Recovery{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1735,7 @@ func (x *Recovery) String() string {
 func (*Recovery) ProtoMessage() {}
 
 func (x *Recovery) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1748,7 @@ func (x *Recovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
 func (*Recovery) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Recovery) GetMethod() Recovery_Method {
@@ -1497,7 +1818,7 @@ type View struct {
 
 func (x *View) Reset() {
 	*x = View{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1830,7 @@ func (x *View) String() string {
 func (*View) ProtoMessage() {}
 
 func (x *View) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1843,7 @@ func (x *View) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use View.ProtoReflect.Descriptor instead.
 func (*View) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *View) GetId() string {
@@ -1592,7 +1913,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1925,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1938,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetUuid() string {
@@ -1744,7 +2065,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +2077,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +2090,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Counters) GetCommitted() uint64 {
@@ -1868,7 +2189,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2201,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2214,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PlanRequest) GetVerb() Verb {
@@ -1919,7 +2240,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2252,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2265,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PlanResponse) GetPlan() *Plan {
@@ -1983,7 +2304,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2316,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2329,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Plan) GetView() *View {
@@ -2111,7 +2432,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2444,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2457,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Refusal) GetKind() Refusal_Kind {
@@ -2193,7 +2514,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2526,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2539,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LeaveRequest) GetForce() bool {
@@ -2243,7 +2564,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2576,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2589,7 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type RemoveRequest struct {
@@ -2283,7 +2604,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2616,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2629,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RemoveRequest) GetMember() string {
@@ -2333,7 +2654,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2666,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2679,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type JoinRequest struct {
@@ -2376,7 +2697,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2709,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2722,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinRequest) GetSeeds() []string {
@@ -2433,7 +2754,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2766,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2779,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 type RejoinRequest struct {
@@ -2475,7 +2796,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2808,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2821,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RejoinRequest) GetSeeds() []string {
@@ -2536,7 +2857,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2869,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2882,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RejoinResponse) GetDiscarded() string {
@@ -2590,7 +2911,7 @@ type CloneRequest struct {
 
 func (x *CloneRequest) Reset() {
 	*x = CloneRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2923,7 @@ func (x *CloneRequest) String() string {
 func (*CloneRequest) ProtoMessage() {}
 
 func (x *CloneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2936,7 @@ func (x *CloneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneRequest.ProtoReflect.Descriptor instead.
 func (*CloneRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CloneRequest) GetDonor() string {
@@ -2640,7 +2961,7 @@ type CloneResponse struct {
 
 func (x *CloneResponse) Reset() {
 	*x = CloneResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2973,7 @@ func (x *CloneResponse) String() string {
 func (*CloneResponse) ProtoMessage() {}
 
 func (x *CloneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2986,7 @@ func (x *CloneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneResponse.ProtoReflect.Descriptor instead.
 func (*CloneResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 type PlanForceMembersRequest struct {
@@ -2681,7 +3002,7 @@ type PlanForceMembersRequest struct {
 
 func (x *PlanForceMembersRequest) Reset() {
 	*x = PlanForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +3014,7 @@ func (x *PlanForceMembersRequest) String() string {
 func (*PlanForceMembersRequest) ProtoMessage() {}
 
 func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +3027,7 @@ func (x *PlanForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PlanForceMembersRequest) GetMembers() []string {
@@ -2732,7 +3053,7 @@ type PlanForceMembersResponse struct {
 
 func (x *PlanForceMembersResponse) Reset() {
 	*x = PlanForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +3065,7 @@ func (x *PlanForceMembersResponse) String() string {
 func (*PlanForceMembersResponse) ProtoMessage() {}
 
 func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +3078,7 @@ func (x *PlanForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*PlanForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PlanForceMembersResponse) GetPlan() *ForcePlan {
@@ -2801,7 +3122,7 @@ type ForcePlan struct {
 
 func (x *ForcePlan) Reset() {
 	*x = ForcePlan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3134,7 @@ func (x *ForcePlan) String() string {
 func (*ForcePlan) ProtoMessage() {}
 
 func (x *ForcePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3147,7 @@ func (x *ForcePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForcePlan.ProtoReflect.Descriptor instead.
 func (*ForcePlan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ForcePlan) GetId() string {
@@ -2936,7 +3257,7 @@ type ForceSurvivor struct {
 
 func (x *ForceSurvivor) Reset() {
 	*x = ForceSurvivor{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3269,7 @@ func (x *ForceSurvivor) String() string {
 func (*ForceSurvivor) ProtoMessage() {}
 
 func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3282,7 @@ func (x *ForceSurvivor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceSurvivor.ProtoReflect.Descriptor instead.
 func (*ForceSurvivor) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ForceSurvivor) GetMember() string {
@@ -3040,7 +3361,7 @@ type ForceExcluded struct {
 
 func (x *ForceExcluded) Reset() {
 	*x = ForceExcluded{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3373,7 @@ func (x *ForceExcluded) String() string {
 func (*ForceExcluded) ProtoMessage() {}
 
 func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3386,7 @@ func (x *ForceExcluded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceExcluded.ProtoReflect.Descriptor instead.
 func (*ForceExcluded) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ForceExcluded) GetMember() string {
@@ -3129,7 +3450,7 @@ type ForceRisk struct {
 
 func (x *ForceRisk) Reset() {
 	*x = ForceRisk{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3462,7 @@ func (x *ForceRisk) String() string {
 func (*ForceRisk) ProtoMessage() {}
 
 func (x *ForceRisk) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3475,7 @@ func (x *ForceRisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceRisk.ProtoReflect.Descriptor instead.
 func (*ForceRisk) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ForceRisk) GetTransactions() string {
@@ -3205,7 +3526,7 @@ type ForceMembersRequest struct {
 
 func (x *ForceMembersRequest) Reset() {
 	*x = ForceMembersRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3538,7 @@ func (x *ForceMembersRequest) String() string {
 func (*ForceMembersRequest) ProtoMessage() {}
 
 func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3551,7 @@ func (x *ForceMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersRequest.ProtoReflect.Descriptor instead.
 func (*ForceMembersRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ForceMembersRequest) GetPlan() string {
@@ -3263,7 +3584,7 @@ type ForceMembersResponse struct {
 
 func (x *ForceMembersResponse) Reset() {
 	*x = ForceMembersResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3275,7 +3596,7 @@ func (x *ForceMembersResponse) String() string {
 func (*ForceMembersResponse) ProtoMessage() {}
 
 func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3609,7 @@ func (x *ForceMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceMembersResponse.ProtoReflect.Descriptor instead.
 func (*ForceMembersResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ForceMembersResponse) GetReport() *ForceReport {
@@ -3318,7 +3639,7 @@ type ForceReport struct {
 
 func (x *ForceReport) Reset() {
 	*x = ForceReport{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3651,7 @@ func (x *ForceReport) String() string {
 func (*ForceReport) ProtoMessage() {}
 
 func (x *ForceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3664,7 @@ func (x *ForceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForceReport.ProtoReflect.Descriptor instead.
 func (*ForceReport) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForceReport) GetPlan() string {
@@ -3415,7 +3736,7 @@ type SwitchTerms struct {
 
 func (x *SwitchTerms) Reset() {
 	*x = SwitchTerms{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3748,7 @@ func (x *SwitchTerms) String() string {
 func (*SwitchTerms) ProtoMessage() {}
 
 func (x *SwitchTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3440,7 +3761,7 @@ func (x *SwitchTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchTerms.ProtoReflect.Descriptor instead.
 func (*SwitchTerms) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SwitchTerms) GetId() string {
@@ -3482,7 +3803,7 @@ type SetPrimaryRequest struct {
 
 func (x *SetPrimaryRequest) Reset() {
 	*x = SetPrimaryRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3815,7 @@ func (x *SetPrimaryRequest) String() string {
 func (*SetPrimaryRequest) ProtoMessage() {}
 
 func (x *SetPrimaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3828,7 @@ func (x *SetPrimaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPrimaryRequest.ProtoReflect.Descriptor instead.
 func (*SetPrimaryRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetPrimaryRequest) GetMember() string {
@@ -3533,7 +3854,7 @@ type SetPrimaryResponse struct {
 
 func (x *SetPrimaryResponse) Reset() {
 	*x = SetPrimaryResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +3866,7 @@ func (x *SetPrimaryResponse) String() string {
 func (*SetPrimaryResponse) ProtoMessage() {}
 
 func (x *SetPrimaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3879,7 @@ func (x *SetPrimaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPrimaryResponse.ProtoReflect.Descriptor instead.
 func (*SetPrimaryResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SetPrimaryResponse) GetAction() *Action {
@@ -3581,7 +3902,7 @@ type SwitchModeRequest struct {
 
 func (x *SwitchModeRequest) Reset() {
 	*x = SwitchModeRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3593,7 +3914,7 @@ func (x *SwitchModeRequest) String() string {
 func (*SwitchModeRequest) ProtoMessage() {}
 
 func (x *SwitchModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3606,7 +3927,7 @@ func (x *SwitchModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchModeRequest.ProtoReflect.Descriptor instead.
 func (*SwitchModeRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SwitchModeRequest) GetMode() Mode {
@@ -3639,7 +3960,7 @@ type SwitchModeResponse struct {
 
 func (x *SwitchModeResponse) Reset() {
 	*x = SwitchModeResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +3972,7 @@ func (x *SwitchModeResponse) String() string {
 func (*SwitchModeResponse) ProtoMessage() {}
 
 func (x *SwitchModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +3985,7 @@ func (x *SwitchModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SwitchModeResponse.ProtoReflect.Descriptor instead.
 func (*SwitchModeResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SwitchModeResponse) GetAction() *Action {
@@ -3684,7 +4005,7 @@ type SetProtocolRequest struct {
 
 func (x *SetProtocolRequest) Reset() {
 	*x = SetProtocolRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +4017,7 @@ func (x *SetProtocolRequest) String() string {
 func (*SetProtocolRequest) ProtoMessage() {}
 
 func (x *SetProtocolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +4030,7 @@ func (x *SetProtocolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProtocolRequest.ProtoReflect.Descriptor instead.
 func (*SetProtocolRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetProtocolRequest) GetProtocol() uint32 {
@@ -3735,7 +4056,7 @@ type SetProtocolResponse struct {
 
 func (x *SetProtocolResponse) Reset() {
 	*x = SetProtocolResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3747,7 +4068,7 @@ func (x *SetProtocolResponse) String() string {
 func (*SetProtocolResponse) ProtoMessage() {}
 
 func (x *SetProtocolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3760,7 +4081,7 @@ func (x *SetProtocolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetProtocolResponse.ProtoReflect.Descriptor instead.
 func (*SetProtocolResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SetProtocolResponse) GetAction() *Action {
@@ -3780,7 +4101,7 @@ type CancelActionRequest struct {
 
 func (x *CancelActionRequest) Reset() {
 	*x = CancelActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +4113,7 @@ func (x *CancelActionRequest) String() string {
 func (*CancelActionRequest) ProtoMessage() {}
 
 func (x *CancelActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +4126,7 @@ func (x *CancelActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelActionRequest.ProtoReflect.Descriptor instead.
 func (*CancelActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CancelActionRequest) GetId() string {
@@ -3823,7 +4144,7 @@ type CancelActionResponse struct {
 
 func (x *CancelActionResponse) Reset() {
 	*x = CancelActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +4156,7 @@ func (x *CancelActionResponse) String() string {
 func (*CancelActionResponse) ProtoMessage() {}
 
 func (x *CancelActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[43]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +4169,7 @@ func (x *CancelActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelActionResponse.ProtoReflect.Descriptor instead.
 func (*CancelActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{43}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{47}
 }
 
 type GetActionRequest struct {
@@ -3861,7 +4182,7 @@ type GetActionRequest struct {
 
 func (x *GetActionRequest) Reset() {
 	*x = GetActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4194,7 @@ func (x *GetActionRequest) String() string {
 func (*GetActionRequest) ProtoMessage() {}
 
 func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[44]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +4207,7 @@ func (x *GetActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionRequest.ProtoReflect.Descriptor instead.
 func (*GetActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{44}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetActionRequest) GetId() string {
@@ -3906,7 +4227,7 @@ type GetActionResponse struct {
 
 func (x *GetActionResponse) Reset() {
 	*x = GetActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3918,7 +4239,7 @@ func (x *GetActionResponse) String() string {
 func (*GetActionResponse) ProtoMessage() {}
 
 func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[45]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +4252,7 @@ func (x *GetActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetActionResponse.ProtoReflect.Descriptor instead.
 func (*GetActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetActionResponse) GetAction() *Action {
@@ -3971,7 +4292,7 @@ type Action struct {
 
 func (x *Action) Reset() {
 	*x = Action{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3983,7 +4304,7 @@ func (x *Action) String() string {
 func (*Action) ProtoMessage() {}
 
 func (x *Action) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[46]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3996,7 +4317,7 @@ func (x *Action) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Action.ProtoReflect.Descriptor instead.
 func (*Action) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Action) GetId() string {
@@ -4097,7 +4418,7 @@ type PlanActionRequest struct {
 
 func (x *PlanActionRequest) Reset() {
 	*x = PlanActionRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4430,7 @@ func (x *PlanActionRequest) String() string {
 func (*PlanActionRequest) ProtoMessage() {}
 
 func (x *PlanActionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[47]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4443,7 @@ func (x *PlanActionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanActionRequest.ProtoReflect.Descriptor instead.
 func (*PlanActionRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PlanActionRequest) GetKind() Action_Kind {
@@ -4162,7 +4483,7 @@ type PlanActionResponse struct {
 
 func (x *PlanActionResponse) Reset() {
 	*x = PlanActionResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4174,7 +4495,7 @@ func (x *PlanActionResponse) String() string {
 func (*PlanActionResponse) ProtoMessage() {}
 
 func (x *PlanActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[48]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4187,7 +4508,7 @@ func (x *PlanActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanActionResponse.ProtoReflect.Descriptor instead.
 func (*PlanActionResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PlanActionResponse) GetPlan() *ActionPlan {
@@ -4218,7 +4539,7 @@ type ActionPlan struct {
 
 func (x *ActionPlan) Reset() {
 	*x = ActionPlan{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4551,7 @@ func (x *ActionPlan) String() string {
 func (*ActionPlan) ProtoMessage() {}
 
 func (x *ActionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[49]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4564,7 @@ func (x *ActionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionPlan.ProtoReflect.Descriptor instead.
 func (*ActionPlan) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ActionPlan) GetKind() Action_Kind {
@@ -4296,7 +4617,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4308,7 +4629,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[50]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4321,7 +4642,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{54}
 }
 
 type WhyResponse struct {
@@ -4338,7 +4659,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4671,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[51]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4684,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{51}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WhyResponse) GetEpoch() *EpochRecord {
@@ -4409,7 +4730,7 @@ type Rank struct {
 
 func (x *Rank) Reset() {
 	*x = Rank{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4742,7 @@ func (x *Rank) String() string {
 func (*Rank) ProtoMessage() {}
 
 func (x *Rank) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[52]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +4755,7 @@ func (x *Rank) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rank.ProtoReflect.Descriptor instead.
 func (*Rank) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{52}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Rank) GetMember() string {
@@ -4498,7 +4819,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4510,7 +4831,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[53]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4523,7 +4844,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{53}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *HistoryRequest) GetAfter() uint64 {
@@ -4556,7 +4877,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4889,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[54]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4902,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{54}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HistoryResponse) GetViews() []*ViewRecord {
@@ -4624,7 +4945,7 @@ type EpochRecord struct {
 
 func (x *EpochRecord) Reset() {
 	*x = EpochRecord{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +4957,7 @@ func (x *EpochRecord) String() string {
 func (*EpochRecord) ProtoMessage() {}
 
 func (x *EpochRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[55]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +4970,7 @@ func (x *EpochRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochRecord.ProtoReflect.Descriptor instead.
 func (*EpochRecord) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{55}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EpochRecord) GetNumber() uint64 {
@@ -4710,7 +5031,7 @@ type ViewRecord struct {
 
 func (x *ViewRecord) Reset() {
 	*x = ViewRecord{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +5043,7 @@ func (x *ViewRecord) String() string {
 func (*ViewRecord) ProtoMessage() {}
 
 func (x *ViewRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[56]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +5056,7 @@ func (x *ViewRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRecord.ProtoReflect.Descriptor instead.
 func (*ViewRecord) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{56}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ViewRecord) GetId() string {
@@ -4795,7 +5116,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4807,7 +5128,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[57]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4820,7 +5141,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{57}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -4875,7 +5196,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4887,7 +5208,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[58]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +5221,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{58}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ConflictsRequest) GetLimit() uint32 {
@@ -4934,7 +5255,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4946,7 +5267,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[59]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4959,7 +5280,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{59}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ConflictsResponse) GetMember() string {
@@ -5049,7 +5370,7 @@ type ConflictPlace struct {
 
 func (x *ConflictPlace) Reset() {
 	*x = ConflictPlace{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5061,7 +5382,7 @@ func (x *ConflictPlace) String() string {
 func (*ConflictPlace) ProtoMessage() {}
 
 func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[60]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5074,7 +5395,7 @@ func (x *ConflictPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPlace.ProtoReflect.Descriptor instead.
 func (*ConflictPlace) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{60}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ConflictPlace) GetWhere() v1.Where {
@@ -5103,7 +5424,7 @@ type ConflictKinds struct {
 
 func (x *ConflictKinds) Reset() {
 	*x = ConflictKinds{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5115,7 +5436,7 @@ func (x *ConflictKinds) String() string {
 func (*ConflictKinds) ProtoMessage() {}
 
 func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[61]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5128,7 +5449,7 @@ func (x *ConflictKinds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKinds.ProtoReflect.Descriptor instead.
 func (*ConflictKinds) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{61}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ConflictKinds) GetIncoming() v1.Kind {
@@ -5164,7 +5485,7 @@ type ConflictTable struct {
 
 func (x *ConflictTable) Reset() {
 	*x = ConflictTable{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5176,7 +5497,7 @@ func (x *ConflictTable) String() string {
 func (*ConflictTable) ProtoMessage() {}
 
 func (x *ConflictTable) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[62]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5189,7 +5510,7 @@ func (x *ConflictTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictTable.ProtoReflect.Descriptor instead.
 func (*ConflictTable) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{62}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ConflictTable) GetTable() string {
@@ -5231,7 +5552,7 @@ type ConflictKey struct {
 
 func (x *ConflictKey) Reset() {
 	*x = ConflictKey{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5243,7 +5564,7 @@ func (x *ConflictKey) String() string {
 func (*ConflictKey) ProtoMessage() {}
 
 func (x *ConflictKey) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[63]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5256,7 +5577,7 @@ func (x *ConflictKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictKey.ProtoReflect.Descriptor instead.
 func (*ConflictKey) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{63}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ConflictKey) GetTable() string {
@@ -5314,7 +5635,7 @@ type ConflictPair struct {
 
 func (x *ConflictPair) Reset() {
 	*x = ConflictPair{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5326,7 +5647,7 @@ func (x *ConflictPair) String() string {
 func (*ConflictPair) ProtoMessage() {}
 
 func (x *ConflictPair) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[64]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5660,7 @@ func (x *ConflictPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictPair.ProtoReflect.Descriptor instead.
 func (*ConflictPair) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{64}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ConflictPair) GetLoser() string {
@@ -5407,7 +5728,7 @@ type Settings struct {
 
 func (x *Settings) Reset() {
 	*x = Settings{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5419,7 +5740,7 @@ func (x *Settings) String() string {
 func (*Settings) ProtoMessage() {}
 
 func (x *Settings) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[65]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5432,7 +5753,7 @@ func (x *Settings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settings.ProtoReflect.Descriptor instead.
 func (*Settings) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{65}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Settings) GetVersion() uint64 {
@@ -5549,7 +5870,7 @@ type FlowControl struct {
 
 func (x *FlowControl) Reset() {
 	*x = FlowControl{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5561,7 +5882,7 @@ func (x *FlowControl) String() string {
 func (*FlowControl) ProtoMessage() {}
 
 func (x *FlowControl) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[66]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5574,7 +5895,7 @@ func (x *FlowControl) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowControl.ProtoReflect.Descriptor instead.
 func (*FlowControl) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{66}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *FlowControl) GetMode() string {
@@ -5683,7 +6004,7 @@ type FlowRequest struct {
 
 func (x *FlowRequest) Reset() {
 	*x = FlowRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5695,7 +6016,7 @@ func (x *FlowRequest) String() string {
 func (*FlowRequest) ProtoMessage() {}
 
 func (x *FlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[67]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5708,7 +6029,7 @@ func (x *FlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRequest.ProtoReflect.Descriptor instead.
 func (*FlowRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{67}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{71}
 }
 
 type FlowResponse struct {
@@ -5744,7 +6065,7 @@ type FlowResponse struct {
 
 func (x *FlowResponse) Reset() {
 	*x = FlowResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5756,7 +6077,7 @@ func (x *FlowResponse) String() string {
 func (*FlowResponse) ProtoMessage() {}
 
 func (x *FlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[68]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5769,7 +6090,7 @@ func (x *FlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowResponse.ProtoReflect.Descriptor instead.
 func (*FlowResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{68}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FlowResponse) GetMember() string {
@@ -5897,7 +6218,7 @@ type FlowTag struct {
 
 func (x *FlowTag) Reset() {
 	*x = FlowTag{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5909,7 +6230,7 @@ func (x *FlowTag) String() string {
 func (*FlowTag) ProtoMessage() {}
 
 func (x *FlowTag) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[69]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5922,7 +6243,7 @@ func (x *FlowTag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowTag.ProtoReflect.Descriptor instead.
 func (*FlowTag) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{69}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *FlowTag) GetTag() string {
@@ -5996,7 +6317,7 @@ type FlowMember struct {
 
 func (x *FlowMember) Reset() {
 	*x = FlowMember{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6329,7 @@ func (x *FlowMember) String() string {
 func (*FlowMember) ProtoMessage() {}
 
 func (x *FlowMember) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[70]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6342,7 @@ func (x *FlowMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowMember.ProtoReflect.Descriptor instead.
 func (*FlowMember) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{70}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *FlowMember) GetMember() string {
@@ -6144,7 +6465,7 @@ type GetSettingsRequest struct {
 
 func (x *GetSettingsRequest) Reset() {
 	*x = GetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6156,7 +6477,7 @@ func (x *GetSettingsRequest) String() string {
 func (*GetSettingsRequest) ProtoMessage() {}
 
 func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[71]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6169,7 +6490,7 @@ func (x *GetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*GetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{71}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{75}
 }
 
 type GetSettingsResponse struct {
@@ -6181,7 +6502,7 @@ type GetSettingsResponse struct {
 
 func (x *GetSettingsResponse) Reset() {
 	*x = GetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6193,7 +6514,7 @@ func (x *GetSettingsResponse) String() string {
 func (*GetSettingsResponse) ProtoMessage() {}
 
 func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[72]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6206,7 +6527,7 @@ func (x *GetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*GetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{72}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetSettingsResponse) GetSettings() *Settings {
@@ -6228,7 +6549,7 @@ type SetSettingsRequest struct {
 
 func (x *SetSettingsRequest) Reset() {
 	*x = SetSettingsRequest{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6240,7 +6561,7 @@ func (x *SetSettingsRequest) String() string {
 func (*SetSettingsRequest) ProtoMessage() {}
 
 func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[73]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6253,7 +6574,7 @@ func (x *SetSettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsRequest.ProtoReflect.Descriptor instead.
 func (*SetSettingsRequest) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{73}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SetSettingsRequest) GetSettings() *Settings {
@@ -6273,7 +6594,7 @@ type SetSettingsResponse struct {
 
 func (x *SetSettingsResponse) Reset() {
 	*x = SetSettingsResponse{}
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6285,7 +6606,7 @@ func (x *SetSettingsResponse) String() string {
 func (*SetSettingsResponse) ProtoMessage() {}
 
 func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_concordat_admin_v1_admin_proto_msgTypes[74]
+	mi := &file_concordat_admin_v1_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6298,7 +6619,7 @@ func (x *SetSettingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSettingsResponse.ProtoReflect.Descriptor instead.
 func (*SetSettingsResponse) Descriptor() ([]byte, []int) {
-	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{74}
+	return file_concordat_admin_v1_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SetSettingsResponse) GetSettings() *Settings {
@@ -6313,7 +6634,7 @@ var File_concordat_admin_v1_admin_proto protoreflect.FileDescriptor
 const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x1econcordat/admin/v1/admin.proto\x12\x12concordat.admin.v1\x1a\x18concordat/kv/v1/kv.proto\"\x0f\n" +
-	"\rStatusRequest\"\x96\n" +
+	"\rStatusRequest\"\xda\n" +
 	"\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12 \n" +
@@ -6356,7 +6677,8 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\arunning\x18# \x01(\x04R\arunning\x12?\n" +
 	"\vstate_check\x18$ \x01(\v2\x1e.concordat.admin.v1.StateCheckR\n" +
 	"stateCheck\x124\n" +
-	"\x04flow\x18% \x01(\v2 .concordat.admin.v1.FlowResponseR\x04flowJ\x04\b\x17\x10\x18R\x04exit\"\xc2\x01\n" +
+	"\x04flow\x18% \x01(\v2 .concordat.admin.v1.FlowResponseR\x04flow\x12B\n" +
+	"\fapply_faults\x18& \x01(\v2\x1f.concordat.admin.v1.ApplyFaultsR\vapplyFaultsJ\x04\b\x17\x10\x18R\x04exit\"\xc2\x01\n" +
 	"\n" +
 	"StateCheck\x12\x16\n" +
 	"\x06checks\x18\x01 \x01(\x04R\x06checks\x12\x16\n" +
@@ -6379,7 +6701,30 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06schema\x18\x01 \x01(\tR\x06schema\x12\x14\n" +
 	"\x05table\x18\x02 \x01(\tR\x05table\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x12\x10\n" +
-	"\x03how\x18\x04 \x01(\tR\x03how\"6\n" +
+	"\x03how\x18\x04 \x01(\tR\x03how\"\x8e\x01\n" +
+	"\vApplyFaults\x12\x18\n" +
+	"\arefused\x18\x01 \x01(\x04R\arefused\x123\n" +
+	"\x05votes\x18\x02 \x03(\v2\x1d.concordat.admin.v1.ApplyVoteR\x05votes\x120\n" +
+	"\x03odd\x18\x03 \x03(\v2\x1e.concordat.admin.v1.ApplyFaultR\x03odd\"\xc9\x01\n" +
+	"\tApplyVote\x12\x12\n" +
+	"\x04gtid\x18\x01 \x01(\tR\x04gtid\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x124\n" +
+	"\x04said\x18\x03 \x03(\v2 .concordat.admin.v1.ApplyOpinionR\x04said\x12\x18\n" +
+	"\amissing\x18\x04 \x03(\tR\amissing\x12\x18\n" +
+	"\averdict\x18\x05 \x01(\tR\averdict\x12\x14\n" +
+	"\x05class\x18\x06 \x01(\rR\x05class\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"<\n" +
+	"\fApplyOpinion\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\rR\x05class\"\x90\x01\n" +
+	"\n" +
+	"ApplyFault\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\tR\x06member\x12\x12\n" +
+	"\x04gtid\x18\x03 \x01(\tR\x04gtid\x12\x14\n" +
+	"\x05class\x18\x04 \x01(\rR\x05class\x12\x16\n" +
+	"\x06others\x18\x05 \x01(\rR\x06others\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"6\n" +
 	"\x04Gate\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\"3\n" +
@@ -6873,7 +7218,7 @@ func file_concordat_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_concordat_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_concordat_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(MemberState)(0),                 // 0: concordat.admin.v1.MemberState
 	(Mode)(0),                        // 1: concordat.admin.v1.Mode
@@ -6888,198 +7233,206 @@ var file_concordat_admin_v1_admin_proto_goTypes = []any{
 	(*StateCheck)(nil),               // 10: concordat.admin.v1.StateCheck
 	(*StateFinding)(nil),             // 11: concordat.admin.v1.StateFinding
 	(*StateKey)(nil),                 // 12: concordat.admin.v1.StateKey
-	(*Gate)(nil),                     // 13: concordat.admin.v1.Gate
-	(*Diagnosis)(nil),                // 14: concordat.admin.v1.Diagnosis
-	(*Outlook)(nil),                  // 15: concordat.admin.v1.Outlook
-	(*Recovery)(nil),                 // 16: concordat.admin.v1.Recovery
-	(*View)(nil),                     // 17: concordat.admin.v1.View
-	(*Member)(nil),                   // 18: concordat.admin.v1.Member
-	(*Counters)(nil),                 // 19: concordat.admin.v1.Counters
-	(*PlanRequest)(nil),              // 20: concordat.admin.v1.PlanRequest
-	(*PlanResponse)(nil),             // 21: concordat.admin.v1.PlanResponse
-	(*Plan)(nil),                     // 22: concordat.admin.v1.Plan
-	(*Refusal)(nil),                  // 23: concordat.admin.v1.Refusal
-	(*LeaveRequest)(nil),             // 24: concordat.admin.v1.LeaveRequest
-	(*LeaveResponse)(nil),            // 25: concordat.admin.v1.LeaveResponse
-	(*RemoveRequest)(nil),            // 26: concordat.admin.v1.RemoveRequest
-	(*RemoveResponse)(nil),           // 27: concordat.admin.v1.RemoveResponse
-	(*JoinRequest)(nil),              // 28: concordat.admin.v1.JoinRequest
-	(*JoinResponse)(nil),             // 29: concordat.admin.v1.JoinResponse
-	(*RejoinRequest)(nil),            // 30: concordat.admin.v1.RejoinRequest
-	(*RejoinResponse)(nil),           // 31: concordat.admin.v1.RejoinResponse
-	(*CloneRequest)(nil),             // 32: concordat.admin.v1.CloneRequest
-	(*CloneResponse)(nil),            // 33: concordat.admin.v1.CloneResponse
-	(*PlanForceMembersRequest)(nil),  // 34: concordat.admin.v1.PlanForceMembersRequest
-	(*PlanForceMembersResponse)(nil), // 35: concordat.admin.v1.PlanForceMembersResponse
-	(*ForcePlan)(nil),                // 36: concordat.admin.v1.ForcePlan
-	(*ForceSurvivor)(nil),            // 37: concordat.admin.v1.ForceSurvivor
-	(*ForceExcluded)(nil),            // 38: concordat.admin.v1.ForceExcluded
-	(*ForceRisk)(nil),                // 39: concordat.admin.v1.ForceRisk
-	(*ForceMembersRequest)(nil),      // 40: concordat.admin.v1.ForceMembersRequest
-	(*ForceMembersResponse)(nil),     // 41: concordat.admin.v1.ForceMembersResponse
-	(*ForceReport)(nil),              // 42: concordat.admin.v1.ForceReport
-	(*SwitchTerms)(nil),              // 43: concordat.admin.v1.SwitchTerms
-	(*SetPrimaryRequest)(nil),        // 44: concordat.admin.v1.SetPrimaryRequest
-	(*SetPrimaryResponse)(nil),       // 45: concordat.admin.v1.SetPrimaryResponse
-	(*SwitchModeRequest)(nil),        // 46: concordat.admin.v1.SwitchModeRequest
-	(*SwitchModeResponse)(nil),       // 47: concordat.admin.v1.SwitchModeResponse
-	(*SetProtocolRequest)(nil),       // 48: concordat.admin.v1.SetProtocolRequest
-	(*SetProtocolResponse)(nil),      // 49: concordat.admin.v1.SetProtocolResponse
-	(*CancelActionRequest)(nil),      // 50: concordat.admin.v1.CancelActionRequest
-	(*CancelActionResponse)(nil),     // 51: concordat.admin.v1.CancelActionResponse
-	(*GetActionRequest)(nil),         // 52: concordat.admin.v1.GetActionRequest
-	(*GetActionResponse)(nil),        // 53: concordat.admin.v1.GetActionResponse
-	(*Action)(nil),                   // 54: concordat.admin.v1.Action
-	(*PlanActionRequest)(nil),        // 55: concordat.admin.v1.PlanActionRequest
-	(*PlanActionResponse)(nil),       // 56: concordat.admin.v1.PlanActionResponse
-	(*ActionPlan)(nil),               // 57: concordat.admin.v1.ActionPlan
-	(*WhyRequest)(nil),               // 58: concordat.admin.v1.WhyRequest
-	(*WhyResponse)(nil),              // 59: concordat.admin.v1.WhyResponse
-	(*Rank)(nil),                     // 60: concordat.admin.v1.Rank
-	(*HistoryRequest)(nil),           // 61: concordat.admin.v1.HistoryRequest
-	(*HistoryResponse)(nil),          // 62: concordat.admin.v1.HistoryResponse
-	(*EpochRecord)(nil),              // 63: concordat.admin.v1.EpochRecord
-	(*ViewRecord)(nil),               // 64: concordat.admin.v1.ViewRecord
-	(*Event)(nil),                    // 65: concordat.admin.v1.Event
-	(*ConflictsRequest)(nil),         // 66: concordat.admin.v1.ConflictsRequest
-	(*ConflictsResponse)(nil),        // 67: concordat.admin.v1.ConflictsResponse
-	(*ConflictPlace)(nil),            // 68: concordat.admin.v1.ConflictPlace
-	(*ConflictKinds)(nil),            // 69: concordat.admin.v1.ConflictKinds
-	(*ConflictTable)(nil),            // 70: concordat.admin.v1.ConflictTable
-	(*ConflictKey)(nil),              // 71: concordat.admin.v1.ConflictKey
-	(*ConflictPair)(nil),             // 72: concordat.admin.v1.ConflictPair
-	(*Settings)(nil),                 // 73: concordat.admin.v1.Settings
-	(*FlowControl)(nil),              // 74: concordat.admin.v1.FlowControl
-	(*FlowRequest)(nil),              // 75: concordat.admin.v1.FlowRequest
-	(*FlowResponse)(nil),             // 76: concordat.admin.v1.FlowResponse
-	(*FlowTag)(nil),                  // 77: concordat.admin.v1.FlowTag
-	(*FlowMember)(nil),               // 78: concordat.admin.v1.FlowMember
-	(*GetSettingsRequest)(nil),       // 79: concordat.admin.v1.GetSettingsRequest
-	(*GetSettingsResponse)(nil),      // 80: concordat.admin.v1.GetSettingsResponse
-	(*SetSettingsRequest)(nil),       // 81: concordat.admin.v1.SetSettingsRequest
-	(*SetSettingsResponse)(nil),      // 82: concordat.admin.v1.SetSettingsResponse
-	(v1.Where)(0),                    // 83: concordat.kv.v1.Where
-	(v1.Kind)(0),                     // 84: concordat.kv.v1.Kind
+	(*ApplyFaults)(nil),              // 13: concordat.admin.v1.ApplyFaults
+	(*ApplyVote)(nil),                // 14: concordat.admin.v1.ApplyVote
+	(*ApplyOpinion)(nil),             // 15: concordat.admin.v1.ApplyOpinion
+	(*ApplyFault)(nil),               // 16: concordat.admin.v1.ApplyFault
+	(*Gate)(nil),                     // 17: concordat.admin.v1.Gate
+	(*Diagnosis)(nil),                // 18: concordat.admin.v1.Diagnosis
+	(*Outlook)(nil),                  // 19: concordat.admin.v1.Outlook
+	(*Recovery)(nil),                 // 20: concordat.admin.v1.Recovery
+	(*View)(nil),                     // 21: concordat.admin.v1.View
+	(*Member)(nil),                   // 22: concordat.admin.v1.Member
+	(*Counters)(nil),                 // 23: concordat.admin.v1.Counters
+	(*PlanRequest)(nil),              // 24: concordat.admin.v1.PlanRequest
+	(*PlanResponse)(nil),             // 25: concordat.admin.v1.PlanResponse
+	(*Plan)(nil),                     // 26: concordat.admin.v1.Plan
+	(*Refusal)(nil),                  // 27: concordat.admin.v1.Refusal
+	(*LeaveRequest)(nil),             // 28: concordat.admin.v1.LeaveRequest
+	(*LeaveResponse)(nil),            // 29: concordat.admin.v1.LeaveResponse
+	(*RemoveRequest)(nil),            // 30: concordat.admin.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 31: concordat.admin.v1.RemoveResponse
+	(*JoinRequest)(nil),              // 32: concordat.admin.v1.JoinRequest
+	(*JoinResponse)(nil),             // 33: concordat.admin.v1.JoinResponse
+	(*RejoinRequest)(nil),            // 34: concordat.admin.v1.RejoinRequest
+	(*RejoinResponse)(nil),           // 35: concordat.admin.v1.RejoinResponse
+	(*CloneRequest)(nil),             // 36: concordat.admin.v1.CloneRequest
+	(*CloneResponse)(nil),            // 37: concordat.admin.v1.CloneResponse
+	(*PlanForceMembersRequest)(nil),  // 38: concordat.admin.v1.PlanForceMembersRequest
+	(*PlanForceMembersResponse)(nil), // 39: concordat.admin.v1.PlanForceMembersResponse
+	(*ForcePlan)(nil),                // 40: concordat.admin.v1.ForcePlan
+	(*ForceSurvivor)(nil),            // 41: concordat.admin.v1.ForceSurvivor
+	(*ForceExcluded)(nil),            // 42: concordat.admin.v1.ForceExcluded
+	(*ForceRisk)(nil),                // 43: concordat.admin.v1.ForceRisk
+	(*ForceMembersRequest)(nil),      // 44: concordat.admin.v1.ForceMembersRequest
+	(*ForceMembersResponse)(nil),     // 45: concordat.admin.v1.ForceMembersResponse
+	(*ForceReport)(nil),              // 46: concordat.admin.v1.ForceReport
+	(*SwitchTerms)(nil),              // 47: concordat.admin.v1.SwitchTerms
+	(*SetPrimaryRequest)(nil),        // 48: concordat.admin.v1.SetPrimaryRequest
+	(*SetPrimaryResponse)(nil),       // 49: concordat.admin.v1.SetPrimaryResponse
+	(*SwitchModeRequest)(nil),        // 50: concordat.admin.v1.SwitchModeRequest
+	(*SwitchModeResponse)(nil),       // 51: concordat.admin.v1.SwitchModeResponse
+	(*SetProtocolRequest)(nil),       // 52: concordat.admin.v1.SetProtocolRequest
+	(*SetProtocolResponse)(nil),      // 53: concordat.admin.v1.SetProtocolResponse
+	(*CancelActionRequest)(nil),      // 54: concordat.admin.v1.CancelActionRequest
+	(*CancelActionResponse)(nil),     // 55: concordat.admin.v1.CancelActionResponse
+	(*GetActionRequest)(nil),         // 56: concordat.admin.v1.GetActionRequest
+	(*GetActionResponse)(nil),        // 57: concordat.admin.v1.GetActionResponse
+	(*Action)(nil),                   // 58: concordat.admin.v1.Action
+	(*PlanActionRequest)(nil),        // 59: concordat.admin.v1.PlanActionRequest
+	(*PlanActionResponse)(nil),       // 60: concordat.admin.v1.PlanActionResponse
+	(*ActionPlan)(nil),               // 61: concordat.admin.v1.ActionPlan
+	(*WhyRequest)(nil),               // 62: concordat.admin.v1.WhyRequest
+	(*WhyResponse)(nil),              // 63: concordat.admin.v1.WhyResponse
+	(*Rank)(nil),                     // 64: concordat.admin.v1.Rank
+	(*HistoryRequest)(nil),           // 65: concordat.admin.v1.HistoryRequest
+	(*HistoryResponse)(nil),          // 66: concordat.admin.v1.HistoryResponse
+	(*EpochRecord)(nil),              // 67: concordat.admin.v1.EpochRecord
+	(*ViewRecord)(nil),               // 68: concordat.admin.v1.ViewRecord
+	(*Event)(nil),                    // 69: concordat.admin.v1.Event
+	(*ConflictsRequest)(nil),         // 70: concordat.admin.v1.ConflictsRequest
+	(*ConflictsResponse)(nil),        // 71: concordat.admin.v1.ConflictsResponse
+	(*ConflictPlace)(nil),            // 72: concordat.admin.v1.ConflictPlace
+	(*ConflictKinds)(nil),            // 73: concordat.admin.v1.ConflictKinds
+	(*ConflictTable)(nil),            // 74: concordat.admin.v1.ConflictTable
+	(*ConflictKey)(nil),              // 75: concordat.admin.v1.ConflictKey
+	(*ConflictPair)(nil),             // 76: concordat.admin.v1.ConflictPair
+	(*Settings)(nil),                 // 77: concordat.admin.v1.Settings
+	(*FlowControl)(nil),              // 78: concordat.admin.v1.FlowControl
+	(*FlowRequest)(nil),              // 79: concordat.admin.v1.FlowRequest
+	(*FlowResponse)(nil),             // 80: concordat.admin.v1.FlowResponse
+	(*FlowTag)(nil),                  // 81: concordat.admin.v1.FlowTag
+	(*FlowMember)(nil),               // 82: concordat.admin.v1.FlowMember
+	(*GetSettingsRequest)(nil),       // 83: concordat.admin.v1.GetSettingsRequest
+	(*GetSettingsResponse)(nil),      // 84: concordat.admin.v1.GetSettingsResponse
+	(*SetSettingsRequest)(nil),       // 85: concordat.admin.v1.SetSettingsRequest
+	(*SetSettingsResponse)(nil),      // 86: concordat.admin.v1.SetSettingsResponse
+	(v1.Where)(0),                    // 87: concordat.kv.v1.Where
+	(v1.Kind)(0),                     // 88: concordat.kv.v1.Kind
 }
 var file_concordat_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: concordat.admin.v1.StatusResponse.state:type_name -> concordat.admin.v1.MemberState
-	17, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
-	19, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
-	14, // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
-	15, // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
-	16, // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
+	21, // 1: concordat.admin.v1.StatusResponse.view:type_name -> concordat.admin.v1.View
+	23, // 2: concordat.admin.v1.StatusResponse.counters:type_name -> concordat.admin.v1.Counters
+	18, // 3: concordat.admin.v1.StatusResponse.diagnosis:type_name -> concordat.admin.v1.Diagnosis
+	19, // 4: concordat.admin.v1.StatusResponse.outlook:type_name -> concordat.admin.v1.Outlook
+	20, // 5: concordat.admin.v1.StatusResponse.recovery:type_name -> concordat.admin.v1.Recovery
 	1,  // 6: concordat.admin.v1.StatusResponse.mode:type_name -> concordat.admin.v1.Mode
-	54, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
-	13, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
+	58, // 7: concordat.admin.v1.StatusResponse.action:type_name -> concordat.admin.v1.Action
+	17, // 8: concordat.admin.v1.StatusResponse.gate:type_name -> concordat.admin.v1.Gate
 	10, // 9: concordat.admin.v1.StatusResponse.state_check:type_name -> concordat.admin.v1.StateCheck
-	76, // 10: concordat.admin.v1.StatusResponse.flow:type_name -> concordat.admin.v1.FlowResponse
-	11, // 11: concordat.admin.v1.StateCheck.findings:type_name -> concordat.admin.v1.StateFinding
-	12, // 12: concordat.admin.v1.StateFinding.keys:type_name -> concordat.admin.v1.StateKey
-	3,  // 13: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
-	18, // 14: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
-	0,  // 15: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
-	2,  // 16: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
-	22, // 17: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
-	17, // 18: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
-	17, // 19: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
-	15, // 20: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
-	15, // 21: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	15, // 22: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
-	4,  // 23: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
-	36, // 24: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
-	17, // 25: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
-	37, // 26: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	38, // 27: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	39, // 28: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	15, // 29: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
-	0,  // 30: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
-	42, // 31: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
-	17, // 32: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
-	37, // 33: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
-	38, // 34: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
-	39, // 35: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
-	43, // 36: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 37: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
-	1,  // 38: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
-	43, // 39: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 40: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
-	43, // 41: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	54, // 42: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
-	54, // 43: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
-	5,  // 44: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
-	6,  // 45: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
-	5,  // 46: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
-	43, // 47: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
-	57, // 48: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
-	5,  // 49: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
-	63, // 50: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
-	60, // 51: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
-	7,  // 52: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
-	64, // 53: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
-	65, // 54: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
-	63, // 55: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
-	1,  // 56: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
-	68, // 57: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
-	69, // 58: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
-	70, // 59: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
-	71, // 60: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
-	72, // 61: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
-	83, // 62: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
-	84, // 63: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
-	84, // 64: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
-	74, // 65: concordat.admin.v1.Settings.flow_control:type_name -> concordat.admin.v1.FlowControl
-	77, // 66: concordat.admin.v1.FlowResponse.tags:type_name -> concordat.admin.v1.FlowTag
-	78, // 67: concordat.admin.v1.FlowResponse.members:type_name -> concordat.admin.v1.FlowMember
-	73, // 68: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	73, // 69: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
-	73, // 70: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
-	8,  // 71: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
-	20, // 72: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
-	24, // 73: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
-	26, // 74: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
-	28, // 75: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
-	30, // 76: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
-	32, // 77: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
-	34, // 78: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
-	40, // 79: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
-	44, // 80: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
-	46, // 81: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
-	48, // 82: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
-	55, // 83: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
-	50, // 84: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
-	52, // 85: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
-	58, // 86: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
-	61, // 87: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
-	66, // 88: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
-	75, // 89: concordat.admin.v1.Admin.Flow:input_type -> concordat.admin.v1.FlowRequest
-	79, // 90: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
-	81, // 91: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
-	9,  // 92: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
-	21, // 93: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
-	25, // 94: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
-	27, // 95: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
-	29, // 96: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
-	31, // 97: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
-	33, // 98: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
-	35, // 99: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
-	41, // 100: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
-	45, // 101: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
-	47, // 102: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
-	49, // 103: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
-	56, // 104: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
-	51, // 105: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
-	53, // 106: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
-	59, // 107: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
-	62, // 108: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
-	67, // 109: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
-	76, // 110: concordat.admin.v1.Admin.Flow:output_type -> concordat.admin.v1.FlowResponse
-	80, // 111: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
-	82, // 112: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
-	92, // [92:113] is the sub-list for method output_type
-	71, // [71:92] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	80, // 10: concordat.admin.v1.StatusResponse.flow:type_name -> concordat.admin.v1.FlowResponse
+	13, // 11: concordat.admin.v1.StatusResponse.apply_faults:type_name -> concordat.admin.v1.ApplyFaults
+	11, // 12: concordat.admin.v1.StateCheck.findings:type_name -> concordat.admin.v1.StateFinding
+	12, // 13: concordat.admin.v1.StateFinding.keys:type_name -> concordat.admin.v1.StateKey
+	14, // 14: concordat.admin.v1.ApplyFaults.votes:type_name -> concordat.admin.v1.ApplyVote
+	16, // 15: concordat.admin.v1.ApplyFaults.odd:type_name -> concordat.admin.v1.ApplyFault
+	15, // 16: concordat.admin.v1.ApplyVote.said:type_name -> concordat.admin.v1.ApplyOpinion
+	3,  // 17: concordat.admin.v1.Recovery.method:type_name -> concordat.admin.v1.Recovery.Method
+	22, // 18: concordat.admin.v1.View.members:type_name -> concordat.admin.v1.Member
+	0,  // 19: concordat.admin.v1.Member.state:type_name -> concordat.admin.v1.MemberState
+	2,  // 20: concordat.admin.v1.PlanRequest.verb:type_name -> concordat.admin.v1.Verb
+	26, // 21: concordat.admin.v1.PlanResponse.plan:type_name -> concordat.admin.v1.Plan
+	21, // 22: concordat.admin.v1.Plan.view:type_name -> concordat.admin.v1.View
+	21, // 23: concordat.admin.v1.Plan.view_after:type_name -> concordat.admin.v1.View
+	19, // 24: concordat.admin.v1.Plan.outlook:type_name -> concordat.admin.v1.Outlook
+	19, // 25: concordat.admin.v1.Plan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	19, // 26: concordat.admin.v1.Plan.outlook_later:type_name -> concordat.admin.v1.Outlook
+	4,  // 27: concordat.admin.v1.Refusal.kind:type_name -> concordat.admin.v1.Refusal.Kind
+	40, // 28: concordat.admin.v1.PlanForceMembersResponse.plan:type_name -> concordat.admin.v1.ForcePlan
+	21, // 29: concordat.admin.v1.ForcePlan.view:type_name -> concordat.admin.v1.View
+	41, // 30: concordat.admin.v1.ForcePlan.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	42, // 31: concordat.admin.v1.ForcePlan.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	43, // 32: concordat.admin.v1.ForcePlan.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	19, // 33: concordat.admin.v1.ForcePlan.outlook_after:type_name -> concordat.admin.v1.Outlook
+	0,  // 34: concordat.admin.v1.ForceExcluded.state:type_name -> concordat.admin.v1.MemberState
+	46, // 35: concordat.admin.v1.ForceMembersResponse.report:type_name -> concordat.admin.v1.ForceReport
+	21, // 36: concordat.admin.v1.ForceReport.view:type_name -> concordat.admin.v1.View
+	41, // 37: concordat.admin.v1.ForceReport.survivors:type_name -> concordat.admin.v1.ForceSurvivor
+	42, // 38: concordat.admin.v1.ForceReport.excluded:type_name -> concordat.admin.v1.ForceExcluded
+	43, // 39: concordat.admin.v1.ForceReport.at_risk:type_name -> concordat.admin.v1.ForceRisk
+	47, // 40: concordat.admin.v1.SetPrimaryRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	58, // 41: concordat.admin.v1.SetPrimaryResponse.action:type_name -> concordat.admin.v1.Action
+	1,  // 42: concordat.admin.v1.SwitchModeRequest.mode:type_name -> concordat.admin.v1.Mode
+	47, // 43: concordat.admin.v1.SwitchModeRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	58, // 44: concordat.admin.v1.SwitchModeResponse.action:type_name -> concordat.admin.v1.Action
+	47, // 45: concordat.admin.v1.SetProtocolRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	58, // 46: concordat.admin.v1.SetProtocolResponse.action:type_name -> concordat.admin.v1.Action
+	58, // 47: concordat.admin.v1.GetActionResponse.action:type_name -> concordat.admin.v1.Action
+	5,  // 48: concordat.admin.v1.Action.kind:type_name -> concordat.admin.v1.Action.Kind
+	6,  // 49: concordat.admin.v1.Action.result:type_name -> concordat.admin.v1.Action.Result
+	5,  // 50: concordat.admin.v1.PlanActionRequest.kind:type_name -> concordat.admin.v1.Action.Kind
+	47, // 51: concordat.admin.v1.PlanActionRequest.terms:type_name -> concordat.admin.v1.SwitchTerms
+	61, // 52: concordat.admin.v1.PlanActionResponse.plan:type_name -> concordat.admin.v1.ActionPlan
+	5,  // 53: concordat.admin.v1.ActionPlan.kind:type_name -> concordat.admin.v1.Action.Kind
+	67, // 54: concordat.admin.v1.WhyResponse.epoch:type_name -> concordat.admin.v1.EpochRecord
+	64, // 55: concordat.admin.v1.WhyResponse.ranking:type_name -> concordat.admin.v1.Rank
+	7,  // 56: concordat.admin.v1.Rank.verdict:type_name -> concordat.admin.v1.Rank.Verdict
+	68, // 57: concordat.admin.v1.HistoryResponse.views:type_name -> concordat.admin.v1.ViewRecord
+	69, // 58: concordat.admin.v1.HistoryResponse.events:type_name -> concordat.admin.v1.Event
+	67, // 59: concordat.admin.v1.HistoryResponse.epochs:type_name -> concordat.admin.v1.EpochRecord
+	1,  // 60: concordat.admin.v1.EpochRecord.mode:type_name -> concordat.admin.v1.Mode
+	72, // 61: concordat.admin.v1.ConflictsResponse.places:type_name -> concordat.admin.v1.ConflictPlace
+	73, // 62: concordat.admin.v1.ConflictsResponse.kinds:type_name -> concordat.admin.v1.ConflictKinds
+	74, // 63: concordat.admin.v1.ConflictsResponse.tables:type_name -> concordat.admin.v1.ConflictTable
+	75, // 64: concordat.admin.v1.ConflictsResponse.keys:type_name -> concordat.admin.v1.ConflictKey
+	76, // 65: concordat.admin.v1.ConflictsResponse.pairs:type_name -> concordat.admin.v1.ConflictPair
+	87, // 66: concordat.admin.v1.ConflictPlace.where:type_name -> concordat.kv.v1.Where
+	88, // 67: concordat.admin.v1.ConflictKinds.incoming:type_name -> concordat.kv.v1.Kind
+	88, // 68: concordat.admin.v1.ConflictKinds.earlier:type_name -> concordat.kv.v1.Kind
+	78, // 69: concordat.admin.v1.Settings.flow_control:type_name -> concordat.admin.v1.FlowControl
+	81, // 70: concordat.admin.v1.FlowResponse.tags:type_name -> concordat.admin.v1.FlowTag
+	82, // 71: concordat.admin.v1.FlowResponse.members:type_name -> concordat.admin.v1.FlowMember
+	77, // 72: concordat.admin.v1.GetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	77, // 73: concordat.admin.v1.SetSettingsRequest.settings:type_name -> concordat.admin.v1.Settings
+	77, // 74: concordat.admin.v1.SetSettingsResponse.settings:type_name -> concordat.admin.v1.Settings
+	8,  // 75: concordat.admin.v1.Admin.Status:input_type -> concordat.admin.v1.StatusRequest
+	24, // 76: concordat.admin.v1.Admin.Plan:input_type -> concordat.admin.v1.PlanRequest
+	28, // 77: concordat.admin.v1.Admin.Leave:input_type -> concordat.admin.v1.LeaveRequest
+	30, // 78: concordat.admin.v1.Admin.Remove:input_type -> concordat.admin.v1.RemoveRequest
+	32, // 79: concordat.admin.v1.Admin.Join:input_type -> concordat.admin.v1.JoinRequest
+	34, // 80: concordat.admin.v1.Admin.Rejoin:input_type -> concordat.admin.v1.RejoinRequest
+	36, // 81: concordat.admin.v1.Admin.Clone:input_type -> concordat.admin.v1.CloneRequest
+	38, // 82: concordat.admin.v1.Admin.PlanForceMembers:input_type -> concordat.admin.v1.PlanForceMembersRequest
+	44, // 83: concordat.admin.v1.Admin.ForceMembers:input_type -> concordat.admin.v1.ForceMembersRequest
+	48, // 84: concordat.admin.v1.Admin.SetPrimary:input_type -> concordat.admin.v1.SetPrimaryRequest
+	50, // 85: concordat.admin.v1.Admin.SwitchMode:input_type -> concordat.admin.v1.SwitchModeRequest
+	52, // 86: concordat.admin.v1.Admin.SetProtocol:input_type -> concordat.admin.v1.SetProtocolRequest
+	59, // 87: concordat.admin.v1.Admin.PlanAction:input_type -> concordat.admin.v1.PlanActionRequest
+	54, // 88: concordat.admin.v1.Admin.CancelAction:input_type -> concordat.admin.v1.CancelActionRequest
+	56, // 89: concordat.admin.v1.Admin.GetAction:input_type -> concordat.admin.v1.GetActionRequest
+	62, // 90: concordat.admin.v1.Admin.Why:input_type -> concordat.admin.v1.WhyRequest
+	65, // 91: concordat.admin.v1.Admin.History:input_type -> concordat.admin.v1.HistoryRequest
+	70, // 92: concordat.admin.v1.Admin.Conflicts:input_type -> concordat.admin.v1.ConflictsRequest
+	79, // 93: concordat.admin.v1.Admin.Flow:input_type -> concordat.admin.v1.FlowRequest
+	83, // 94: concordat.admin.v1.Admin.GetSettings:input_type -> concordat.admin.v1.GetSettingsRequest
+	85, // 95: concordat.admin.v1.Admin.SetSettings:input_type -> concordat.admin.v1.SetSettingsRequest
+	9,  // 96: concordat.admin.v1.Admin.Status:output_type -> concordat.admin.v1.StatusResponse
+	25, // 97: concordat.admin.v1.Admin.Plan:output_type -> concordat.admin.v1.PlanResponse
+	29, // 98: concordat.admin.v1.Admin.Leave:output_type -> concordat.admin.v1.LeaveResponse
+	31, // 99: concordat.admin.v1.Admin.Remove:output_type -> concordat.admin.v1.RemoveResponse
+	33, // 100: concordat.admin.v1.Admin.Join:output_type -> concordat.admin.v1.JoinResponse
+	35, // 101: concordat.admin.v1.Admin.Rejoin:output_type -> concordat.admin.v1.RejoinResponse
+	37, // 102: concordat.admin.v1.Admin.Clone:output_type -> concordat.admin.v1.CloneResponse
+	39, // 103: concordat.admin.v1.Admin.PlanForceMembers:output_type -> concordat.admin.v1.PlanForceMembersResponse
+	45, // 104: concordat.admin.v1.Admin.ForceMembers:output_type -> concordat.admin.v1.ForceMembersResponse
+	49, // 105: concordat.admin.v1.Admin.SetPrimary:output_type -> concordat.admin.v1.SetPrimaryResponse
+	51, // 106: concordat.admin.v1.Admin.SwitchMode:output_type -> concordat.admin.v1.SwitchModeResponse
+	53, // 107: concordat.admin.v1.Admin.SetProtocol:output_type -> concordat.admin.v1.SetProtocolResponse
+	60, // 108: concordat.admin.v1.Admin.PlanAction:output_type -> concordat.admin.v1.PlanActionResponse
+	55, // 109: concordat.admin.v1.Admin.CancelAction:output_type -> concordat.admin.v1.CancelActionResponse
+	57, // 110: concordat.admin.v1.Admin.GetAction:output_type -> concordat.admin.v1.GetActionResponse
+	63, // 111: concordat.admin.v1.Admin.Why:output_type -> concordat.admin.v1.WhyResponse
+	66, // 112: concordat.admin.v1.Admin.History:output_type -> concordat.admin.v1.HistoryResponse
+	71, // 113: concordat.admin.v1.Admin.Conflicts:output_type -> concordat.admin.v1.ConflictsResponse
+	80, // 114: concordat.admin.v1.Admin.Flow:output_type -> concordat.admin.v1.FlowResponse
+	84, // 115: concordat.admin.v1.Admin.GetSettings:output_type -> concordat.admin.v1.GetSettingsResponse
+	86, // 116: concordat.admin.v1.Admin.SetSettings:output_type -> concordat.admin.v1.SetSettingsResponse
+	96, // [96:117] is the sub-list for method output_type
+	75, // [75:96] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_concordat_admin_v1_admin_proto_init() }
@@ -7087,14 +7440,14 @@ func file_concordat_admin_v1_admin_proto_init() {
 	if File_concordat_admin_v1_admin_proto != nil {
 		return
 	}
-	file_concordat_admin_v1_admin_proto_msgTypes[35].OneofWrappers = []any{}
+	file_concordat_admin_v1_admin_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_concordat_admin_v1_admin_proto_rawDesc), len(file_concordat_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   75,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
