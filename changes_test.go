@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/gtid"
@@ -232,5 +233,26 @@ func TestChangesRefused(t *testing.T) {
 		if !errors.Is(err, concordat.ErrChangesOff) {
 			t.Errorf("of a member that keeps none: %v", err)
 		}
+	}
+}
+
+// TestChangesGrowOld: a member on which nothing happens forgets what has grown too old,
+// and goes on.
+func TestChangesGrowOld(t *testing.T) {
+	t.Parallel()
+	n := openGroup(t, 1, keepsChanges, func(c *concordat.Config) { c.ChangeRetentionAge = 100 * time.Millisecond }).nodes[0]
+	gone := func() (missing gtid.Set) {
+		for _, err := range n.Changes(testContext(t), gtid.Set{}, concordat.ChangesUntilNow()) {
+			if e, ok := errors.AsType[*concordat.ChangesGoneError](err); ok {
+				missing = e.Missing
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return missing
+	}
+	for range 2 {
+		mustPut(t, n, "a", "1")
+		eventually(t, "it is gone", func() bool { return gone().Equal(n.Status().Executed) })
 	}
 }

@@ -113,7 +113,8 @@ type Config struct {
 	// them too. Default 0: none. What a member keeps that is opened without is
 	// forgotten.
 	ChangeRetentionBytes int64
-	// ChangeRetentionAge is for how long it keeps them at most. Default 0: no bound.
+	// ChangeRetentionAge is for how long it keeps them at most, to within two steps
+	// of a 64th, also while nothing happens. Default 0: no bound.
 	ChangeRetentionAge time.Duration
 	// ChangeOldValues keeps with each change the values before it, which costs a
 	// read of the store for each row. Default false.

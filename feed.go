@@ -217,5 +217,5 @@ func (l *life) engineTask(t replica.Task) error {
 	case t.Flush:
 		l.flushes.put(struct{}{})
 	}
-	return nil
+	return l.trimChanges()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -51,6 +52,9 @@ type life struct {
 	ticked     uint64
 	clock      clock
 	elapsed    uint64 // ticks that have passed by it
+
+	aging aging
+	trims atomic.Bool // the feeder of the engine is to look at the age of the changes
 }
 
 // logWork is one thing for the log's writer to do. One field is set.
@@ -84,6 +88,7 @@ func newLife(n *Node, r *replica.Replica) *life {
 		calls: callTable{calls: map[uint64]*call{}},
 		looks: make(chan func()),
 		done:  make(chan struct{}),
+		aging: newAging(n.cfg.ChangeRetentionAge, n.cfg.TickInterval),
 	}
 }
 
@@ -203,6 +208,9 @@ func (l *life) tick() {
 		if ticket, due := l.reads.refresh(); due {
 			l.inbox.put(replica.ReadAsked{Ticket: ticket})
 		}
+	}
+	if l.aging.due(l.elapsed, visible) {
+		l.trim()
 	}
 }
 

@@ -198,8 +198,6 @@ func (w *changeWriter) oldValues(payload []byte, under []*built, read func(key [
 func (w *changeWriter) retain(batch *pebble.Batch, to applier.Position, k *keptChanges) error {
 	now := w.now().UnixNano()
 	last := &k.milestones[len(k.milestones)-1]
-	grown := k.bytes - last.bytes
-	due := grown >= max(1, w.limit/changeSteps) || w.age > 0 && grown > 0 && now-last.at >= int64(w.age)/changeSteps
 	put := func(m *milestone) error {
 		w.key, w.value = appendMilestoneKey(w.key[:0], m.index), m.append(w.value[:0])
 		return batch.Set(w.key, w.value, nil)
@@ -210,26 +208,66 @@ func (w *changeWriter) retain(batch *pebble.Batch, to applier.Position, k *keptC
 		}
 		k.fresh = false
 	}
-	if due {
+	if w.due(k, now) {
 		m := milestone{index: to.Index, bytes: k.bytes, at: now, executed: to.Executed}
 		k.milestones = append(slices.Clip(k.milestones), m)
 		if err := put(&m); err != nil {
 			return err
 		}
 	}
-	cut, ms := 0, k.milestones
-	for cut+1 < len(ms) && (k.bytes-ms[cut].bytes > w.limit || w.age > 0 && ms[cut+1].at < now-int64(w.age)) {
-		cut++
-	}
+	cut := w.beyond(k, now)
 	if cut == 0 {
 		return nil
 	}
-	k.milestones = ms[cut:]
-	oldest := ms[cut].index
+	k.milestones = k.milestones[cut:]
+	oldest := k.milestones[0].index
 	return errors.Join(
 		batch.DeleteRange(appendMilestoneKey(nil, 0), appendMilestoneKey(nil, oldest), nil),
 		batch.DeleteRange(appendChangeKey(nil, 0, 0), appendChangeKey(nil, oldest+1, 0), nil),
 	)
+}
+
+// due reports whether a milestone is to be set behind what there is.
+func (w *changeWriter) due(k *keptChanges, now int64) bool {
+	last := &k.milestones[len(k.milestones)-1]
+	grown := k.bytes - last.bytes
+	return grown >= max(1, w.limit/changeSteps) || w.age > 0 && grown > 0 && now-last.at >= int64(w.age)/changeSteps
+}
+
+// beyond returns how many milestones are to go. The last one stays.
+func (w *changeWriter) beyond(k *keptChanges, now int64) (cut int) {
+	ms := k.milestones
+	for cut+1 < len(ms) && (k.bytes-ms[cut].bytes > w.limit || w.age > 0 && ms[cut+1].at < now-int64(w.age)) {
+		cut++
+	}
+	return cut
+}
+
+// TrimChanges forgets what has grown too old (Options.ChangeAge), as each batch does,
+// for an engine that is given none. It is called as Build is, and does nothing while
+// batches are under way. An error leaves everything as it was.
+func (e *Engine) TrimChanges() error {
+	s, done, err := e.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.failure.get(); err != nil {
+		return err
+	}
+	before := s.builder.settle(s.visible.Load)
+	if before.changes == nil || s.changes.age == 0 || len(s.builder.pending) > 0 {
+		return nil
+	}
+	kept, batch := *before.changes, s.db.NewBatch()
+	if err := s.changes.retain(batch, before.position, &kept); err != nil || batch.Empty() {
+		return errors.Join(err, batch.Close())
+	}
+	next := &state{position: before.position, digest: before.digest, changes: &kept}
+	if err := s.submit(job{batch: batch, next: next}); err != nil {
+		return err // the batch may be in the hands of a parked goroutine
+	}
+	return batch.Close()
 }
 
 // loadChanges finds out what a store that has just been opened keeps. One that is

@@ -117,6 +117,11 @@ func TestChangesRetention(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if rapid.IntRange(0, 3).Draw(t, "trim") == 0 {
+				if err := h.engine.TrimChanges(); err != nil {
+					t.Fatal(err)
+				}
+			}
 			first, bytes := kept(t, h.engine)
 			if bytes > limit {
 				t.Fatalf("%d bytes are kept, the limit is %d", bytes, limit)
@@ -129,6 +134,67 @@ func TestChangesRetention(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestChangesTrimmed checks that an engine which is given nothing forgets what has grown
+// too old, all of it in the end, and no sooner; that this outlasts a crash or not, but
+// leaves no gap; and that it goes on behind it.
+func TestChangesTrimmed(t *testing.T) {
+	const age = 64 * time.Second
+	clock := &hands{at: time.Unix(1000, 0)}
+	h := newHarnessWith(t, func(o *Options) { o.ChangeBytes, o.ChangeAge, o.Now = 1<<20, age, clock.now })
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for i := range uint64(10) {
+		if err := h.engine.Apply(changedAt(i+1, 10)); err != nil {
+			t.Fatal(err)
+		}
+		clock.at = clock.at.Add(time.Second)
+	}
+	before, digest, position := clock.at, mustDigest(t, h.engine), h.engine.Position()
+	for passed := time.Duration(0); passed <= age+3*time.Second; passed += time.Second {
+		clock.at = before.Add(passed)
+		if err := h.engine.TrimChanges(); err != nil {
+			t.Fatal(err)
+		}
+		first, _ := kept(t, h.engine)
+		// The i-th was applied at 9-i seconds before; it goes with the milestone behind it.
+		least, most := uint64(1), uint64(1)
+		if old := passed + 10*time.Second - age; old > 0 {
+			most = min(11, uint64(old/time.Second)+1)
+			least = max(most, 3) - 2
+		}
+		if first < least || first > most {
+			t.Errorf("after %v what is kept begins at %d, want %d to %d", passed, first, least, most)
+		}
+		if at := h.engine.Position(); mustDigest(t, h.engine) != digest || at.Index != position.Index || !at.Executed.Equal(position.Executed) {
+			t.Fatalf("after %v the engine is at %v", passed, at)
+		}
+	}
+	if first, _ := kept(t, h.engine); first != 11 {
+		t.Errorf("in the end what is kept begins at %d", first)
+	}
+	if err := h.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.engine.Apply(changedAt(11, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if first, _ := kept(t, h.engine); first != 11 {
+		t.Errorf("behind it what is kept begins at %d", first)
+	}
+}
+
+func mustDigest(t testing.TB, e *Engine) applier.Digest {
+	t.Helper()
+	d, _, err := e.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // TestChangesOff checks that an engine which keeps nothing says so, and that what

@@ -39,9 +39,9 @@ type Options struct {
 	// as many as Go runs at a time, at most [MaxWorkers] by itself.
 	Workers int
 	// ChangeBytes is how many bytes of changes are kept for [applier.ChangeLog],
-	// and ChangeAge for how long at most. Both are looked at with each batch, and
-	// what is forgotten is forgotten in steps of a 64th. 0 bytes keeps none, and
-	// forgets those that there are; 0 for the age is no bound.
+	// and ChangeAge for how long at most. Both are looked at with each batch, the age
+	// also by TrimChanges, and what is forgotten is forgotten in steps of a 64th. 0
+	// bytes keeps none, and forgets those that there are; 0 for the age is no bound.
 	ChangeBytes int64
 	ChangeAge   time.Duration
 	// ChangeOldValues keeps with each change the values before it. It costs a read
