@@ -22,10 +22,12 @@ var (
 	// a *ChangesGoneError. Ask another member, or begin with a dump (Node.Dump) and
 	// follow from the GTIDs in it.
 	ErrChangesGone = errors.New("concordat: changes that were asked for are not kept any more")
-	// ErrChangesLost: what the stream has brought is in the member's history no
-	// more: its group's membership was forced without those who knew of it, or the
-	// member has discarded it. Begin with a dump.
-	ErrChangesLost = errors.New("concordat: changes that were brought are not in the history of the group any more; begin anew with a dump")
+	// ErrChangesLost: what the stream has brought, or what it was to go on behind
+	// (ChangesOf), may be in the member's history no more: its group's membership was
+	// forced without those who knew of it, or the member has discarded it. Where the
+	// report of the forced membership has no transaction at risk, go on with the set in
+	// the new incarnation; else begin with a dump.
+	ErrChangesLost = errors.New("concordat: changes that were brought may not be in the history of the group any more; begin anew with a dump, unless the forced membership put nothing at risk")
 	// ErrChangesBusy: the member has as many consumers as Config.MaxChangeConsumers
 	// allows. Ask another one, or later.
 	ErrChangesBusy = errors.New("concordat: this member has as many consumers of its changes as it may have; ask another one, or later")
@@ -93,6 +95,7 @@ type changesOptions struct {
 	tables   []Table
 	untilNow bool
 	raw      bool
+	of       gtid.UUID
 }
 
 // ChangesIn leaves out what was done to other tables. Transactions that did nothing
@@ -104,6 +107,15 @@ func ChangesIn(tables ...Table) ChangesOption {
 // ChangesUntilNow ends the stream when it has brought what was visible on the member
 // when it began.
 func ChangesUntilNow() ChangesOption { return func(o *changesOptions) { o.untilNow = true } }
+
+// ChangesOf names the incarnation of the group that the GTIDs handed over are of, as
+// Status had it before they came. In another one, which begins when a membership is
+// forced, the same GTIDs may be of other transactions: the stream ends with
+// [ErrChangesLost] where the member has the data of another one by then. The zero UUID
+// is none.
+func ChangesOf(incarnation gtid.UUID) ChangesOption {
+	return func(o *changesOptions) { o.of = incarnation }
+}
 
 // RawChanges leaves the payloads as they are, for programs that make their own.
 func RawChanges() ChangesOption { return func(o *changesOptions) { o.raw = true } }
@@ -120,8 +132,14 @@ const changeReadBytes = 256 << 10
 // The changes are read from the disk as the consumer takes them, so a slow one holds
 // up nobody. One that is overtaken by the retention gets a *[ChangesGoneError]. Other
 // errors match [ErrChangesOff], [ErrChangesBusy], [ErrChangesLost], [ErrNotOnline]
-// (go to another member), or are the cause of ctx. An error ends the stream; it is
-// the last that is yielded, with no change.
+// (go to another member, or begin the stream anew when this one is ONLINE), or are the
+// cause of ctx. An error ends the stream; it is the last that is yielded, with no
+// change.
+//
+// Who begins a stream anew tells by [ChangesOf] what incarnation its set is of: nothing
+// else tells GTIDs of another one apart. A member that goes on with its own data when
+// its group's membership is forced loses nothing of what it has shown, and an open
+// stream on it goes on.
 func (n *Node) Changes(ctx context.Context, after gtid.Set, opts ...ChangesOption) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		for run, err := range n.ChangeRuns(ctx, after, opts...) {
@@ -269,6 +287,9 @@ func (c *consumer) find(incarnation gtid.UUID) error {
 	switch {
 	case !c.given.SubsetOf(at.Executed):
 		return fmt.Errorf("%w: %v", ErrChangesLost, c.given.Subtract(at.Executed))
+	case c.given.IsEmpty() && !c.options.of.IsZero() && c.options.of != incarnation:
+		return fmt.Errorf("%w: the membership of the group was forced, this member has the data of incarnation %s, and the GTIDs are of %s",
+			ErrChangesLost, incarnation, c.options.of)
 	case c.given.IsEmpty():
 		c.incarnation = incarnation
 	case c.incarnation != incarnation:

@@ -188,4 +188,70 @@ func TestChangesOfGivenUp(t *testing.T) {
 	if c, err, _ := next(); !errors.Is(err, concordat.ErrChangesLost) {
 		t.Errorf("the stream goes on with %v, %v", c.GTID, err)
 	}
+	for c, err := range n.Changes(ctx, seen, concordat.ChangesOf(plan.Ends), concordat.ChangesUntilNow()) {
+		if !errors.Is(err, concordat.ErrChangesLost) {
+			t.Errorf("one that is begun anew goes on with %v, %v", c.GTID, err)
+		}
+	}
+	k := &taker{t: t}
+	for c, err := range n.Changes(ctx, gtid.Set{}, concordat.ChangesOf(plan.Begins), concordat.ChangesUntilNow()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.add(c)
+	}
+	k.must(n)
+}
+
+// A member whose data go on when its group's membership is forced has lost nothing that
+// it has shown: a stream on it goes on if nobody waits there, and else from its set once
+// the member is ONLINE again.
+func TestChangesOfSurvivor(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	g := openLinked(t, 3, keepsChanges, neverExpel)
+	mustPut(t, g.nodes[0], "shared", "1")
+	mustAgree(t, g.nodes...)
+	alone, k := g.nodes[2], &taker{t: t}
+	next, stop := iter.Pull2(alone.Changes(ctx, gtid.Set{}))
+	defer stop()
+	take := func() {
+		t.Helper()
+		c, err, _ := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.add(c)
+	}
+	take()
+	waits := make(chan error, 1)
+	seen := k.seen
+	go func() {
+		for c, err := range alone.Changes(ctx, seen) {
+			if err == nil {
+				err = fmt.Errorf("it brings %v", c.GTID)
+			}
+			waits <- err
+			break
+		}
+	}()
+	g.isolate(2, true)
+	noQuorum(t, alone)
+	plan, err := alone.PlanForceMembers(ctx, uuids(alone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := alone.ForceMembers(ctx, plan.Plan, uuids(alone)); err != nil {
+		t.Fatal(err)
+	}
+	mustBe(t, concordat.Online, alone)
+	if err := <-waits; !errors.Is(err, concordat.ErrNotOnline) {
+		t.Errorf("who waits is told %v", err)
+	}
+	mustPut(t, alone, "mine", "1")
+	take()
+	k.must(alone)
+	anew := &taker{t: t, seen: seen, taken: k.taken[:1:1]}
+	anew.take(alone)
+	anew.must(alone)
 }

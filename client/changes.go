@@ -87,6 +87,7 @@ type changesOptions struct {
 	from     ReadFrom
 	tables   []Table
 	untilNow bool
+	of       gtid.UUID
 }
 
 // ChangesFrom says which member the changes are taken from. Without it that is
@@ -103,11 +104,20 @@ func ChangesIn(tables ...Table) ChangesOption {
 // when it began there.
 func ChangesUntilNow() ChangesOption { return func(o *changesOptions) { o.untilNow = true } }
 
+// ChangesOf names the incarnation of the group that the GTIDs handed over are of, as
+// [Client.View] had it before they came. In another one, which begins when a membership
+// is forced, the same GTIDs may be of other transactions: the stream ends with
+// [ErrChangesLost] then. The zero UUID is none.
+func ChangesOf(incarnation gtid.UUID) ChangesOption {
+	return func(o *changesOptions) { o.of = incarnation }
+}
+
 // Changes yields every transaction that the group has committed and that is not in
 // after, each once, in commit order, and goes on with those to come until ctx ends.
 // When a member goes away it goes on with another one, by the GTIDs of what it has
 // brought: nothing is left out, and nothing comes twice. A consumer that keeps these
-// GTIDs beside what it makes of the changes goes on by them after its own restart.
+// GTIDs beside what it makes of the changes goes on by them after its own restart; with
+// [ChangesOf] a forced membership in between does not escape it.
 //
 // An error ends the stream; it is the last that is yielded, with no change. It
 // matches [ErrChangesOff], [ErrChangesGone] or [ErrChangesLost], [ErrUnavailable]
@@ -118,7 +128,7 @@ func (c *Client) Changes(ctx context.Context, after gtid.Set, opts ...ChangesOpt
 		opt(&s.options)
 	}
 	return func(yield func(Change, error) bool) {
-		s.seen, s.stopped, s.incarnation = after, false, gtid.UUID{}
+		s.seen, s.stopped, s.incarnation = after, false, s.options.of
 		if err := s.run(ctx, yield); err != nil && !s.stopped {
 			yield(Change{}, err)
 		}
@@ -131,7 +141,8 @@ type changeStream struct {
 	options changesOptions
 	seen    gtid.Set
 	stopped bool // the consumer takes no more
-	// incarnation is that of the first member that served it.
+	// incarnation is that of the GTIDs that it goes on behind, or of the first member
+	// that served it.
 	incarnation gtid.UUID
 	// passed are the members that could not serve it since the last change, refused
 	// those of them that never will as it is, and refusal why.

@@ -83,6 +83,19 @@ func TestChangesRefused(t *testing.T) {
 			t.Errorf("what is not kept: %v", err)
 		}
 	}
+	for range 2 { // a stream can be begun again
+		other := d.Changes(testContext(t), gtid.Set{}, client.ChangesOf(gtid.UUID{15: 1}))
+		for _, err := range other {
+			if !errors.Is(err, client.ErrChangesLost) {
+				t.Errorf("behind another incarnation: %v", err)
+			}
+		}
+	}
+	for _, err := range d.Changes(testContext(t), gtid.Set{}, client.ChangesFrom(client.Primary()), client.ChangesOf(d.View().Incarnation)) {
+		if !errors.Is(err, client.ErrChangesGone) {
+			t.Errorf("behind the same incarnation: %v", err)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, err := range d.Changes(ctx, gtid.Set{}) {
