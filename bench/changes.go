@@ -60,7 +60,8 @@ type ChangeRow struct {
 	ChangesPerSecond []float64 `json:"changes_per_second,omitempty"`
 	DelayP50         []float64 `json:"delay_p50,omitempty"`
 	DelayP99         []float64 `json:"delay_p99,omitempty"`
-	CPUSeconds       []float64 `json:"cpu_seconds"` // of members, clients and consumers
+	// CPUMicros are those of a commit, of members, clients and consumers together.
+	CPUMicros []float64 `json:"cpu_us"`
 }
 
 func (o *ChangeOptions) validate() error {
@@ -175,7 +176,7 @@ func (o *ChangeOptions) measureRow(ctx context.Context, g *nodes, row *ChangeRow
 		delays.add(f.delay)
 	}
 	row.CommitsPerSecond = append(row.CommitsPerSecond, measured.CommitsPerSecond)
-	row.CPUSeconds = append(row.CPUSeconds, measured.cpu.Seconds())
+	row.CPUMicros = append(row.CPUMicros, measured.CPUMicros)
 	if len(followers) == 0 {
 		return nil
 	}
@@ -193,7 +194,7 @@ func (r ChangeReport) WriteMarkdown(w io.Writer) error {
 	p := &page{w: w}
 	p.head(r.Machine)
 	t := tabwriter.NewWriter(p, 0, 0, 1, ' ', 0)
-	fmt.Fprintf(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU s\t|\n")
+	fmt.Fprintf(t, "\n| changes\t| consumers\t| commits/s\t| of none kept\t| changes/s each\t| delay p50\t| p99\t| CPU/commit\t|\n")
 	fmt.Fprintf(t, "| ---\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t| ---:\t|\n")
 	base := median(r.Rows[0].CommitsPerSecond)
 	for i := range r.Rows {
@@ -210,8 +211,8 @@ func (r ChangeReport) WriteMarkdown(w io.Writer) error {
 			p50, p99 = shortTime(median(row.DelayP50)), shortTime(median(row.DelayP99))
 		}
 		commits := median(row.CommitsPerSecond)
-		fmt.Fprintf(t, "| %s\t| %d\t| %.0f\t| %.0f %%\t| %s\t| %s\t| %s\t| %.1f\t|\n",
-			kept, row.Consumers, commits, 100*commits/max(base, 1), changes, p50, p99, median(row.CPUSeconds))
+		fmt.Fprintf(t, "| %s\t| %d\t| %.0f\t| %.0f %%\t| %s\t| %s\t| %s\t| %.0f µs\t|\n",
+			kept, row.Consumers, commits, 100*commits/max(base, 1), changes, p50, p99, median(row.CPUMicros))
 	}
 	return t.Flush()
 }

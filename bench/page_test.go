@@ -45,7 +45,7 @@ func TestReportsOfNothing(t *testing.T) {
 		"apply":    ApplyReport{Rows: []ApplyRow{{Workers: 1}}}.WriteMarkdown,
 		"checks":   CheckReport{Rows: []CheckRow{{Interval: 5}}}.WriteMarkdown,
 		"flow":     FlowReport{}.WriteMarkdown,
-		"changes":  ChangeReport{Rows: []ChangeRow{{CommitsPerSecond: []float64{1}, CPUSeconds: []float64{1}}, {Kept: true}}}.WriteMarkdown,
+		"changes":  ChangeReport{Rows: []ChangeRow{{CommitsPerSecond: []float64{1}, CPUMicros: []float64{1}}, {Kept: true}}}.WriteMarkdown,
 		"giant":    GiantReport{}.WriteMarkdown,
 	} {
 		var b strings.Builder
