@@ -301,6 +301,8 @@ type MemberFlow struct {
 	// Lag is how long its engine will take for what it has yet to do, and Age how
 	// long the oldest of that has waited.
 	Lag, Age time.Duration
+	// Still is for how long its engine has finished nothing although it has work.
+	Still time.Duration
 	// Waiting are the transactions that it has judged and does not show yet, and
 	// Backlog the log entries that it has not judged.
 	Waiting, Backlog uint64
@@ -351,7 +353,7 @@ func (n *Node) memberFlow(s *known, m *flowcontrol.Member) MemberFlow {
 	i := slices.IndexFunc(s.Flow.Rates, func(r flowcontrol.Rates) bool { return r.ID == m.ID })
 	if i >= 0 {
 		r := &s.Flow.Rates[i]
-		out.Lag, out.Capacity = r.Lag, r.CapacityTransactions
+		out.Lag, out.Capacity, out.Still = r.Lag, r.CapacityTransactions, r.Still
 		out.CapacityBytes = r.Capacity - min(r.Capacity, r.CapacityTransactions*flowcontrol.TransactionCost)
 		out.Demand = r.Demand / max(1, r.Size)
 	}
@@ -379,8 +381,11 @@ func (n *Node) noteFlow(s *known, throttled bool) {
 		n.slowest = d.Limiting
 	case throttled && n.slowest != d.Limiting && time.Since(n.slowestAt) > flowEventPause:
 		n.slowest = d.Limiting
+	case throttled && n.standsStill(s):
+		return
 	case !throttled && since != nil:
 		n.slowed.Store(nil)
+		n.stillNoted = false
 		held, waited := n.flow.held()
 		n.note(EventFlowReleased, n.id.Member, "after %v; since the node was opened %d transactions have waited for %v",
 			time.Since(*since).Round(time.Millisecond), held, waited.Round(time.Millisecond))
@@ -395,6 +400,24 @@ func (n *Node) noteFlow(s *known, throttled bool) {
 	}
 	n.note(EventFlowThrottled, about, "%v: %s", s.Settings.Flow.Mode, d.Inputs(about.String()))
 }
+
+// standsStill puts into the history, once, that the member which the group is slowed
+// for does nothing at all, and reports whether it did that now.
+func (n *Node) standsStill(s *known) bool {
+	i := slices.IndexFunc(s.Flow.Rates, func(r flowcontrol.Rates) bool { return r.ID == s.Flow.Decision.Limiting })
+	still := i >= 0 && s.Flow.Rates[i].Still >= FlowStill
+	began := still && !n.stillNoted
+	n.stillNoted = still
+	if m := n.named([]uint64{s.Flow.Decision.Limiting}); began && len(m) > 0 {
+		n.note(EventFlowThrottled, m[0], "%v: the engine of %s has finished nothing for %v although it has work; the group goes on at the pace of its floor, or not at all with a hard lag: end its process, or let a minority fall behind (flow-control-scope MAJORITY)",
+			s.Settings.Flow.Mode, m[0], s.Flow.Rates[i].Still.Round(time.Second))
+	}
+	return began
+}
+
+// FlowStill is how long an engine that has work has finished nothing when it is taken
+// to hang, and not to be slow.
+const FlowStill = 10 * time.Second
 
 // flowEventPause is how long another member has limited at least when that is an
 // event of its own.

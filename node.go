@@ -42,17 +42,19 @@ type Node struct {
 	slowed    atomic.Pointer[time.Time] // since when flow control limits this member, nil while it does not
 	slowest   uint64                    // raft id of the member in the last event of that; the publishing goroutine's
 	slowestAt time.Time                 // when that was
-	draining  draining                  // what drain is shut for; the publishing goroutine's
-	begun     gtid.UUID                 // the action whose begin was noted last; the publishing goroutine's
-	writer    atomic.Bool               // the member has the right to write, and nothing that it has heard is against it
-	visible   bell                      // rung after each batch applied
-	changed   bell                      // rung when standing changes
-	events    events
-	consumers consumers     // of changes
-	dumps     atomic.Int64  // that are being given
-	donations donations     // copies of this member's state
-	recovery  recoveryState // and what it copies or replays itself
-	counters  counters
+	// stillNoted: there is an event of that it hangs; the publishing goroutine's.
+	stillNoted bool
+	draining   draining    // what drain is shut for; the publishing goroutine's
+	begun      gtid.UUID   // the action whose begin was noted last; the publishing goroutine's
+	writer     atomic.Bool // the member has the right to write, and nothing that it has heard is against it
+	visible    bell        // rung after each batch applied
+	changed    bell        // rung when standing changes
+	events     events
+	consumers  consumers     // of changes
+	dumps      atomic.Int64  // that are being given
+	donations  donations     // copies of this member's state
+	recovery   recoveryState // and what it copies or replays itself
+	counters   counters
 
 	life     atomic.Pointer[life]
 	standing atomic.Pointer[known]

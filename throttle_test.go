@@ -3,6 +3,7 @@ package concordat
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,43 @@ func TestThrottleWaits(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestHungMemberIsAnEvent: that the member which the group is slowed for hangs is noted
+// once, and again when it has worked in between.
+func TestHungMemberIsAnEvent(t *testing.T) {
+	s := newStandIn(t)
+	step := uint64(0)
+	noted := func(still time.Duration) (events int) {
+		step++
+		s.know(func(k *known) {
+			k.Flow.Decision = flowcontrol.Decision{Step: step, Mode: FlowAdaptive, Throttled: true, Rate: 2048, Size: 2048, Limiting: standInOther}
+			k.Flow.Rates = []flowcontrol.Rates{{ID: standInPrimary, Still: time.Hour}, {ID: standInOther, Still: still}}
+		})
+		for _, e := range s.Events(0) {
+			if e.Kind == EventFlowThrottled && strings.Contains(e.Text, "finished nothing") {
+				events++
+				if e.Member != uuidOf(standInOther) || !strings.Contains(e.Text, e.Member.String()) {
+					t.Errorf("it is about another one: %+v", e)
+				}
+			}
+		}
+		return events
+	}
+	for i, c := range []struct {
+		still time.Duration
+		want  int
+	}{
+		{0, 0}, {FlowStill - 1, 0}, {FlowStill, 1}, {2 * FlowStill, 1}, {0, 1}, {FlowStill, 2},
+	} {
+		if got := noted(c.still); got != c.want {
+			t.Errorf("%d: %d events, want %d", i, got, c.want)
+		}
+	}
+	s.know(func(*known) {})
+	if noted(FlowStill); noted(FlowStill) != 3 {
+		t.Error("after the limit had gone it is not noted anew")
 	}
 }
 

@@ -94,6 +94,8 @@ type Rates struct {
 	// Lag is how long what waits there will take, or the age of the oldest of it
 	// where the capacity is not known.
 	Lag time.Duration
+	// Still is for how long its engine has finished nothing although it has work.
+	Still time.Duration
 	// Demand is what its callers ask for, in cost a second.
 	Demand uint64
 	// Size is what a transaction costs there on the average.
@@ -138,7 +140,7 @@ func (c *Controller) Rates() []Rates {
 		t := &c.tracks[i]
 		all = append(all, Rates{
 			ID: t.id, Capacity: uint64(t.capacity), CapacityTransactions: uint64(t.capacity / t.size()),
-			Lag: t.lag(), Demand: uint64(t.demand), Size: uint64(t.size()),
+			Lag: t.lag(), Still: t.still, Demand: uint64(t.demand), Size: uint64(t.size()),
 		})
 	}
 	return all

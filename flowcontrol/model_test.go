@@ -295,6 +295,35 @@ func TestExemptAndMajority(t *testing.T) {
 	}
 }
 
+// TestStandsStill: an engine that has work and finishes nothing is told from one that is
+// slow, and from one that has nothing to do.
+func TestStandsStill(t *testing.T) {
+	c := NewController()
+	for i, step := range []struct {
+		applied, backlog uint64
+		want             time.Duration
+	}{
+		{5, 10, 0},
+		{5, 10, time.Second},
+		{5, 90, 2 * time.Second},
+		{6, 90, 0},
+		{6, 80, time.Second},
+		{6, 0, 0},
+		{6, 0, 0},
+		{6, 1, time.Second},
+		{0, 1, 0},
+		{0, 1, time.Second},
+	} {
+		c.Step(&Input{
+			Elapsed: time.Second, Self: 1, Settings: Defaults(),
+			Members: []Member{{ID: 1, Sample: Sample{Certified: 100 * step.applied, Applied: step.applied, Backlog: step.backlog}}},
+		})
+		if got := c.Rates()[0].Still; got != step.want {
+			t.Errorf("step %d: it stands still for %v, want %v", i, got, step.want)
+		}
+	}
+}
+
 // TestTotalsFall: a member that starts anew counts from nothing.
 func TestTotalsFall(t *testing.T) {
 	c := NewController()

@@ -22,12 +22,13 @@ type track struct {
 	// served, applied and busy are of late, in cost, transactions and seconds:
 	// what was before counts less and less.
 	served, applied, busy float64
-	offered, local        float64 // of late as well
-	span                  float64 // and the time of those two, in seconds
-	capacity              float64 // cost a second, 0 while not known
-	demand                float64 // cost a second
-	mean                  float64 // cost of a transaction, 0 while not known
-	held                  bool    // somebody had to wait there since the step before
+	offered, local        float64       // of late as well
+	span                  float64       // and the time of those two, in seconds
+	capacity              float64       // cost a second, 0 while not known
+	demand                float64       // cost a second
+	mean                  float64       // cost of a transaction, 0 while not known
+	held                  bool          // somebody had to wait there since the step before
+	still                 time.Duration // for which nothing was applied there, and something waited
 }
 
 func newTrack(m *Member) track { return track{id: m.ID, last: m.Sample, period: m.Sample} }
@@ -35,8 +36,11 @@ func newTrack(m *Member) track { return track{id: m.ID, last: m.Sample, period: 
 // follow takes up a sample. Totals that fall are of a new run.
 func (t *track) follow(s *Sample, elapsed time.Duration) {
 	if s.Certified < t.last.Certified || s.Applied < t.last.Applied || s.Busy < t.last.Busy || s.Offered < t.last.Offered || s.Held < t.last.Held {
-		t.last, t.period = *s, *s
+		t.last, t.period, t.still = *s, *s, 0
 		return
+	}
+	if t.still += elapsed; s.Backlog == 0 || s.Applied != t.last.Applied {
+		t.still = 0
 	}
 	keep := math.Exp2(-elapsed.Seconds() / halfLife.Seconds())
 	decay := func(v *float64, now, before uint64) { *v = *v*keep + float64(now-before) }

@@ -36,7 +36,10 @@ each member has told of its work:
   HELD      transactions of its callers that had to wait, and WAITED how long
 
 The member that the group is slowed for has a star. One that is EXEMPT or
-RECOVERING slows nobody. concordat settings shows and changes flow-control-….
+RECOVERING slows nobody. One that STANDS STILL has work, and has finished nothing
+for so long: it hangs, or works on something large. What to do about the one with
+the star is said below the table when it hangs. concordat settings shows and changes
+flow-control-….
 Name several nodes, and each is shown.`,
 		Example: `  concordat flow
   concordat flow --address 127.0.0.1:7500,127.0.0.1:7501 --json`,
@@ -71,7 +74,11 @@ func flowLine(a *adminpb.FlowResponse, now time.Time) string {
 		return fmt.Sprintf("%s, nobody is slowed", orDash(a.GetMode()))
 	}
 	since := now.Sub(time.Unix(0, a.GetSinceUnixNanos())).Round(time.Second)
-	return fmt.Sprintf("%s, slowed for %v: %s; %d wait", a.GetMode(), since, a.GetInputs(), a.GetWaiting())
+	hangs := ""
+	if m := stuck(a); m != nil {
+		hangs = fmt.Sprintf(", and has finished nothing for %s", seconds(m.GetStillNanos()))
+	}
+	return fmt.Sprintf("%s, slowed for %v: %s%s; %d wait", a.GetMode(), since, a.GetInputs(), hangs, a.GetWaiting())
 }
 
 func seconds(nanos int64) string { return time.Duration(nanos).Round(time.Millisecond).String() }
@@ -97,6 +104,9 @@ func printFlow(w io.Writer, a *adminpb.FlowResponse, now time.Time) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if m := stuck(a); m != nil {
+		say(w, "\n"+stuckHelp, m.GetMember(), seconds(m.GetStillNanos()))
+	}
 	if len(a.GetTags()) == 0 {
 		return nil
 	}
@@ -108,6 +118,24 @@ func printFlow(w io.Writer, a *adminpb.FlowResponse, now time.Time) error {
 	return t.Flush()
 }
 
+// stuckHelp is what to do about a member that the group is slowed for and that hangs.
+const stuckHelp = `%s has finished nothing for %s: its store hangs, and writers go on at
+flow-control-floor for its sake, or wait where flow-control-hard-lag is set.
+  to write at full speed at once, while no more than a minority hangs:
+    concordat settings --set flow-control-scope=MAJORITY
+  then look at its disk; end its process with SIGKILL and start it again
+`
+
+// stuck is the member that the group is slowed for, if that hangs.
+func stuck(a *adminpb.FlowResponse) *adminpb.FlowMember {
+	for _, m := range a.GetMembers() {
+		if a.GetThrottled() && m.GetMember() == a.GetLimiting() && time.Duration(m.GetStillNanos()) >= concordat.FlowStill {
+			return m
+		}
+	}
+	return nil
+}
+
 func flowNote(m *adminpb.FlowMember) string {
 	var notes []string
 	if m.GetExempt() {
@@ -115,6 +143,9 @@ func flowNote(m *adminpb.FlowMember) string {
 	}
 	if m.GetRecovering() {
 		notes = append(notes, "RECOVERING")
+	}
+	if still := time.Duration(m.GetStillNanos()); still >= concordat.FlowStill {
+		notes = append(notes, "STANDS STILL for "+still.Round(time.Second).String())
 	}
 	if !m.GetCounts() && len(notes) == 0 {
 		notes = append(notes, "not heard")
@@ -157,6 +188,7 @@ type flowMemberJSON struct {
 	Recovering    bool    `json:"recovering"`
 	LagSeconds    float64 `json:"lag_seconds"`
 	AgeSeconds    float64 `json:"age_seconds"`
+	StillSeconds  float64 `json:"still_seconds"`
 	Waiting       uint64  `json:"waiting"`
 	Backlog       uint64  `json:"backlog"`
 	Capacity      uint64  `json:"capacity"`
@@ -186,7 +218,8 @@ func flowOf(a *adminpb.FlowResponse) flowJSON {
 		out.Members = append(out.Members, flowMemberJSON{
 			Member: m.GetMember(), Counts: m.GetCounts(), Exempt: m.GetExempt(), Recovering: m.GetRecovering(),
 			LagSeconds: time.Duration(m.GetLagNanos()).Seconds(), AgeSeconds: time.Duration(m.GetAgeNanos()).Seconds(),
-			Waiting: m.GetWaiting(), Backlog: m.GetBacklog(), Capacity: m.GetCapacity(), CapacityBytes: m.GetCapacityBytes(),
+			StillSeconds: time.Duration(m.GetStillNanos()).Seconds(),
+			Waiting:      m.GetWaiting(), Backlog: m.GetBacklog(), Capacity: m.GetCapacity(), CapacityBytes: m.GetCapacityBytes(),
 			Applied: m.GetApplied(), Demand: m.GetDemand(), Queue: m.GetQueue(), Held: m.GetHeld(),
 			WaitedSeconds: time.Duration(m.GetWaitedNanos()).Seconds(),
 		})

@@ -45,6 +45,50 @@ func TestFlowIsShown(t *testing.T) {
 	}
 }
 
+// A member that hangs is told from one that is slow, and what to do is said only where
+// the group is slowed for it.
+func TestHungMemberIsShown(t *testing.T) {
+	a := &adminpb.FlowResponse{
+		Member: "a", Mode: "ADAPTIVE", Throttled: true, SinceUnixNanos: time.Unix(100, 0).UnixNano(), Limiting: "b", Inputs: "100 of 100, for b", Waiting: 3,
+		Members: []*adminpb.FlowMember{
+			{Member: "a", Counts: true, StillNanos: 9e9},
+			{Member: "b", Counts: true, AgeNanos: 35e9, StillNanos: 35e9, Waiting: 10},
+			{Member: "c", Exempt: true, StillNanos: 12e9},
+		},
+	}
+	shown := func() string {
+		var b strings.Builder
+		if err := printFlow(&b, a, time.Unix(135, 0)); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	out := shown()
+	for _, text := range []string{
+		"slowed for 35s: 100 of 100, for b, and has finished nothing for 35s; 3 wait\n",
+		"STANDS STILL for 35s\n", "EXEMPT STANDS STILL for 12s\n",
+		"\nb has finished nothing for 35s: its store hangs", "concordat settings --set flow-control-scope=MAJORITY\n",
+	} {
+		if !strings.Contains(out, text) {
+			t.Errorf("no %q in\n%s", text, out)
+		}
+	}
+	if n := strings.Count(out, "STANDS STILL"); n != 2 {
+		t.Errorf("%d stand still in\n%s", n, out)
+	}
+	for name, other := range map[string]func(){ // order-free: each is undone
+		"slow":        func() { a.Members[1].StillNanos = 2e9 },
+		"not slowed":  func() { a.Throttled = false },
+		"for another": func() { a.Limiting = "a" },
+	} {
+		other()
+		if out := shown(); strings.Contains(out, "its store hangs") {
+			t.Errorf("%s:\n%s", name, out)
+		}
+		a.Members[1].StillNanos, a.Throttled, a.Limiting = 35e9, true, "b"
+	}
+}
+
 func TestFlowOfANode(t *testing.T) {
 	at := atNode(startNode(t, t.TempDir(), "--bootstrap", "--flow-control-mode", "quota"))
 	if got := want(t, exitOK, at("flow")...); !strings.Contains(got, "QUOTA, nobody is slowed") {

@@ -43,7 +43,7 @@ func flow(member gtid.UUID, f *concordat.FlowStatus) *adminpb.FlowResponse {
 		m := &f.Members[i]
 		out.Members = append(out.Members, &adminpb.FlowMember{
 			Member: uuidText(m.Member), Counts: m.Counts, Exempt: m.Exempt, Recovering: m.Recovering,
-			HeardNanos: int64(m.Heard), LagNanos: int64(m.Lag), AgeNanos: int64(m.Age),
+			HeardNanos: int64(m.Heard), LagNanos: int64(m.Lag), AgeNanos: int64(m.Age), StillNanos: int64(m.Still),
 			Waiting: m.Waiting, Backlog: m.Backlog, Capacity: m.Capacity, CapacityBytes: m.CapacityBytes,
 			Applied: m.Applied, Demand: m.Demand, Queue: m.Queue, Held: m.Held, WaitedNanos: int64(m.Waited),
 		})

@@ -35,7 +35,7 @@ func TestFlowTravels(t *testing.T) {
 		Transactions: 4, Bytes: 5, Group: 6, Waiting: 7, Held: 8, Waited: 9,
 		Tags: []concordat.TagFlow{{Tag: "t", Weight: 1, Waiting: 2, Held: 3, Waited: 4}},
 		Members: []concordat.MemberFlow{{
-			Member: b, Counts: true, Exempt: true, Recovering: true, Heard: 1, Lag: 2, Age: 3, Waiting: 4, Backlog: 5,
+			Member: b, Counts: true, Exempt: true, Recovering: true, Heard: 1, Lag: 2, Age: 3, Still: 13, Waiting: 4, Backlog: 5,
 			Capacity: 6, CapacityBytes: 7, Applied: 8, Demand: 9, Queue: 10, Held: 11, Waited: 12,
 		}},
 	})
@@ -44,7 +44,7 @@ func TestFlowTravels(t *testing.T) {
 		Inputs: "why", Transactions: 4, Bytes: 5, Group: 6, Waiting: 7, Held: 8, WaitedNanos: 9,
 		Tags: []*adminpb.FlowTag{{Tag: "t", Weight: 1, Waiting: 2, Held: 3, WaitedNanos: 4}},
 		Members: []*adminpb.FlowMember{{
-			Member: b.String(), Counts: true, Exempt: true, Recovering: true, HeardNanos: 1, LagNanos: 2, AgeNanos: 3, Waiting: 4, Backlog: 5,
+			Member: b.String(), Counts: true, Exempt: true, Recovering: true, HeardNanos: 1, LagNanos: 2, AgeNanos: 3, StillNanos: 13, Waiting: 4, Backlog: 5,
 			Capacity: 6, CapacityBytes: 7, Applied: 8, Demand: 9, Queue: 10, Held: 11, WaitedNanos: 12,
 		}},
 	}

@@ -6307,10 +6307,12 @@ type FlowMember struct {
 	Applied uint64 `protobuf:"varint,12,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Transactions a second that its callers ask for, those that wait there now,
 	// that had to, and for how long together.
-	Demand        uint64 `protobuf:"varint,13,opt,name=demand,proto3" json:"demand,omitempty"`
-	Queue         uint64 `protobuf:"varint,14,opt,name=queue,proto3" json:"queue,omitempty"`
-	Held          uint64 `protobuf:"varint,15,opt,name=held,proto3" json:"held,omitempty"`
-	WaitedNanos   int64  `protobuf:"varint,16,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	Demand      uint64 `protobuf:"varint,13,opt,name=demand,proto3" json:"demand,omitempty"`
+	Queue       uint64 `protobuf:"varint,14,opt,name=queue,proto3" json:"queue,omitempty"`
+	Held        uint64 `protobuf:"varint,15,opt,name=held,proto3" json:"held,omitempty"`
+	WaitedNanos int64  `protobuf:"varint,16,opt,name=waited_nanos,json=waitedNanos,proto3" json:"waited_nanos,omitempty"`
+	// For how long its store has finished nothing although it has work.
+	StillNanos    int64 `protobuf:"varint,17,opt,name=still_nanos,json=stillNanos,proto3" json:"still_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6453,6 +6455,13 @@ func (x *FlowMember) GetHeld() uint64 {
 func (x *FlowMember) GetWaitedNanos() int64 {
 	if x != nil {
 		return x.WaitedNanos
+	}
+	return 0
+}
+
+func (x *FlowMember) GetStillNanos() int64 {
+	if x != nil {
+		return x.StillNanos
 	}
 	return 0
 }
@@ -7131,7 +7140,7 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\x12\x18\n" +
 	"\awaiting\x18\x03 \x01(\x04R\awaiting\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\x04R\x04held\x12!\n" +
-	"\fwaited_nanos\x18\x05 \x01(\x03R\vwaitedNanos\"\xc5\x03\n" +
+	"\fwaited_nanos\x18\x05 \x01(\x03R\vwaitedNanos\"\xe6\x03\n" +
 	"\n" +
 	"FlowMember\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
@@ -7153,7 +7162,9 @@ const file_concordat_admin_v1_admin_proto_rawDesc = "" +
 	"\x06demand\x18\r \x01(\x04R\x06demand\x12\x14\n" +
 	"\x05queue\x18\x0e \x01(\x04R\x05queue\x12\x12\n" +
 	"\x04held\x18\x0f \x01(\x04R\x04held\x12!\n" +
-	"\fwaited_nanos\x18\x10 \x01(\x03R\vwaitedNanos\"\x14\n" +
+	"\fwaited_nanos\x18\x10 \x01(\x03R\vwaitedNanos\x12\x1f\n" +
+	"\vstill_nanos\x18\x11 \x01(\x03R\n" +
+	"stillNanos\"\x14\n" +
 	"\x12GetSettingsRequest\"O\n" +
 	"\x13GetSettingsResponse\x128\n" +
 	"\bsettings\x18\x01 \x01(\v2\x1c.concordat.admin.v1.SettingsR\bsettings\"N\n" +
