@@ -483,6 +483,7 @@ func TestBadOptions(t *testing.T) {
 		"level": client.At(99), "age": client.AtMost(-1), "freshness": client.From(client.FreshWithin(-1)),
 		"negative weight": client.WithTag("x", -1), "no text": client.WithTag("\xff", 1), "long tag": client.WithTag(strings.Repeat("x", 65), 1),
 		"heavy tag": client.WithTag("x", 1001), "weight alone": client.WithTag("", 2), "control": client.WithTag("a\x1b", 1),
+		"no GTID": client.WithGTID("\xff"), "no table": client.On(client.Table{Schema: "app", Name: "\xff"}),
 	} {
 		if _, err := c.Put(ctx, []byte("k"), nil, opt); !errors.Is(err, client.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)

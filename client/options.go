@@ -171,6 +171,11 @@ func (c *Client) options(opts []Option) (*options, error) {
 	if o.weight < 0 || o.weight > math.MaxInt32 || !utf8.ValidString(o.tag) {
 		return nil, fmt.Errorf("%w: tag %q with weight %d; write UTF-8, and a weight of 1 to 1000", ErrInvalid, o.tag, o.weight)
 	}
+	for _, text := range []string{o.wish, o.table.Schema, o.table.Name} {
+		if !utf8.ValidString(text) {
+			return nil, fmt.Errorf("%w: %q is not UTF-8", ErrInvalid, text)
+		}
+	}
 	return o, nil
 }
 
