@@ -8,8 +8,7 @@ import (
 )
 
 const (
-	// speedUp and slowDown bound by what factor the group's rate changes in a second.
-	speedUp  = 50.0
+	// slowDown bounds by what factor the group's rate falls in a second.
 	slowDown = 0.02
 	// calmPeriod is how long nobody must have waited for a limit to go.
 	calmPeriod = time.Second
@@ -84,8 +83,7 @@ func (c *Controller) adapt(in *Input) {
 	}
 	rate := b.rate
 	if c.rate > 0 {
-		seconds := in.Elapsed.Seconds()
-		rate = min(max(rate, c.rate*math.Pow(slowDown, seconds)), c.rate*math.Pow(speedUp, seconds))
+		rate = max(rate, c.rate*math.Pow(slowDown, in.Elapsed.Seconds()))
 	}
 	size := b.track.size()
 	c.rate = max(rate, float64(s.Floor)*size)

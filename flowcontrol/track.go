@@ -11,6 +11,9 @@ const (
 	// leastBusy is how long an engine must have been busy, of late, for what it did
 	// to say what it can do.
 	leastBusy = 0.1
+	// stillness is for how many seconds an engine must have done nothing, with work,
+	// to be taken for one that stood still.
+	stillness = 1.0
 )
 
 // track is what a controller remembers of a member.
@@ -22,6 +25,8 @@ type track struct {
 	// served, applied and busy are of late, in cost, transactions and seconds:
 	// what was before counts less and less.
 	served, applied, busy float64
+	stood                 float64       // seconds of work in which it has done nothing
+	resumed               work          // the first that it did after it had stood still
 	offered, local        float64       // of late as well
 	span                  float64       // and the time of those two, in seconds
 	capacity              float64       // cost a second, 0 while not known
@@ -30,6 +35,9 @@ type track struct {
 	held                  bool          // somebody had to wait there since the step before
 	still                 time.Duration // for which nothing was applied there, and something waited
 }
+
+// work is the cost of what an engine did, and the seconds that it took.
+type work struct{ served, busy float64 }
 
 func newTrack(m *Member) track { return track{id: m.ID, last: m.Sample, period: m.Sample} }
 
@@ -44,15 +52,11 @@ func (t *track) follow(s *Sample, elapsed time.Duration) {
 	}
 	keep := math.Exp2(-elapsed.Seconds() / halfLife.Seconds())
 	decay := func(v *float64, now, before uint64) { *v = *v*keep + float64(now-before) }
-	decay(&t.served, s.Served, t.last.Served)
 	decay(&t.applied, s.Applied, t.last.Applied)
 	decay(&t.offered, s.Offered, t.last.Offered)
 	decay(&t.local, s.Local, t.last.Local)
-	t.busy = t.busy*keep + float64(s.Busy-t.last.Busy)/1e6
 	t.span = t.span*keep + elapsed.Seconds()
-	if t.busy >= leastBusy {
-		t.capacity = t.served / t.busy
-	}
+	t.measure(work{float64(s.Served - t.last.Served), float64(s.Busy-t.last.Busy) / 1e6}, keep)
 	if t.applied >= 1 {
 		t.mean = max(1, t.served/t.applied)
 	}
@@ -62,6 +66,30 @@ func (t *track) follow(s *Sample, elapsed time.Duration) {
 	}
 	t.held = s.Held > t.last.Held || s.Queue > 0
 	t.last = *s
+}
+
+// measure takes up what the engine did. Once it goes on after it had stood still, that
+// it stood says nothing of what it can do; but a store that was busy with one large
+// thing goes on once, and has nothing to tell again for a while.
+func (t *track) measure(w work, keep float64) {
+	t.served, t.busy = t.served*keep+w.served, t.busy*keep+w.busy
+	switch {
+	case w.served == 0:
+		t.stood += w.busy
+		t.resumed = work{}
+	case t.stood >= stillness:
+		t.stood, t.resumed = 0, w
+	default:
+		if t.resumed.served > 0 {
+			t.served, t.busy = t.resumed.served+w.served, t.resumed.busy+w.busy
+		}
+		t.stood, t.resumed = 0, work{}
+	}
+	if t.busy >= leastBusy {
+		t.capacity = t.served / t.busy
+	} else { // or a low limit would leave it idle, and so never be known to be too low
+		t.capacity = max(t.capacity, t.served/leastBusy)
+	}
 }
 
 // size is what a transaction costs there on the average.
