@@ -150,21 +150,17 @@ func (f *feeding) mend() error {
 }
 
 // again makes what is to be given to the engine anew: all that it does not show,
-// with nothing left of one transaction but its GTID.
+// with nothing left of one transaction but its GTID. By its GTID, too, it is told what
+// is visible of an entry that is so in part: which part of it a batch began with says
+// nobody, for one that comes after a restart has the rest alone.
 func (f *feeding) again(without gtid.GTID) []applier.Batch {
 	p := f.life.node.engine.Position()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.under = slices.DeleteFunc(f.under, func(b applier.Batch) bool { return b.To.Index <= p.Index })
 	for i := range f.under {
-		b, part := &f.under[i], p.Part
-		b.Transactions = slices.DeleteFunc(slices.Clone(b.Transactions), func(t applier.Transaction) bool {
-			if t.Index == p.Index+1 && part > 0 {
-				part--
-				return true
-			}
-			return t.Index <= p.Index
-		})
+		b := &f.under[i]
+		b.Transactions = slices.DeleteFunc(slices.Clone(b.Transactions), func(t applier.Transaction) bool { return p.Executed.Contains(t.GTID) })
 		for j := range b.Transactions {
 			if t := &b.Transactions[j]; t.GTID == without {
 				t.Payload = nil

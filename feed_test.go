@@ -10,6 +10,7 @@ import (
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/examples/memengine"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // interruptedEngine executes side by side, and can be told to stop inside of a run:
@@ -103,5 +104,45 @@ func TestParallelEngine(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// standingEngine is at a position.
+type standingEngine struct {
+	applier.Engine
+	at applier.Position
+}
+
+func (e standingEngine) Position() applier.Position { return e.at }
+
+// TestGivenAgainInsideEntry: what is given again to an engine that shows an entry in
+// part is the rest of it, also where it was given no more than that, since it was
+// started there.
+func TestGivenAgainInsideEntry(t *testing.T) {
+	t.Parallel()
+	name := func(n uint64) gtid.GTID { return gtid.GTID{UUID: gtid.UUID{1}, Number: n} }
+	tx := func(n, index uint64) applier.Transaction {
+		return applier.Transaction{GTID: name(n), Index: index, Payload: []byte{byte(n)}}
+	}
+	set := func(n uint64) gtid.Set { return gtid.Set{}.AddInterval(gtid.UUID{1}, "", 1, n) }
+	e := standingEngine{at: applier.Position{Index: 4, Part: 2, Executed: set(3)}}
+	whole := []applier.Transaction{tx(1, 4), tx(2, 5), tx(3, 5), tx(4, 5), tx(5, 5), tx(6, 6)}
+	for first := range 4 {
+		given := []applier.Batch{
+			{To: applier.Position{Index: 4, Executed: set(1)}},
+			{Transactions: whole[first:], To: applier.Position{Index: 6, Executed: set(6)}},
+		}
+		again := concordat.GivenAgain(e, given, name(5))
+		if len(again) != 1 || len(again[0].Transactions) != 3 {
+			t.Fatalf("from transaction %d on: %+v", first+1, again)
+		}
+		for i, x := range again[0].Transactions {
+			if n := uint64(4 + i); x.GTID != name(n) || (x.Payload == nil) != (n == 5) {
+				t.Errorf("from transaction %d on, number %d is %v with payload %x", first+1, i, x.GTID, x.Payload)
+			}
+		}
+	}
+	if whole[4].Payload == nil {
+		t.Error("what was given has changed")
 	}
 }
