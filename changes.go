@@ -230,7 +230,7 @@ type consumer struct {
 
 	place  applier.ChangePlace
 	placed bool
-	end    uint64 // log index up to which it was asked for; with untilNow
+	end    uint64 // log index up to which it was asked for, of an entry visible in part all; with untilNow
 }
 
 // next returns what comes next, and waits for it.
@@ -297,7 +297,7 @@ func (c *consumer) find(incarnation gtid.UUID) error {
 			ErrChangesLost, incarnation, c.incarnation)
 	}
 	if c.end == 0 {
-		c.end = at.Index
+		c.end = at.Reached()
 	}
 	place, err := c.log.FindChanges(c.after.Union(c.given))
 	if err != nil {

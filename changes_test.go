@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/concordatdb/concordat"
+	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/applier/pebblekv"
 	"github.com/concordatdb/concordat/gtid"
 )
 
@@ -255,4 +259,41 @@ func TestChangesGrowOld(t *testing.T) {
 		mustPut(t, n, "a", "1")
 		eventually(t, "it is gone", func() bool { return gone().Equal(n.Status().Executed) })
 	}
+}
+
+// partialEngine may say that it shows the last entry in part.
+type partialEngine struct {
+	*pebblekv.Engine
+	inside atomic.Bool
+}
+
+func (e *partialEngine) Position() applier.Position {
+	p := e.Engine.Position()
+	if e.inside.Load() {
+		p.Index, p.Part = p.Index-1, 1
+	}
+	return p
+}
+
+// What is visible of an entry of which more is to come belongs to what a stream was
+// asked for that ends with what is visible.
+func TestChangesUntilNowInsideEntry(t *testing.T) {
+	t.Parallel()
+	var e *partialEngine
+	g := openGroup(t, 1, func(c *concordat.Config) {
+		kv, err := pebblekv.Open(filepath.Join(c.Dir, "data"), pebblekv.Options{ChangeBytes: 16 << 20, ChangeOldValues: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e = &partialEngine{Engine: kv}
+		c.Engine = e
+	})
+	for i := range 3 {
+		mustPut(t, g.nodes[0], fmt.Sprint("k", i), "v")
+	}
+	e.inside.Store(true)
+	k := &taker{t: t}
+	k.take(g.nodes[0])
+	e.inside.Store(false)
+	k.must(g.nodes[0])
 }
