@@ -28,7 +28,8 @@ var ErrChange = errors.New("applier: malformed change record")
 //
 // What is remembered becomes visible, and is lost in a crash, together with the
 // data, and an Export carries it. So whatever happens to the engine, a transaction
-// that it shows is in the log exactly once, or was forgotten with all before it.
+// that it shows is in the log exactly once, or was forgotten with all before it. An
+// engine that is [Parallel] shows a part of a log entry, and that part is in the log.
 type ChangeLog interface {
 	// FindChanges returns the place before the first transaction that is kept and
 	// not in after, or one that lies earlier. The error wraps [ErrChangesOff], or

@@ -116,8 +116,14 @@ func RunChanges(t *testing.T, opts Options) {
 	t.Run("Changes", s.changes)
 	t.Run("ChangesResumed", s.changesResumed)
 	t.Run("ChangesTransfer", s.changesTransfer)
-	if s.canCrash(t) {
+	crashes := s.canCrash(t)
+	if crashes {
 		t.Run("ChangesCrash", s.changesCrash)
+	}
+	for _, r := range roads {
+		if s.asked(t, func(h Harness) bool { return r.has(h.Engine()) }) {
+			t.Run("Changes"+r.name, func(t *testing.T) { s.changesOnRoad(t, r, crashes) })
+		}
 	}
 }
 

@@ -55,31 +55,32 @@ func (c *changes) adopted(at applier.Position, keep int) *changes {
 	return c
 }
 
-// record returns the log behind a batch.
+// record returns the log behind a batch, or a transaction of one.
 func (c *changes) record(b applier.Batch, before applier.Position, keep int) (*changes, error) {
 	if c == nil || len(b.Transactions) == 0 {
 		return c, nil
 	}
 	next := *c
 	batch := changeBatch{to: b.To}
-	r := applier.ChangeRecord{}
+	r := placeAfter(before)
 	for i := range b.Transactions {
 		tx := &b.Transactions[i]
-		switch {
-		case tx.Index <= before.Index || tx.Index > b.To.Index || tx.Index < r.Index:
+		if tx.Index < r.Index || tx.Index > b.To.Reached() {
 			return nil, fmt.Errorf("%w: transaction %v of log index %d in a batch from %d to %d",
-				applier.ErrOrder, tx.GTID, tx.Index, before.Index, b.To.Index)
-		case tx.Index == r.Index:
-			r.Number++
-		default:
+				applier.ErrOrder, tx.GTID, tx.Index, before.Index, b.To.Reached())
+		}
+		if tx.Index > r.Index {
 			r.Index, r.Number = tx.Index, 0
 		}
-		r.GTID, r.Origin, r.Time, r.Payload = tx.GTID, tx.Origin, tx.Time, slices.Clone(tx.Payload)
-		bytes, err := applier.AppendChange(nil, &r)
+		record := applier.ChangeRecord{
+			Index: r.Index, Number: r.Number, GTID: tx.GTID, Origin: tx.Origin, Time: tx.Time, Payload: slices.Clone(tx.Payload),
+		}
+		bytes, err := applier.AppendChange(nil, &record)
 		if err != nil {
 			return nil, fmt.Errorf("transaction %v: %w", tx.GTID, err)
 		}
-		batch.records = append(batch.records, keptChange{r, bytes})
+		batch.records = append(batch.records, keptChange{record, bytes})
+		r.Number++
 	}
 	next.batches = append(next.batches, batch)
 	next.count += len(batch.records)
@@ -89,6 +90,17 @@ func (c *changes) record(b applier.Batch, before applier.Position, keep int) (*c
 		next.batches = next.batches[1:]
 	}
 	return &next, nil
+}
+
+// placeAfter is where the next transaction behind a position will be kept, or a place
+// before it: the position may lie inside of an entry.
+func placeAfter(p applier.Position) applier.ChangePlace {
+	return applier.ChangePlace{Index: p.Index + 1, Number: uint32(p.Part)}
+}
+
+// precedes reports whether a place lies before another one.
+func precedes(a, b applier.ChangePlace) bool {
+	return a.Index < b.Index || a.Index == b.Index && a.Number < b.Number
 }
 
 // FindChanges implements [applier.ChangeLog].
@@ -104,13 +116,14 @@ func (e *Engine) FindChanges(after gtid.Set) (place applier.ChangePlace, err err
 	if !c.base.Executed.SubsetOf(after) {
 		return place, &applier.ChangesGoneError{Missing: c.base.Executed.Subtract(after)}
 	}
-	place = applier.ChangePlace{State: e.number, Index: c.base.Index + 1}
+	place = placeAfter(c.base)
 	for _, b := range slices.Backward(c.batches) {
 		if b.to.Executed.SubsetOf(after) {
-			place.Index = b.to.Index + 1
+			place = placeAfter(b.to)
 			break
 		}
 	}
+	place.State = e.number
 	return place, nil
 }
 
@@ -122,7 +135,7 @@ func (e *Engine) ReadChanges(from applier.ChangePlace, most int) ([]applier.Chan
 		return nil, from, e.opened.ended
 	case st.changes == nil:
 		return nil, from, applier.ErrChangesOff
-	case from.State != e.number || from.Index <= st.changes.base.Index:
+	case from.State != e.number || precedes(from, placeAfter(st.changes.base)):
 		return nil, from, applier.ErrChangesMoved
 	}
 	var records []applier.ChangeRecord
@@ -130,18 +143,21 @@ func (e *Engine) ReadChanges(from applier.ChangePlace, most int) ([]applier.Chan
 	for _, b := range st.changes.batches {
 		for _, kept := range b.records {
 			r := kept.ChangeRecord
-			if r.Index < from.Index || r.Index == from.Index && r.Number < from.Number {
+			at := applier.ChangePlace{State: e.number, Index: r.Index, Number: r.Number}
+			if precedes(at, from) {
 				continue
 			}
 			if bytes += len(r.Payload) + 1; bytes > most && len(records) > 0 {
-				return records, applier.ChangePlace{State: e.number, Index: r.Index, Number: r.Number}, nil
+				return records, at, nil
 			}
 			r.Payload = slices.Clone(r.Payload)
 			records = append(records, r)
 		}
 	}
-	next := applier.ChangePlace{State: e.number, Index: max(st.position.Index+1, from.Index)}
-	return records, next, nil
+	if next := placeAfter(st.position); precedes(from, next) {
+		from.Index, from.Number = next.Index, next.Number
+	}
+	return records, from, nil
 }
 
 // ExportedChanges is how many bytes of an export of the visible state are changes.

@@ -86,32 +86,47 @@ func (e *Engine) Commit(run []applier.Execution, to applier.Position) error {
 		return err
 	}
 	states := []*engineState{}
-	for _, each := range run {
+	for i, each := range run {
 		x, ok := each.(*execution)
 		if !ok {
 			return fmt.Errorf("simdisk: %T is no execution of this engine", each)
 		}
-		next := stateBuilder{pairs: before.pairs.Copy()}
-		next.digester.Reset(before.digest)
-		next.digester.Merge(&x.digest)
-		for _, c := range x.writes {
-			if c.gone {
-				next.pairs.Delete(c.pair)
-			} else {
-				next.pairs.Set(c.pair)
-			}
+		at := before.position.After(x.of)
+		if i == len(run)-1 {
+			at = to
 		}
-		before = next.state(before.position.After(x.of))
-		states = append(states, before)
+		next := x.on(before, at)
+		var err error
+		b := applier.Batch{Transactions: []applier.Transaction{*x.of}, To: at}
+		if next.changes, err = before.changes.record(b, before.position, e.keep); err != nil {
+			return err
+		}
+		before = next
+		states = append(states, next)
 	}
-	if n := len(states); n > 0 {
-		states[n-1].position = to
-	} else {
-		states = append(states, &engineState{position: to, digest: before.digest, pairs: before.pairs})
+	if len(run) == 0 {
+		next := *before
+		next.position = to
+		states = append(states, &next)
 	}
 	e.states = append(e.states, states...)
 	if n := e.Unsynced() - MaxUnsynced; n > 0 {
 		e.states = slices.Delete(e.states, 0, n)
 	}
 	return nil
+}
+
+// on is the state that an execution makes of another one.
+func (x *execution) on(before *engineState, at applier.Position) *engineState {
+	next := stateBuilder{pairs: before.pairs.Copy()}
+	next.digester.Reset(before.digest)
+	next.digester.Merge(&x.digest)
+	for _, c := range x.writes {
+		if c.gone {
+			next.pairs.Delete(c.pair)
+		} else {
+			next.pairs.Set(c.pair)
+		}
+	}
+	return next.state(at)
 }
