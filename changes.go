@@ -343,6 +343,9 @@ func rowChanges(r *applier.ChangeRecord, tables []Table) (rows []RowChange, err 
 		}
 		row := RowChange{Op: m.Op, Table: m.Table, Key: m.Key, New: m.Value, Delta: m.Delta}
 		if r.Old != nil {
+			if i >= len(r.Old) {
+				return nil, fmt.Errorf("concordat: the record has %d old values, and more mutations", len(r.Old))
+			}
 			row.OldKnown, row.Existed, row.Old = true, r.Old[i].Exists, r.Old[i].Value
 			if m.Op == applier.OpAdd {
 				sum, err := applier.AddCounter(row.Old, row.Existed, m.Delta)

@@ -297,3 +297,34 @@ func TestChangesUntilNowInsideEntry(t *testing.T) {
 	e.inside.Store(false)
 	k.must(g.nodes[0])
 }
+
+// forgetfulEngine has fewer old values than its records have mutations.
+type forgetfulEngine struct{ *pebblekv.Engine }
+
+func (e *forgetfulEngine) ReadChanges(from applier.ChangePlace, most int) ([]applier.ChangeRecord, applier.ChangePlace, error) {
+	records, next, err := e.Engine.ReadChanges(from, most)
+	for i := range records {
+		records[i].Old = records[i].Old[:0]
+	}
+	return records, next, err
+}
+
+// What a program's own engine remembers wrongly ends a stream, not the program.
+func TestChangesOfForgetfulEngine(t *testing.T) {
+	t.Parallel()
+	g := openGroup(t, 1, func(c *concordat.Config) {
+		kv, err := pebblekv.Open(filepath.Join(c.Dir, "data"), pebblekv.Options{ChangeBytes: 16 << 20, ChangeOldValues: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Engine = &forgetfulEngine{kv}
+	})
+	mustPut(t, g.nodes[0], "k", "v")
+	for change, err := range g.nodes[0].Changes(testContext(t), gtid.Set{}) {
+		if !errors.Is(err, concordat.ErrFailed) {
+			t.Errorf("%+v, %v", change, err)
+		}
+		return
+	}
+	t.Error("the stream ended without a word")
+}
