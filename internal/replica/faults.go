@@ -17,10 +17,11 @@ const heldBytes = 64 << 20
 type faults struct {
 	state *statecheck.Faults
 
-	holds gtid.GTID // at which the engine waits; zero if it does not
-	said  bool      // what this member says of that one was delivered
-	asked uint64    // counts what it has said: of an earlier one it may be delivered later
-	told  gtid.GTID // of which it has said last that it applied it
+	holds   gtid.GTID // at which the engine waits; zero if it does not
+	opinion []byte    // the message that says why
+	said    bool      // and was delivered
+	asked   uint64    // counts what it has said: of an earlier one it may be delivered later
+	told    gtid.GTID // of which it has said last that it applied it
 }
 
 // fault is an engine that could not apply a transaction. Where the others' word is
@@ -36,9 +37,16 @@ func (r *Replica) fault(e Faulted) {
 		r.effects.Stands = append(r.effects.Stands, e.GTID)
 		return
 	}
-	f.holds, f.said = e.GTID, false
+	f.holds, f.opinion = e.GTID, msg
+	r.sayFault()
+}
+
+// sayFault says why the engine waits.
+func (r *Replica) sayFault() {
+	f := &r.faults
+	f.said = false
 	f.asked++
-	r.submit(localMessage{kind: kindFault, ticket: f.asked}, msg)
+	r.submit(localMessage{kind: kindFault, ticket: f.asked}, f.opinion)
 }
 
 // deliverFault is what a member says of a transaction.
@@ -98,6 +106,8 @@ func (r *Replica) tendFaults() {
 	case f.said && f.state.Alone(f.holds), r.inApplyBytes-r.heldBytes >= r.applyLimit():
 		r.effects.Stands = append(r.effects.Stands, f.holds)
 		f.holds = gtid.GTID{}
+	case f.said && f.state.Asks(r.cfg.Group.Identity.RaftID, f.holds):
+		r.sayFault() // it was not ONLINE when it said so, and did not count
 	}
 }
 

@@ -136,3 +136,30 @@ func TestFaultOfOthers(t *testing.T) {
 		t.Error("it goes on after a restart")
 	}
 }
+
+// TestFaultWhileRecovering has a member say that it cannot apply a transaction before
+// it is ONLINE. That does not count; once it is, it is asked too, and says it again.
+func TestFaultWhileRecovering(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	w := newGroup(t, settings{})
+	by, second, silent := w.members[0], w.members[1], w.members[2]
+	for _, m := range w.members {
+		m.poison = poisoned
+	}
+	second.held, silent.held = true, true
+	by.step(by.transaction(77, gtid.Set{}, "bad one"))
+	w.tick(3)
+	late := w.member(4, settings{})
+	late.poison = poisoned
+	w.join(late)
+	if late.state() != Online && !late.stuck {
+		t.Fatalf("it is %v, and its engine goes on", late.state())
+	}
+	second.release()
+	w.tick(5)
+	for _, m := range []*member{by, second, late} {
+		if len(m.skips) != 1 || m.stuck || len(m.stands) > 0 {
+			t.Errorf("member %d waits %t, was told to leave out %v, and stands with %v", m.identity.RaftID, m.stuck, m.skips, m.stands)
+		}
+	}
+}

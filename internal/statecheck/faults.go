@@ -146,6 +146,10 @@ func (v *vote) isParty(id uint64) bool {
 	return slices.ContainsFunc(v.parties, func(m Member) bool { return m.RaftID == id })
 }
 
+func (v *vote) asks(id uint64) bool {
+	return v.verdict == undecided && v.isParty(id) && !v.said(id)
+}
+
 // decide looks whether more than half say the same, or never will.
 func (v *vote) decide() {
 	most := 0
@@ -194,13 +198,20 @@ func (f *Faults) Alone(g gtid.GTID) bool {
 	return v == nil || v.verdict == hopeless || v.verdict == decided && v.class == applier.ClassNone
 }
 
+// Asks reports whether a member's opinion of a transaction is still to come. What it
+// said before it was ONLINE is none.
+func (f *Faults) Asks(self uint64, g gtid.GTID) bool {
+	v := f.voteOn(g)
+	return v != nil && v.asks(self)
+}
+
 // Wanted returns the first transaction of which a member has yet to say that it has
 // applied it, being asked, when it has applied the log up to an index. Once it is
 // decided nobody is asked: who has left it out since has come as far, too.
 func (f *Faults) Wanted(self, applied uint64) (gtid.GTID, bool) {
 	for i := range f.votes {
 		v := &f.votes[i]
-		if v.verdict == undecided && v.index <= applied && v.isParty(self) && !v.said(self) {
+		if v.index <= applied && v.asks(self) {
 			return v.of, true
 		}
 	}
