@@ -335,15 +335,19 @@ func (m *member) renew() {
 
 // mendMisled has an operator give the member another disk that was elected
 // primary with wrong data: for its clients do nothing, and without transactions
-// there is no check. Its log goes with its data, so the operator waits until there
-// is a majority without it: nobody else may have what was acknowledged.
+// there is no check. Its log goes with its data. Where there is no majority without
+// it, nobody else may have what was acknowledged, and nobody can name that then. To
+// wait for one would be in vain: others may wait for a copy, which it does not give.
 func (r *run) mendMisled() {
 	m := r.member
 	if !m.misled() || r.standing.Election.Primary != r.raftID {
 		return
 	}
 	r.after(0, func() {
-		if m.run == r && m.misled() && m.world.expendable(m) {
+		if m.run == r && m.misled() {
+			if !m.world.expendable(m) {
+				m.world.blind(m)
+			}
 			m.stop()
 			m.renew()
 		}
