@@ -32,7 +32,7 @@ func oldValues(before *model, payload []byte) []applier.OldValue {
 	old := []applier.OldValue{}
 	for mu, err := range applier.Mutations(payload) {
 		if err != nil {
-			panic(err) // the suite has made it
+			return nil // which no record of this payload has
 		}
 		value, exists := before.tables[mu.Table][string(mu.Key)]
 		old = append(old, applier.OldValue{Value: []byte(value), Exists: exists})
