@@ -63,6 +63,9 @@ func (c *client) think() {
 	if c.run.state != replica.Online {
 		delay += 20 * millisecond
 	}
+	if w.brake != nil {
+		delay += w.brake.pause
+	}
 	c.run.after(delay, func() {
 		if c.run.state == replica.Online && w.phase < closing && !c.member.misled() {
 			c.ask()
@@ -123,7 +126,7 @@ func (c *client) transact(b *beginning) {
 		return
 	}
 	took := work.run
-	if chance(w.rand, work.long) {
+	if w.brake == nil && chance(w.rand, work.long) {
 		took = work.longRun
 	}
 	c.run.after(took.draw(w.rand), c.commit)

@@ -161,9 +161,13 @@ func (c *consumer) settle(m *member) {
 	c.copy = simdisk.NewEngine()
 }
 
-// dump begins with the state of the member.
+// dump begins with the state of the member, which a real one pins where everything
+// before it is visible: while an entry is so in part, none is given.
 func (c *consumer) dump() {
 	w, m := c.world, c.member
+	if m.engine.Position().Part > 0 {
+		return
+	}
 	w.reached[markConsumerDump]++
 	var b bytes.Buffer
 	x, err := m.engine.NewExport()
@@ -211,6 +215,9 @@ func (c *consumer) read() (level bool) {
 	for i := range records {
 		if r := &records[i]; !c.seen.Contains(r.GTID) {
 			c.accept(r)
+			if r.Index > m.engine.Position().Index {
+				w.reached[markConsumerInside]++
+			}
 		}
 	}
 	c.apply(c.place.Index)

@@ -29,6 +29,9 @@
 // die or stand still in the midst of that: a process that was stopped goes on by
 // what it knew.
 //
+// When the faults are over a member's engine becomes slow for good, in some of the
+// worlds in which writers are slowed; it must not fall far behind.
+//
 // Some transactions travel in fragments, so small that many make one transaction.
 // Their origins lose power between two of them, their clients take them back, others
 // lose their data meanwhile and come back with a copy of the state.

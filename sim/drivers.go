@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/gcs"
 	"github.com/concordatdb/concordat/internal/replica"
 )
@@ -136,7 +137,7 @@ func (k *engineWorker) pump(r *run) {
 		took = min(took*slowness, slowest)
 	}
 	if t.Apply != nil {
-		took += r.member.labour * int64(len(t.Apply.Transactions))
+		took += r.member.toil(&t)
 	}
 	r.after(took, func() {
 		if k.do(r, t); k.waits == nil {
@@ -144,6 +145,18 @@ func (k *engineWorker) pump(r *run) {
 			k.pump(r)
 		}
 	})
+}
+
+// toil is how long a batch is labour to the engine, beside what every batch takes.
+func (m *member) toil(t *replica.Task) int64 {
+	cost := uint64(0)
+	for i := range t.Apply.Transactions {
+		cost += flowcontrol.Cost(len(t.Apply.Transactions[i].Payload))
+	}
+	for _, b := range t.Bulks {
+		cost += uint64(b.Bulk.Size())
+	}
+	return m.labour * int64(cost) / flowcontrol.TransactionCost
 }
 
 func (k *engineWorker) do(r *run, t replica.Task) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gtid"
 	"github.com/concordatdb/concordat/internal/replica"
 )
 
@@ -26,12 +27,20 @@ func (c *client) poison(s *submission) bool {
 	return true
 }
 
+// refuses reports whether the engine refuses one of so many transactions, alone.
+func (r *run) refuses(transactions int) bool {
+	w := r.world
+	if transactions == 0 || w.plan.checks.picky == 0 || !r.mayBePicky() || !chance(w.wrongs, w.plan.checks.picky) {
+		return false
+	}
+	r.picky = true
+	return true
+}
+
 // try has the engine apply a batch, or says that it waits for the others' word.
 func (k *engineWorker) try(r *run, b applier.Batch) (waits bool, err error) {
-	w := r.world
-	if n := len(b.Transactions); n > 0 && w.plan.checks.picky > 0 && r.mayBePicky() && chance(w.wrongs, w.plan.checks.picky) {
-		tx := b.Transactions[w.wrongs.IntN(n)]
-		r.picky = true
+	if n := len(b.Transactions); r.refuses(n) {
+		tx := b.Transactions[r.world.wrongs.IntN(n)]
 		err = &applier.TransactionError{GTID: tx.GTID, Err: &applier.ClassedError{Class: applier.ClassProgram, Err: errPicky}}
 	} else {
 		err = r.member.engine.Apply(b)
@@ -42,9 +51,50 @@ func (k *engineWorker) try(r *run, b applier.Batch) (waits bool, err error) {
 		return false, err
 	}
 	k.waits = &b
-	w.reached[markFault]++
-	r.tell(replica.Faulted{GTID: fault.GTID, Class: class})
+	r.asksOf(fault.GTID, class)
 	return true, nil
+}
+
+// asksOf tells the others of what the engine cannot apply.
+func (r *run) asksOf(g gtid.GTID, class applier.Class) {
+	r.world.reached[markFault]++
+	r.tell(replica.Faulted{GTID: g, Class: class})
+}
+
+// fails waits, once nothing is running any more, for the others' word on the
+// transaction whose turn it is. What was executed behind it is given up.
+func (c *crew) fails(r *run) {
+	if c.running > 0 {
+		return
+	}
+	j := *c.jobs.At(0)
+	if c.jobs.Len() > 1 || c.given.Len() > 1 {
+		r.world.reached[markFaultBeside]++
+	}
+	for i := range c.jobs.Len() {
+		if x := (*c.jobs.At(i)).execution; x != nil {
+			x.Discard()
+		}
+	}
+	r.picky = j.picky // others have given up what they refused
+	c.waits = true
+	r.asksOf(j.transaction.GTID, j.fault)
+}
+
+// again are the tasks of what the crew was given and is not visible, as a real feeder
+// gives it anew, with nothing left of one transaction but its GTID.
+func (c *crew) again(p applier.Position, without gtid.GTID) (tasks []replica.Task) {
+	for c.given.Len() > 0 {
+		b := c.given.Pop()
+		b.Transactions = slices.DeleteFunc(slices.Clone(b.Transactions), func(t applier.Transaction) bool { return p.Executed.Contains(t.GTID) })
+		for i := range b.Transactions {
+			if t := &b.Transactions[i]; t.GTID == without {
+				t.Payload = nil
+			}
+		}
+		tasks = append(tasks, replica.Task{Apply: &b})
+	}
+	return tasks
 }
 
 // mayBePicky reports whether one engine may refuse what the others apply: where
@@ -63,21 +113,12 @@ func (r *run) mayBePicky() bool {
 func (k *engineWorker) told(r *run, e *replica.Effects) {
 	w := r.world
 	for _, g := range e.Skips {
-		if k.waits == nil {
-			w.violate("P5", "%s is to leave out %v, and its engine does not wait", r.member.name, g)
-			return
-		}
-		b := *k.waits
-		left := slices.Clone(b.Transactions)
-		at := slices.IndexFunc(left, func(t applier.Transaction) bool { return t.GTID == g })
-		if at < 0 {
+		if !k.leaveOut(r, g) {
 			w.violate("P5", "%s is to leave out %v, at which its engine does not wait", r.member.name, g)
 			return
 		}
 		w.reached[markUnapplied]++
-		left[at].Payload = nil // its GTID stays used
-		b.Transactions, k.waits = left, nil
-		k.finish(r, b)
+		k.pump(r)
 	}
 	if len(e.Stands) == 0 {
 		return
@@ -94,11 +135,30 @@ func (k *engineWorker) told(r *run, e *replica.Effects) {
 	})
 }
 
-// finish applies what is left of a batch, and goes on.
-func (k *engineWorker) finish(r *run, b applier.Batch) {
-	k.apply(r, b)
-	if k.waits == nil {
-		k.busy = false
-		k.pump(r)
+// leaveOut goes on without a transaction, whose GTID stays used. It reports whether the
+// engine waits at that one.
+func (k *engineWorker) leaveOut(r *run, g gtid.GTID) bool {
+	if c := k.crew; c != nil && c.waits {
+		if (*c.jobs.At(0)).transaction.GTID != g {
+			return false
+		}
+		k.tasks = slices.Concat(c.again(r.member.engine.Position(), g), k.tasks)
+		k.crew = newCrew(&r.world.plan.workers)
+		return true
 	}
+	if k.waits == nil {
+		return false
+	}
+	b := *k.waits
+	left := slices.Clone(b.Transactions)
+	at := slices.IndexFunc(left, func(t applier.Transaction) bool { return t.GTID == g })
+	if at < 0 {
+		return false
+	}
+	left[at].Payload = nil
+	b.Transactions, k.waits = left, nil
+	if k.apply(r, b); k.waits == nil {
+		k.busy = false
+	}
+	return true
 }

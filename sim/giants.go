@@ -42,7 +42,7 @@ func drawGiants(r *rand.Rand, p *plan) {
 func (c *client) big(s *submission) {
 	w := c.member.world
 	g := &w.plan.giants
-	if !chance(w.huge, g.share) {
+	if w.brake != nil || !chance(w.huge, g.share) {
 		return
 	}
 	s.giant = true

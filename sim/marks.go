@@ -157,6 +157,7 @@ const (
 	markFlowOpened
 	markFlowStopped
 	markFlowQuota
+	markFlowBounded
 	markConsumerMoved
 	markConsumerMovedPlace
 	markConsumerRestart
@@ -164,7 +165,9 @@ const (
 	markConsumerGone
 	markConsumerDump
 	markConsumerForced
+	markConsumerInside
 	markFault
+	markFaultBeside
 	markUnapplied
 	markFaultAlone
 	marks // how many there are
@@ -298,6 +301,7 @@ var markNames = [marks]string{
 	markFlowOpened:    "right to write lost with transactions held by flow control",
 	markFlowStopped:   "writer stopped for a member too far behind",
 	markFlowQuota:     "writer slowed by the formula of Group Replication",
+	markFlowBounded:   "member that became slow kept near the target",
 
 	markGiantWhole:       "transaction in fragments whole at its end",
 	markGiantsAtOnce:     "two members' transactions in fragments at once",
@@ -330,6 +334,7 @@ var markNames = [marks]string{
 	markCheckOut:           "member out for wrong data",
 	markCheckSplit:         "wrong data found, and nobody blamed",
 	markFault:              "engine cannot apply a transaction",
+	markFaultBeside:        "engine cannot apply one of several transactions under way",
 	markUnapplied:          "transaction applied nowhere",
 	markFaultAlone:         "engine failed alone",
 	markConsumerMoved:      "consumer went on with another member",
@@ -339,6 +344,7 @@ var markNames = [marks]string{
 	markConsumerGone:       "consumer overtaken by what is kept",
 	markConsumerDump:       "consumer began with a dump",
 	markConsumerForced:     "consumer began anew after a forced view",
+	markConsumerInside:     "consumer took a part of a log entry",
 }
 
 // marked counts how often each mark was reached.

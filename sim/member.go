@@ -32,7 +32,7 @@ type member struct {
 	drift   int64 // of its clock, in thousandths
 	stalled bool  // its disks are slow
 	exempt  bool  // it may fall behind
-	labour  int64 // that each transaction is to its engine
+	labour  int64 // that each transaction is to its engine, a large one more
 	hung    int64 // until then its disks do not answer
 	leaving bool
 	asked   bool  // to leave, since it has this raft id

@@ -211,7 +211,7 @@ func (c *client) meddle(s *submission) {
 		change := drawSettings(w.rand, &w.plan.work)
 		change.Version, change.Consistency, change.PreferMostUpdated = settings.Version, settings.Consistency, settings.PreferMostUpdated
 		change.CheckInterval, change.CheckBytes = settings.CheckInterval, settings.CheckBytes
-		if change.Flow = settings.Flow; chance(w.flow, w.plan.flow.change) {
+		if change.Flow = settings.Flow; w.brake == nil && chance(w.flow, w.plan.flow.change) {
 			change.Flow = drawFlowSettings(w.flow)
 		}
 		change.TransactionSizeLimit = settings.TransactionSizeLimit

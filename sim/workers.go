@@ -2,10 +2,12 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/applier/schedule"
+	"github.com/concordatdb/concordat/flowcontrol"
 	"github.com/concordatdb/concordat/internal/queue"
 )
 
@@ -50,6 +52,8 @@ const crewAttempts = 4
 // crew executes the transactions of a run side by side: what a real feeder and its
 // workers do, in virtual time.
 type crew struct {
+	given      queue.Queue[applier.Batch] // and not visible whole
+	waits      bool                       // for the others' word on the first transaction
 	schedule   *schedule.Scheduler
 	jobs       queue.Queue[*crewJob] // those that the schedule knows, by number
 	first      uint64                // number of the first of them
@@ -60,10 +64,16 @@ type crew struct {
 	committing bool
 }
 
+func newCrew(p *workersPlan) *crew {
+	return &crew{schedule: schedule.New(schedule.Limits{Running: p.workers, Window: p.window, Attempts: crewAttempts})}
+}
+
 type crewJob struct {
 	number      uint64
 	transaction *applier.Transaction
 	execution   applier.Execution // nil while it is not executed
+	fault       applier.Class     // why it cannot be executed
+	picky       bool              // here alone
 }
 
 // crewEnd is where a batch ends: before the transaction of a number.
@@ -80,12 +90,15 @@ func (k *engineWorker) works(r *run) bool {
 		return false
 	}
 	if k.crew == nil {
-		k.crew = &crew{schedule: schedule.New(schedule.Limits{Running: p.workers, Window: p.window, Attempts: crewAttempts})}
+		k.crew = newCrew(p)
 		if r.member.engine.Position().Part > 0 {
 			r.world.reached[markTakenUpInside]++
 		}
 	}
 	c := k.crew
+	if c.waits {
+		return true
+	}
 	for !k.busy && len(k.tasks) > 0 && k.tasks[0].Apply != nil && len(c.adding) == 0 && c.ends.Len() < p.window {
 		b := k.tasks[0].Apply
 		if err := k.tasks[0].Load(r.member.log); err != nil {
@@ -93,6 +106,7 @@ func (k *engineWorker) works(r *run) bool {
 			return false
 		}
 		k.tasks = k.tasks[1:]
+		c.given.Push(*b)
 		if c.adding, c.to = b.Transactions, b.To; len(c.adding) == 0 {
 			c.ends.Push(crewEnd{c.schedule.Next(), c.to})
 		}
@@ -153,15 +167,15 @@ func (c *crew) start(k *engineWorker, r *run) {
 		if r.member.slowed > w.now {
 			took = min(took*slowness, slowest)
 		}
+		took += r.member.labour * int64(flowcontrol.Cost(len(j.transaction.Payload))) / flowcontrol.TransactionCost
 		r.after(took, func() {
 			c.running--
-			switch {
-			case fails:
-				c.schedule.Failed(number, true)
-			default:
-				if late {
-					c.execute(r, j, attempt)
-				}
+			if late && !fails {
+				c.execute(r, j, attempt)
+			}
+			if fails || j.fault != applier.ClassNone {
+				c.schedule.Failed(number, fails)
+			} else {
 				c.schedule.Executed(number)
 			}
 			k.pump(r)
@@ -170,17 +184,29 @@ func (c *crew) start(k *engineWorker, r *run) {
 }
 
 func (c *crew) execute(r *run, j *crewJob, attempt int) {
-	x, err := r.member.engine.Execute(context.Background(), j.transaction, attempt)
-	if err != nil {
-		r.world.violate("P5", "%s: %v", r.member.name, err)
+	if j.picky = r.refuses(1); j.picky {
+		j.fault = applier.ClassProgram
 		return
 	}
-	j.execution = x
+	x, err := r.member.engine.Execute(context.Background(), j.transaction, attempt)
+	fault, named := errors.AsType[*applier.TransactionError](err)
+	switch {
+	case err == nil:
+		j.execution = x
+	case named && fault.GTID == j.transaction.GTID && applier.ClassOf(err) != applier.ClassNone:
+		j.fault = applier.ClassOf(err)
+	default:
+		r.world.violate("P5", "%s cannot execute %v: %v", r.member.name, j.transaction.GTID, err)
+	}
 }
 
 // commit makes visible what has come to its turn, a moment later.
 func (c *crew) commit(k *engineWorker, r *run) {
 	if c.committing {
+		return
+	}
+	if _, broken := c.schedule.Broken(); broken {
+		c.fails(r)
 		return
 	}
 	first, n := c.schedule.Commit()
@@ -209,6 +235,9 @@ func (c *crew) commit(k *engineWorker, r *run) {
 		}
 		c.first += uint64(n)
 		c.schedule.Committed()
+		for c.given.Len() > 0 && c.given.At(0).To.Index <= to.Index {
+			c.given.Pop()
+		}
 		r.member.checkDigest()
 		k.shown(r, to.Index)
 		k.pump(r)

@@ -39,6 +39,7 @@ type world struct {
 	crews     *rand.Rand // for engines that execute side by side
 	listening *rand.Rand // for who follows the changes
 	huge      *rand.Rand // for transactions in fragments
+	brake     *brake     // of flow control, on trial, nil while it is not
 	plain     bool       // all members write, and nothing is asked of what they begin with
 	group     gtid.UUID
 	phase     phase
@@ -106,16 +107,11 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		drawRights(w.more, &w.plan)
 		drawChecks(w.wrongs, &w.plan)
 		w.crews = rand.New(rand.NewPCG(seed, crewStream))
-		if w.plan.workers = drawWorkers(w.crews); w.plan.workers.workers > 0 {
-			// What a crew could not apply is asked for by the real shell alone.
-			w.plan.checks.poison, w.plan.checks.picky = 0, 0
-		}
+		w.plan.workers = drawWorkers(w.crews)
 		w.flow = drawFlow(seed, &w.plan)
 		drawGiants(w.huge, &w.plan)
 	}
-	if w.plan.workers.workers == 0 { // an engine that executes side by side keeps no changes here
-		w.plan.consumers = drawConsumers(w.listening)
-	}
+	w.plan.consumers = drawConsumers(w.listening)
 	w.group = w.uuid()
 	w.told.ids = map[replica.TransactionID]bool{}
 	first := newHistory(w.group, &w.reached, w.violate)
@@ -193,7 +189,7 @@ func (w *world) heal() {
 	}
 	w.serving, w.healedAt = w.now, w.now
 	w.tidy()
-	w.after(w.plan.healed, w.close)
+	w.after(w.plan.healed, w.tryBrake)
 }
 
 // awaitQuiet ends the world once every member is ONLINE and level with the
