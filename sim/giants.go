@@ -31,7 +31,7 @@ func drawGiants(r *rand.Rand, p *plan) {
 	g.window = pick(r, 1, 2, 2, 4)
 	g.assembly = pick(r, 1, 500, 10<<10, 1<<20)
 	g.bulk = pick(r, span{0, 500}, span{100, 6000}, span{3000, 15000})
-	g.fragment = max(g.fragment, int(g.bulk.hi)/100) // or it would take minutes on a slow disk
+	g.fragment = max(g.fragment, int(g.bulk.hi)/30) // or those of many clients would take minutes on slow disks
 	g.withdraw = pick[int64](r, 0, 50, 300)
 	g.death = pick[int64](r, 0, 20, 100)
 	g.clone = pick[int64](r, 0, 0, 20)
