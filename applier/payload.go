@@ -153,6 +153,41 @@ func Mutations(payload []byte) iter.Seq2[Mutation, error] {
 	}
 }
 
+// MutationReader takes the mutations off a payload that comes in pieces, cut
+// anywhere. The zero value is ready for use, by one goroutine at a time.
+type MutationReader struct {
+	tables tableCache
+	held   []byte // what was not taken yet begins at
+	at     int
+}
+
+// Add takes the next bytes, which stay the caller's.
+func (r *MutationReader) Add(b []byte) {
+	if r.at > 0 {
+		r.held, r.at = r.held[:copy(r.held, r.held[r.at:])], 0
+	}
+	r.held = append(r.held, b...)
+}
+
+// Next takes the next mutation. It aliases what the reader holds, until the next
+// Add. ok is false where no whole mutation is left: more may come, or none ever
+// will, because what is there is malformed.
+func (r *MutationReader) Next() (m Mutation, ok bool) {
+	if r.Held() == 0 {
+		return Mutation{}, false
+	}
+	m, n, err := decodeMutation(r.held[r.at:], &r.tables)
+	if err != nil {
+		return Mutation{}, false
+	}
+	r.at += n
+	return m, true
+}
+
+// Held returns how many bytes there are that are no whole mutation. A payload that
+// was read to its end leaves none.
+func (r *MutationReader) Held() int { return len(r.held) - r.at }
+
 // tableCache spares a string allocation for runs of mutations in one table.
 type tableCache struct{ last Table }
 

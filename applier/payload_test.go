@@ -243,3 +243,44 @@ func BenchmarkMutations(b *testing.B) {
 		}
 	}
 }
+
+// FuzzMutationReader gives a payload to a reader in pieces, which must take the same
+// mutations off it as there are before the first error, and leave the rest.
+func FuzzMutationReader(f *testing.F) {
+	good := encode(
+		Mutation{Op: OpPut, Table: accounts, Key: []byte("key"), Value: bytes.Repeat([]byte{7}, 300)},
+		Mutation{Op: OpAdd, Table: accounts, Key: []byte("n"), Delta: -300},
+		Mutation{Op: OpDelete, Table: Table{Schema: "s", Name: "t"}},
+	)
+	for _, cut := range []byte{0, 1, 5, 200} {
+		f.Add(good, cut)
+		f.Add(good[:len(good)-1], cut)
+		f.Add(append(slices.Clone(good), 9, 1), cut)
+	}
+	f.Fuzz(func(t *testing.T, payload []byte, cut byte) {
+		var want []Mutation
+		for m, err := range Mutations(payload) {
+			if err == nil {
+				want = append(want, m)
+			}
+		}
+		var r MutationReader
+		taken := 0
+		for rest := payload; len(rest) > 0; {
+			n := min(len(rest), 1+int(cut))
+			piece := slices.Clone(rest[:n])
+			rest = rest[n:]
+			r.Add(piece)
+			clear(piece)
+			for m, ok := r.Next(); ok; m, ok = r.Next() {
+				if taken == len(want) || !sameMutation(m, want[taken]) {
+					t.Fatalf("mutation %d is %+v, of %d", taken, m, len(want))
+				}
+				taken++
+			}
+		}
+		if left := len(payload) - len(encode(want...)); taken != len(want) || r.Held() != left {
+			t.Fatalf("%d mutations of %d, %d bytes are left, want %d", taken, len(want), r.Held(), left)
+		}
+	})
+}

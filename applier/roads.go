@@ -81,3 +81,41 @@ type Execution interface {
 	// leaves behind must harm nobody.
 	Discard()
 }
+
+// ErrUnprepared says that a transaction was not got ready, and that nothing has
+// changed: apply it with its payload, in the ordinary way.
+var ErrUnprepared = errors.New("applier: the transaction is not ready")
+
+// Preparer is an [Engine] that does most of the work of a large transaction while
+// its payload comes in, which is before it is certified and comes to its turn.
+//
+// Who may call: Prepare like Apply, when nothing is built that is neither committed
+// nor discarded. Then batches may be applied, built and committed, and exports made,
+// as if nothing were being prepared. Before Import and Close a preparation is
+// discarded.
+//
+// What an engine can rely on: nothing. What was prepared may never be certified, and
+// what is applied meanwhile may write the same keys. It finds out, and says so.
+type Preparer interface {
+	Engine
+	// Prepare begins a transaction. An error that wraps [ErrUnprepared] says that
+	// this cannot be done now, and is no failure.
+	Prepare() (Preparation, error)
+}
+
+// Preparation is a transaction that an engine gets ready for. It is discarded, once
+// or more often, whatever became of it.
+type Preparation interface {
+	// Add takes the next bytes of the payload, cut anywhere, which are the caller's
+	// again when it returns. It is called by one goroutine at a time, beside
+	// everything else but Apply and Discard. It changes nothing that anybody sees.
+	// After an error only Discard makes sense; it is no failure of the engine.
+	Add(payload []byte) error
+	// Apply makes b visible as [Engine.Apply] does, and is called as that is. Its
+	// one transaction is the one whose payload was added, all of it, and does not
+	// hold it again. An error that wraps [ErrUnprepared] leaves everything as it was.
+	Apply(b Batch) error
+	// Discard gives back all that the preparation holds. It is called like Apply,
+	// and cannot fail: what it leaves behind must harm nobody.
+	Discard()
+}

@@ -92,7 +92,7 @@ func (f *follower) look() {
 func (s *suite) changesOnRoad(t *testing.T, r road, crashes bool) {
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 13))
-		st := newStream(rng, 8)
+		st := newStream(rng, 8, false)
 		f := &follower{t: t, rng: rng, all: st.records(s.opts.OldValues)}
 		h := s.open(t)
 		f.follow(h.Engine())

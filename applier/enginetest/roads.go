@@ -20,13 +20,15 @@ type road struct {
 	run func(w *walker, batches []applier.Batch) error
 	// inside says that the engine may stop inside of a batch.
 	inside bool
+	lone   bool                     // of streams in which many batches hold one sorted transaction
 	more   func(*suite, *testing.T) // what else there is to check
 }
 
 var roads = []road{
-	{"Batches", func(applier.Engine) bool { return true }, (*walker).apply, false, func(*suite, *testing.T) {}},
-	{"Pipelined", isPipelined, (*walker).build, false, (*suite).pipelined},
-	{"Parallel", isParallel, (*walker).execute, true, (*suite).parallel},
+	{"Batches", func(applier.Engine) bool { return true }, (*walker).apply, false, false, func(*suite, *testing.T) {}},
+	{"Pipelined", isPipelined, (*walker).build, false, false, (*suite).pipelined},
+	{"Parallel", isParallel, (*walker).execute, true, false, (*suite).parallel},
+	{"Prepared", isPreparer, (*walker).prepare, false, true, (*suite).prepared},
 }
 
 func isPipelined(e applier.Engine) bool { _, ok := e.(applier.Pipelined); return ok }
@@ -39,6 +41,7 @@ type walker struct {
 	rng        *rand.Rand
 	concurrent bool
 	point      func() error
+	prepared   []applier.Preparation // that were not discarded
 }
 
 // call makes a call of the engine between two points.
@@ -210,7 +213,7 @@ func (s *suite) road(t *testing.T, r road, crashes bool) {
 
 func (s *suite) wholeStream(t *testing.T, r road, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 10))
-	st := newStream(rng, 30)
+	st := newStream(rng, 30, r.lone)
 	e := s.open(t).Engine()
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -256,7 +259,7 @@ var errCrashed = errors.New("power lost")
 func (s *suite) crashAt(t *testing.T, r road, seed uint64, point int) bool {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 11))
-	st := newStream(rng, 5)
+	st := newStream(rng, 5, r.lone)
 	h := s.opts.Open(t)
 	defer func() {
 		if err := h.Close(); err != nil {
@@ -283,6 +286,7 @@ func (s *suite) crashAt(t *testing.T, r road, seed uint64, point int) bool {
 	if err == nil {
 		err = crash(h, rand.New(rand.NewPCG(seed, uint64(point))))
 	}
+	w.discard() // of an engine that is gone
 	if err == nil {
 		err = st.afterCrash(h.Engine(), before, durable, !r.inside)
 	}

@@ -33,7 +33,7 @@ func independent(n int) *stream {
 	s := &stream{states: []*model{m.clone()}, whole: []uint64{0}, part: []uint64{0}}
 	b := applier.Batch{To: applier.Position{Index: 1}}
 	for i := range n {
-		t := s.transaction(rand.New(rand.NewPCG(0, 0)), newModel(), map[rowName]uint64{}, uint64(i))
+		t := s.transaction(nil, rand.New(rand.NewPCG(0, 0)), newModel(), map[rowName]uint64{}, uint64(i))
 		mu := put(accounts, keys[i], "value")
 		m.mutate(mu)
 		t.Index, t.LastCommitted, t.Payload = 1, 0, applier.AppendMutation(nil, mu)
@@ -161,7 +161,7 @@ func (s *suite) closedParallel(t *testing.T) {
 // buildBesideCommit builds small batches while those before them are committed, so
 // that a batch often becomes visible while the next one is begun.
 func (s *suite) buildBesideCommit(t *testing.T) {
-	st := newStream(rand.New(rand.NewPCG(1, 12)), 400)
+	st := newStream(rand.New(rand.NewPCG(1, 12)), 400, false)
 	e, _ := s.open(t).Engine().(applier.Pipelined)
 	built, ended := make(chan applier.Built, 1), make(chan error, 1)
 	go func() {

@@ -1,9 +1,12 @@
 package enginetest
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/concordatdb/concordat/applier"
 	"github.com/concordatdb/concordat/gtid"
@@ -25,18 +28,24 @@ type rowName struct {
 
 // newStream makes a stream that looks like one that was certified. A transaction
 // depends on the last one before it that touched one of its keys, and now and
-// then on everything.
-func newStream(rng *rand.Rand, batches int) *stream {
+// then on everything. With lone, every other batch holds one transaction, which
+// writes many keys in order.
+func newStream(rng *rand.Rand, batches int, lone bool) *stream {
 	m := newModel()
 	s := &stream{states: []*model{m.clone()}, whole: []uint64{0}, part: []uint64{0}}
 	touched := map[rowName]uint64{}
 	sequence := uint64(0)
 	for range batches {
 		b := applier.Batch{To: m.position}
-		for range 1 + rng.IntN(3) {
+		alone := lone && rng.IntN(2) == 0
+		entries, parts, random := 1+rng.IntN(3), func() int { return rng.IntN(4) }, randomTx
+		if alone {
+			entries, parts, random = 1, func() int { return 1 }, sortedTx
+		}
+		for range entries {
 			b.To.Index++
-			for part := range rng.IntN(4) {
-				t := s.transaction(rng, m, touched, sequence)
+			for part := range parts() {
+				t := s.transaction(random(rng), rng, m, touched, sequence)
 				sequence = t.Sequence
 				t.Index = b.To.Index
 				b.To.Executed = b.To.Executed.Add(t.GTID)
@@ -51,10 +60,22 @@ func newStream(rng *rand.Rand, batches int) *stream {
 	return s
 }
 
-func (s *stream) transaction(rng *rand.Rand, m *model, touched map[rowName]uint64, before uint64) applier.Transaction {
+// sortedTx writes each of its keys once, in their order.
+func sortedTx(rng *rand.Rand) (muts tx) {
+	for range 4 {
+		muts = append(muts, randomTx(rng)...)
+	}
+	compare := func(a, b applier.Mutation) int {
+		return cmp.Or(strings.Compare(a.Table.Schema, b.Table.Schema), strings.Compare(a.Table.Name, b.Table.Name), bytes.Compare(a.Key, b.Key))
+	}
+	slices.SortStableFunc(muts, compare)
+	return slices.CompactFunc(muts, func(a, b applier.Mutation) bool { return compare(a, b) == 0 })
+}
+
+func (s *stream) transaction(muts tx, rng *rand.Rand, m *model, touched map[rowName]uint64, before uint64) applier.Transaction {
 	t := applier.Transaction{Sequence: before + 1}
 	t.GTID = gtid.GTID{UUID: group, Number: t.Sequence}
-	for _, mu := range m.certifiable(randomTx(rng))[0] {
+	for _, mu := range m.certifiable(muts)[0] {
 		row := rowName{mu.Table, string(mu.Key)}
 		if last := touched[row]; last != t.Sequence {
 			t.LastCommitted = max(t.LastCommitted, last)

@@ -103,6 +103,11 @@ func (s *store) build(x *built, b applier.Batch, before *state) error {
 	if err := w.prepare(s, b.Transactions); err != nil {
 		return err
 	}
+	if w.preparing != nil {
+		for i := range w.shards {
+			w.preparing.keys.enterOthers(w.shards[i].pairs.touched)
+		}
+	}
 	if err := w.fill(x.batch); err != nil {
 		return err
 	}

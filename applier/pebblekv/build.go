@@ -33,6 +33,8 @@ type builder struct {
 	pending []*built
 	record  []byte
 	heads   []int // of the shards' writes, in fill
+	// preparing is the transaction that is being got ready, nil for none.
+	preparing *preparation
 }
 
 // spreadFrom is how many bytes of payload are worth a second goroutine.
@@ -190,12 +192,17 @@ func (b *builder) decode(n int, txs []applier.Transaction) {
 			start := len(l.keys)
 			l.keys = appendKey(l.keys, m.Table, m.Key)
 			x := write{mutation: m, key: l.keys[start:len(l.keys):len(l.keys)], at: at}
-			x.id = keyID{maphash.Bytes(b.seeds[0], x.key), maphash.Bytes(b.seeds[1], x.key)}
+			x.id = b.identify(x.key)
 			shard := x.id.hi % uint64(len(b.shards))
 			l.shards[shard] = append(l.shards[shard], x)
 			at.mutation++
 		}
 	}
+}
+
+// identify may be called by any goroutine.
+func (b *builder) identify(key []byte) keyID {
+	return keyID{maphash.Bytes(b.seeds[0], key), maphash.Bytes(b.seeds[1], key)}
 }
 
 // prepare takes what lanes have decoded of the shard's keys.
@@ -228,7 +235,6 @@ func (d *shard) prepare(s *store, n int, lanes []lane) {
 // replaces. A sum is computed here and not left to a merge operator of Pebble's:
 // the digest speaks of values.
 func (d *shard) mutate(s *store, x *write) error {
-	m := &x.mutation
 	old, known := d.pairs.find(x.id)
 	if !known {
 		var err error
@@ -236,14 +242,26 @@ func (d *shard) mutate(s *store, x *write) error {
 			return err
 		}
 	}
-	var next pairState
+	next, err := d.replace(x, old)
+	if err != nil {
+		return err
+	}
+	d.pairs.touch(x.id, next)
+	if next.live || old.live { // else nothing to delete: no tombstone
+		d.writes = append(d.writes, x)
+	}
+	return nil
+}
+
+// replace finds out what x makes of a key, and accounts for it in the digest.
+func (d *shard) replace(x *write, old pairState) (next pairState, err error) {
+	m := &x.mutation
 	switch m.Op {
 	case applier.OpPut:
 		next = d.pairOf(m, m.Value)
 	case applier.OpAdd:
-		var err error
 		if x.sum, err = old.add(m.Delta); err != nil {
-			return fmt.Errorf("%v, key %.64q: %w", m.Table, m.Key, err)
+			return pairState{}, fmt.Errorf("%v, key %.64q: %w", m.Table, m.Key, err)
 		}
 		var value [applier.CounterLen]byte
 		next = d.pairOf(m, applier.AppendCounter(value[:0], x.sum))
@@ -255,11 +273,7 @@ func (d *shard) mutate(s *store, x *write) error {
 	if next.live {
 		d.digester.AddHash(next.hash)
 	}
-	d.pairs.touch(x.id, next)
-	if next.live || old.live { // else nothing to delete: no tombstone
-		d.writes = append(d.writes, x)
-	}
-	return nil
+	return next, nil
 }
 
 // pairOf is the state of m's key when it has value.

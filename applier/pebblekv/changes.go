@@ -20,6 +20,7 @@ var _ applier.ChangeLog = (*Engine)(nil)
 const (
 	changeMilestone = 0x01
 	changeRecord    = 0x02
+	changePiece     = 0x03
 )
 
 // changeSteps is into how many parts the retention is divided: the least that is
@@ -32,6 +33,7 @@ type milestone struct {
 	index    uint64 // log index of the last entry before it
 	bytes    uint64 // of all records before it, also of those forgotten
 	at       int64  // when it was made, in nanoseconds since 1970
+	giants   uint64 // records in pieces before it, also those forgotten
 	executed gtid.Set
 }
 
@@ -40,6 +42,7 @@ type milestone struct {
 type keptChanges struct {
 	milestones []milestone // oldest first, at least one
 	bytes      uint64      // of all records, also of those forgotten
+	giants     uint64      // records in pieces, also those forgotten
 	fresh      bool        // the milestones are not in the store yet
 }
 
@@ -75,22 +78,27 @@ func decodeChangeKey(key []byte) (index uint64, number uint32, err error) {
 	return binary.BigEndian.Uint64(key[2:]), binary.BigEndian.Uint32(key[10:]), nil
 }
 
-//	milestone := bytes(8) at(8) set
+//	milestone := bytes(8) at(8) giants(8) set
 
 func (m *milestone) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, m.bytes)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.at))
+	b = binary.BigEndian.AppendUint64(b, m.giants)
 	b, _ = m.executed.AppendBinary(b) // its error is always nil
 	return b
 }
 
+// milestoneHead is how many bytes of a milestone stand before its set.
+const milestoneHead = 24
+
 func decodeMilestone(key, value []byte) (m milestone, err error) {
-	if len(key) != 10 || len(value) < 17 {
+	if len(key) != 10 || len(value) < milestoneHead+1 {
 		return m, fmt.Errorf("%w: milestone of %d bytes in the changes", ErrCorrupt, len(value))
 	}
 	m.index, m.bytes = binary.BigEndian.Uint64(key[2:]), binary.BigEndian.Uint64(value)
 	m.at = int64(binary.BigEndian.Uint64(value[8:]))
-	executed, rest, err := gtid.DecodeSet(value[16:])
+	m.giants = binary.BigEndian.Uint64(value[16:])
+	executed, rest, err := gtid.DecodeSet(value[milestoneHead:])
 	if err == nil && len(rest) > 0 {
 		err = fmt.Errorf("%d bytes too many", len(rest))
 	}
@@ -134,7 +142,7 @@ func (w *changeWriter) record(
 			r.Old, err = w.oldValues(tx.Payload, under, read)
 		}
 		if err == nil {
-			w.value, err = applier.AppendChange(w.value[:0], &r)
+			w.value, err = applier.AppendChange(append(w.value[:0], changeWhole), &r)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("transaction %v: %w", tx.GTID, err)
@@ -197,27 +205,19 @@ func (w *changeWriter) oldValues(payload []byte, under []*built, read func(key [
 // retention: up to a milestone, whose set then tells what is gone.
 func (w *changeWriter) retain(batch *pebble.Batch, to applier.Position, k *keptChanges) error {
 	now := w.now().UnixNano()
-	last := &k.milestones[len(k.milestones)-1]
-	put := func(m *milestone) error {
-		w.key, w.value = appendMilestoneKey(w.key[:0], m.index), m.append(w.value[:0])
-		return batch.Set(w.key, w.value, nil)
-	}
-	if k.fresh {
-		if err := put(last); err != nil {
-			return err
-		}
-		k.fresh = false
-	}
-	if w.due(k, now) {
-		m := milestone{index: to.Index, bytes: k.bytes, at: now, executed: to.Executed}
-		k.milestones = append(slices.Clip(k.milestones), m)
-		if err := put(&m); err != nil {
-			return err
-		}
+	err := w.mark(func(key, value []byte) error { return batch.Set(key, value, nil) }, to, k, now)
+	if err != nil {
+		return err
 	}
 	cut := w.beyond(k, now)
 	if cut == 0 {
 		return nil
+	}
+	gone := k.milestones[cut].giants
+	if gone > k.milestones[0].giants {
+		if err := batch.DeleteRange(appendPieceKey(nil, 0, 0), appendPieceKey(nil, gone, 0), nil); err != nil {
+			return err
+		}
 	}
 	k.milestones = k.milestones[cut:]
 	oldest := k.milestones[0].index
@@ -270,6 +270,27 @@ func (e *Engine) TrimChanges() error {
 	return batch.Close()
 }
 
+// mark sets a milestone where one is due, and the first one with the first record.
+func (w *changeWriter) mark(set func(key, value []byte) error, to applier.Position, k *keptChanges, now int64) error {
+	last := &k.milestones[len(k.milestones)-1]
+	put := func(m *milestone) error {
+		w.key, w.value = appendMilestoneKey(w.key[:0], m.index), m.append(w.value[:0])
+		return set(w.key, w.value)
+	}
+	if k.fresh {
+		if err := put(last); err != nil {
+			return err
+		}
+		k.fresh = false
+	}
+	if !w.due(k, now) {
+		return nil
+	}
+	m := milestone{index: to.Index, bytes: k.bytes, at: now, giants: k.giants, executed: to.Executed}
+	k.milestones = append(slices.Clip(k.milestones), m)
+	return put(&m)
+}
+
 // loadChanges finds out what a store that has just been opened keeps. One that is
 // to keep nothing forgets what is left of other times: transactions will be missing
 // behind it.
@@ -289,16 +310,26 @@ func (s *store) loadChanges(st *state) (err error) {
 		if err != nil {
 			return err
 		}
-		k.milestones, k.bytes = append(k.milestones, m), m.bytes
+		k.milestones, k.bytes, k.giants = append(k.milestones, m), m.bytes, m.giants
 	}
 	if len(k.milestones) == 0 {
 		k.milestones = []milestone{{index: st.position.Index, at: w.now().UnixNano(), executed: st.position.Executed}}
 		k.fresh = true
 	}
 	last := k.milestones[len(k.milestones)-1].index
-	for ok := it.SeekGE(appendChangeKey(nil, last+1, 0)); ok; ok = it.Next() {
-		value := it.LazyValue()
-		k.bytes += uint64(len(it.Key()) + value.Len())
+	for ok := it.SeekGE(appendChangeKey(nil, last+1, 0)); ok && it.Key()[1] == changeRecord; ok = it.Next() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.dir, err)
+		}
+		in, _, err := decodeChangeValue(value)
+		if err != nil {
+			return err
+		}
+		k.bytes += uint64(len(it.Key())+len(value)) + in.size()
+		if in.count > 0 {
+			k.giants++
+		}
 	}
 	st.changes = k
 	return it.Error()
@@ -388,8 +419,8 @@ func (s *store) readChanges(from applier.ChangePlace, most int) (records []appli
 	if from.Index <= oldest {
 		return nil, from, applier.ErrChangesMoved
 	}
-	bytes := 0
-	for ok := it.SeekGE(appendChangeKey(nil, from.Index, from.Number)); ok; ok = it.Next() {
+	bytes := uint64(0)
+	for ok := it.SeekGE(appendChangeKey(nil, from.Index, from.Number)); ok && it.Key()[1] != changePiece; ok = it.Next() {
 		index, number, err := decodeChangeKey(it.Key())
 		if err != nil {
 			return nil, from, err
@@ -401,10 +432,18 @@ func (s *store) readChanges(from applier.ChangePlace, most int) (records []appli
 		if err != nil {
 			return nil, from, fmt.Errorf("read %s: %w", s.dir, err)
 		}
-		if bytes += len(value); bytes > most && len(records) > 0 {
+		in, rest, err := decodeChangeValue(value)
+		if err != nil {
+			return nil, from, err
+		}
+		if bytes += uint64(len(value)) + in.bytes; bytes > uint64(max(0, most)) && len(records) > 0 {
 			return records, applier.ChangePlace{State: s.number, Index: index, Number: number}, nil
 		}
-		r, err := applier.DecodeChange(slices.Clone(value))
+		r, err := applier.DecodeChange(slices.Clone(rest))
+		if err == nil && in.count > 0 {
+			r.Payload, err = in.read(it)
+			it.SeekGE(appendChangeKey(nil, index, number))
+		}
 		if err != nil {
 			return nil, from, fmt.Errorf("%w: change at %d: %w", ErrCorrupt, index, err)
 		}

@@ -16,11 +16,12 @@ var ErrInUse = errors.New("pebblekv: directory is in use")
 
 // Names in an engine's directory.
 const (
-	lockName     = "LOCK"
-	currentName  = "CURRENT"
-	currentTmp   = "CURRENT.tmp"
-	statePrefix  = "state-"
-	exportPrefix = "export-"
+	lockName       = "LOCK"
+	currentName    = "CURRENT"
+	currentTmp     = "CURRENT.tmp"
+	statePrefix    = "state-"
+	exportPrefix   = "export-"
+	preparedPrefix = "prepared-"
 )
 
 // directory is the place of an engine: what CURRENT names, and what does not
@@ -76,19 +77,19 @@ func (d *directory) setCurrent(name string) error {
 	return syncDir(d.FS, d.path)
 }
 
-// sweep removes every state but keep, and every export.
+// sweep removes every state but keep, every export, and what was prepared.
 func (d *directory) sweep(keep string) error {
 	names, err := d.List(d.path)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		left := strings.HasPrefix(name, statePrefix) || strings.HasPrefix(name, exportPrefix)
+		left := strings.HasPrefix(name, statePrefix) || strings.HasPrefix(name, exportPrefix) || strings.HasPrefix(name, preparedPrefix)
 		if !left || name == keep {
 			continue
 		}
 		if err := d.RemoveAll(d.join(name)); err != nil {
-			return fmt.Errorf("remove what is left of an import or export: %w", err)
+			return fmt.Errorf("remove what is left of an import, an export or a preparation: %w", err)
 		}
 	}
 	return nil

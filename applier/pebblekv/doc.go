@@ -19,9 +19,10 @@
 //	                 renaming CURRENT.tmp over it
 //	state-NNNNNN/    a Pebble store
 //	export-NNNNNN/   a Pebble checkpoint on its way to another member
+//	prepared-NNNNNN/ Pebble tables of a transaction that is being got ready
 //
-// Whatever CURRENT does not name is the remainder of a creation, an import or an
-// export that did not finish, and is removed by Open. CURRENT is written only
+// Whatever CURRENT does not name is the remainder of a creation, an import, an
+// export or a preparation that did not finish, and is removed by Open. CURRENT is written only
 // after the store it names is complete and durable, so Open never has to finish
 // anything: an interrupted import has either happened or not.
 //
@@ -32,6 +33,7 @@
 //	01 schema 00 name 00 key     value
 //	02 01 index(8)               milestone of the changes
 //	02 02 index(8) number(4)     change record of a transaction
+//	02 03 giant(8) number(4)     piece of a payload
 //
 // Schema and name contain no NUL, so a table's prefix is the prefix of no other
 // table's keys, whatever bytes the keys hold, and the keys of one table are
@@ -53,6 +55,21 @@
 // What is before the oldest milestone is forgotten, in the batch that goes beyond
 // the retention. So a crash leaves no gap, and the oldest milestone says what is
 // missing. They are no part of the digest.
+//
+//	milestone := bytes(8) at(8) giants(8) set
+//	record    := 0 change | 1 giant(8) count(4) bytes(8) change
+//
+// The second form is of a transaction that was got ready before it was known where in
+// the log it would stand: its payload is in pieces, by the number of such records
+// before it, and the change has none.
+//
+// # Getting ready
+//
+// What a large transaction writes goes to Pebble tables as it comes in, with what it
+// adds to the digest beside. Its turn writes two small ones, of the position and of
+// the change record, and has Pebble take all of them in at once. They become visible
+// and durable together, behind everything that came before, of which a crash can take
+// away nothing any more once they are there.
 //
 // # Export stream
 //

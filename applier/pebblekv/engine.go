@@ -25,10 +25,11 @@ type Engine struct {
 	watcher sync.WaitGroup // calls OnFatal
 	closing chan struct{}
 
-	stateSeq  uint64 // number of the newest state directory; used by Import
-	exportSeq atomic.Uint64
-	exportsMu sync.Mutex
-	exports   map[*export]struct{} // open
+	stateSeq    uint64 // number of the newest state directory; used by Import
+	exportSeq   atomic.Uint64
+	preparedSeq atomic.Uint64
+	exportsMu   sync.Mutex
+	exports     map[*export]struct{} // open
 
 	// mu protects which store is used, not what is done with it: it is held for
 	// reading by every use, for writing only to switch.

@@ -95,6 +95,19 @@ func (c *pairCache) find(id keyID) (state pairState, known bool) {
 	return pairState{}, false
 }
 
+// forget drops what is known of a key that nothing under way has touched.
+func (c *pairCache) forget(id keyID) {
+	if c.sets == nil {
+		return
+	}
+	set := &c.sets[id.lo%uint64(len(c.sets))]
+	for i := range set {
+		if set[i].id == id {
+			set[i] = cachedPair{}
+		}
+	}
+}
+
 // touch notes what the batch under construction makes of a key.
 func (c *pairCache) touch(id keyID, state pairState) { c.touched[id] = state }
 

@@ -37,6 +37,7 @@ type store struct {
 	visible atomic.Pointer[state] // what readers see
 	commits atomic.Uint64         // odd while a commit is under way
 	builder builder               // of batches
+	tables  *pebble.Options       // by which tables are written that are to be taken in
 	changes changeWriter          // belongs to the builder's goroutine too
 	number  uint64                // of the state, in which a place of the changes counts
 
@@ -44,12 +45,13 @@ type store struct {
 	snaps map[*snapshot]struct{} // open
 }
 
-// job is something for the worker to do: commit a batch that leads to a state,
-// or call a function.
+// job is something for the worker to do: commit a batch or take in tables, which
+// leads to a state, or call a function.
 type job struct {
-	batch *pebble.Batch
-	next  *state
-	call  func() error
+	batch  *pebble.Batch
+	tables []string
+	next   *state
+	call   func() error
 }
 
 // openStore opens the store in dir, or creates it there.
@@ -73,6 +75,7 @@ func openStore(dir string, opts Options, f *failure, create bool) (*store, error
 		reap: make(chan *pebble.Snapshot, maxUnreaped), reaped: make(chan struct{}),
 		snaps:   make(map[*snapshot]struct{}),
 		builder: newBuilder(opts.Workers), changes: newChangeWriter(opts), number: opts.stateNumber,
+		tables: tableOptions(popts),
 	}
 	g.armed.Store(true)
 	go s.worker()
@@ -170,11 +173,15 @@ func (s *store) do(j job) (err error) {
 			err = s.failure.err
 		}
 	}()
-	if j.batch == nil {
+	if j.call != nil {
 		return j.call()
 	}
 	s.commits.Add(1)
-	err = j.batch.Commit(pebble.NoSync)
+	if j.batch != nil {
+		err = j.batch.Commit(pebble.NoSync)
+	} else {
+		err = s.ingest(j.tables)
+	}
 	if err == nil {
 		s.visible.Store(j.next)
 	}
