@@ -236,6 +236,9 @@ func (g *Group) Tick() {
 // to the group from here on.
 func (g *Group) Submit(msg []byte) { g.sender.submit(msg) }
 
+// SubmitAlone is Submit for a message that shares its log entry with no other one.
+func (g *Group) SubmitAlone(msg []byte) { g.sender.submitAlone(msg) }
+
 // Outstanding is the number of messages submitted and not yet cut into a
 // frame: what the member cannot get rid of.
 func (g *Group) Outstanding() int { return len(g.sender.waiting) }

@@ -13,6 +13,8 @@ import "fmt"
 type sender struct {
 	header      frameHeader // origin and session; seq of the last frame cut
 	waiting     [][]byte
+	taken       uint64   // messages that were put into frames
+	alone       []uint64 // messages that share a frame with no other, by their number, of those waiting
 	outstanding []outstanding
 	bytes       int // of outstanding
 	limits      Limits
@@ -45,13 +47,19 @@ func newSender(origin, session uint64, limits Limits) sender {
 // submit puts a message behind those already waiting.
 func (s *sender) submit(msg []byte) { s.waiting = append(s.waiting, msg) }
 
-// cut makes the next frame, nil when nothing waits or the window is full.
-func (s *sender) cut() []byte {
-	if len(s.waiting) == 0 || s.refused != 0 || len(s.outstanding) >= s.limits.WindowFrames {
-		return nil
+// submitAlone is submit for a message that shares a frame with no other.
+func (s *sender) submitAlone(msg []byte) {
+	s.alone = append(s.alone, s.taken+uint64(len(s.waiting)))
+	s.submit(msg)
+}
+
+// next returns how many messages go into the next frame, and their size.
+func (s *sender) next() (n, size int) {
+	most := min(len(s.waiting), MaxFrameMessages)
+	if len(s.alone) > 0 {
+		most = min(most, max(1, int(s.alone[0]-s.taken)))
 	}
-	n, size := 0, 0
-	for n < len(s.waiting) && n < MaxFrameMessages {
+	for n < most {
 		more := len(s.waiting[n])
 		if n > 0 && size+more > s.limits.FrameBytes {
 			break
@@ -59,6 +67,15 @@ func (s *sender) cut() []byte {
 		size += more
 		n++
 	}
+	return n, size
+}
+
+// cut makes the next frame, nil when nothing waits or the window is full.
+func (s *sender) cut() []byte {
+	if len(s.waiting) == 0 || s.refused != 0 || len(s.outstanding) >= s.limits.WindowFrames {
+		return nil
+	}
+	n, size := s.next()
 	if len(s.outstanding) > 0 && s.bytes+size > s.limits.WindowBytes {
 		return nil
 	}
@@ -70,6 +87,10 @@ func (s *sender) cut() []byte {
 	s.bytes += len(entry)
 	clear(s.waiting[:n])
 	s.waiting = s.waiting[n:]
+	if len(s.alone) > 0 && s.alone[0] == s.taken {
+		s.alone = s.alone[1:]
+	}
+	s.taken += uint64(n)
 	if len(s.waiting) == 0 {
 		s.waiting = nil
 	}

@@ -73,6 +73,7 @@ func TestSender(t *testing.T) {
 		}
 		s := newSender(9, 5, limits)
 		var submitted, framed [][]byte
+		alone := map[int]bool{} // by number
 		var cut, delivered uint64
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": func(*rapid.T) {
@@ -80,11 +81,18 @@ func TestSender(t *testing.T) {
 				submitted = append(submitted, msg)
 				s.submit(msg)
 			},
+			"submit alone": func(*rapid.T) {
+				alone[len(submitted)] = true
+				msg := fmt.Appendf(nil, "alone %d", len(submitted))
+				submitted = append(submitted, msg)
+				s.submitAlone(msg)
+			},
 			"cut": func(t *rapid.T) {
 				entry := s.cut()
 				room := cut-delivered < uint64(limits.WindowFrames)
 				worth := cut-delivered < uint64(limits.EagerFrames) ||
-					len(bytes.Join(submitted[len(framed):], nil)) >= limits.FrameBytes/8
+					len(bytes.Join(submitted[len(framed):], nil)) >= limits.FrameBytes/8 || // or more than one frame waits
+					len(submitted)-len(framed) > 1 && slices.ContainsFunc([]int{len(framed), len(framed) + 1}, func(n int) bool { return alone[n] })
 				if want := room && worth && len(framed) < len(submitted); (entry != nil) != want {
 					t.Fatalf("a frame is cut: %v, want %v", entry != nil, want)
 				}
@@ -95,6 +103,11 @@ func TestSender(t *testing.T) {
 				cut++
 				if want := (frameHeader{9, 5, cut}); err != nil || h != want || s.header != want {
 					t.Fatalf("header %v, sender at %v, want %v, error %v", h, s.header, want, err)
+				}
+				for i := range msgs {
+					if alone[len(framed)+i] && len(msgs) > 1 {
+						t.Fatalf("a frame holds %q, of which message %d was to stand alone", msgs, i)
+					}
 				}
 				framed = append(framed, msgs...)
 			},
