@@ -22,11 +22,15 @@ type Assembly struct {
 	memory  int        // how much may be held
 	held    int        // how much is, beside what came with a copied state
 	unpack  unpacker
+
+	begun uint64   // giants of which the first fragment came here
+	gone  []uint64 // those of them that were dropped, since Gone
 }
 
 // pending is a giant of which the end is missing.
 type pending struct {
 	origin, session uint64
+	number          uint64 // among those that began here, 0 for one that came with a state
 	heard           uint64 // clock at the last fragment
 	sum             uint32
 	body
@@ -58,8 +62,9 @@ func (a *Assembly) find(origin uint64) (int, bool) {
 
 // Fragment takes a fragment in, of a group that allows bodies of limit bytes, 0
 // for MaxBytes. What is none, or is not the next one, ends the giant that it would
-// belong to. The assembly may keep b, which nobody may change.
-func (a *Assembly) Fragment(at Place, b []byte, limit int) {
+// belong to. The assembly may keep b, which nobody may change. It returns what was
+// taken in, if that is of a giant that began here.
+func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, ok bool) {
 	i, known := a.find(at.Origin)
 	f, err := decodeFragment(b)
 	var data []byte
@@ -71,7 +76,7 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) {
 		known = false
 	}
 	if err != nil || !known && f.number != 0 {
-		return
+		return Part{}, false
 	}
 	if !known {
 		a.pending = slices.Insert(a.pending, i, &pending{origin: at.Origin, session: at.Session})
@@ -79,7 +84,11 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) {
 	p := a.pending[i]
 	if len(p.fragments) == MaxFragments || f.size > Limit(limit)-p.bytes {
 		a.drop(i)
-		return
+		return Part{}, false
+	}
+	if f.number == 0 {
+		a.begun++
+		p.number = a.begun
 	}
 	p.heard = a.clock
 	p.bytes += f.size
@@ -91,6 +100,8 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) {
 		p.held += f.size
 	}
 	p.fragments = append(p.fragments, piece{index: at.Index, message: at.Message, size: f.size, data: data})
+	part = Part{Giant: p.number, Number: f.number, piece: piece{index: at.Index, message: at.Message, size: f.size}}
+	return part, p.number != 0
 }
 
 // Limit is what a limit of bytes stands for.
@@ -102,7 +113,16 @@ func Limit(limit int) int {
 }
 
 // Whole is a giant that has ended.
-type Whole struct{ body }
+type Whole struct {
+	body
+	number uint64
+}
+
+// Number is the giant's among those that began here, 0 if it did not.
+func (w *Whole) Number() uint64 { return w.number }
+
+// Fragments is how many there are.
+func (w *Whole) Fragments() int { return len(w.fragments) }
 
 // End takes out the giant of an origin that its end speaks of; nil if what came
 // is not that. Either way there is none of that origin any more. The bytes that
@@ -118,7 +138,7 @@ func (a *Assembly) End(origin, session uint64, t Total) *Whole {
 		return nil
 	}
 	a.pending = slices.Delete(a.pending, i, i+1)
-	return &Whole{p.body}
+	return &Whole{p.body, p.number}
 }
 
 // Release notes that nobody needs the bytes of a giant any more.
@@ -140,8 +160,23 @@ func (a *Assembly) GiveUp(origin uint64) bool {
 }
 
 func (a *Assembly) drop(i int) {
-	a.held -= a.pending[i].held
+	a.dropped(a.pending[i])
 	a.pending = slices.Delete(a.pending, i, i+1)
+}
+
+func (a *Assembly) dropped(p *pending) {
+	a.held -= p.held
+	if p.number != 0 {
+		a.gone = append(a.gone, p.number)
+	}
+}
+
+// Gone returns the numbers of the giants that were dropped since the last call. The
+// result is valid until something more is dropped.
+func (a *Assembly) Gone() []uint64 {
+	gone := a.gone
+	a.gone = a.gone[:0]
+	return gone
 }
 
 // Keep drops the giants of origins that are not to be kept.
@@ -151,11 +186,11 @@ func (a *Assembly) Keep(kept func(origin uint64) bool) {
 
 func (a *Assembly) dropIf(gone func(*pending) bool) {
 	a.pending = slices.DeleteFunc(a.pending, func(p *pending) bool {
-		if !gone(p) {
-			return false
+		if gone(p) {
+			a.dropped(p)
+			return true
 		}
-		a.held -= p.held
-		return true
+		return false
 	})
 }
 

@@ -164,7 +164,8 @@ type trial struct {
 	model               *slow
 	roomy, tight, moved *Assembly
 	index               uint64
-	held                []*Whole // of tight, ended and not released
+	held                []*Whole          // of tight, ended and not released
+	ahead               map[uint64][]byte // what roomy has told of its giants before their end
 	senders             [4]trialSender
 }
 
@@ -187,8 +188,40 @@ func (t *trial) all(f func(*Assembly)) {
 func (t *trial) fragment(at Place, s *trialSender, n int) {
 	b := s.parts[n][1:]
 	t.log[[2]uint64{at.Index, uint64(at.Message)}] = b
-	t.all(func(a *Assembly) { a.Fragment(at, b, t.limit) })
+	t.all(func(a *Assembly) {
+		part, ok := a.Fragment(at, b, t.limit)
+		if a != t.roomy || !ok {
+			return
+		}
+		var r PartReader
+		data, err := r.Read(&part, t.log)
+		if _, begun := t.ahead[part.Giant]; err != nil || part.Giant == 0 || begun == (part.Number == 0) {
+			t.Fatalf("part %d of giant %d, begun %t, error %v", part.Number, part.Giant, begun, err)
+		}
+		t.ahead[part.Giant] = append(t.ahead[part.Giant], data...)
+	})
 	t.model.fragment(at, n, s.bodies[n], t.limit)
+	if g := t.model.pending[at.Origin]; g != nil && !slices.ContainsFunc(t.roomy.pending, func(p *pending) bool {
+		return p.origin == at.Origin && bytes.Equal(t.ahead[p.number], g.body)
+	}) {
+		t.Fatalf("what was told of the giants of %d is not %x", at.Origin, g.body)
+	}
+}
+
+// tellGone has roomy tell of what was dropped: all that has begun, and neither ended
+// nor pending.
+func (t *trial) tellGone() {
+	for _, number := range t.roomy.Gone() {
+		if _, begun := t.ahead[number]; !begun {
+			t.Fatalf("giant %d is gone, and never began", number)
+		}
+		delete(t.ahead, number)
+	}
+	if len(t.ahead) != len(t.roomy.pending) {
+		t.Fatalf("%d giants were told of and not that they are gone, %d are pending", len(t.ahead), len(t.roomy.pending))
+	}
+	t.tight.Gone()
+	t.moved.Gone()
 }
 
 // end has all take in the end of what a sender has sent.
@@ -203,6 +236,12 @@ func (t *trial) end(id, session uint64, s *trialSender) {
 		}
 		if w == nil {
 			return
+		}
+		if a == t.roomy {
+			if !bytes.Equal(t.ahead[w.Number()], g.body) || w.Fragments() != s.total.Fragments {
+				t.Fatalf("giant %d of %d fragments: %x was told, want %x", w.Number(), w.Fragments(), t.ahead[w.Number()], g.body)
+			}
+			delete(t.ahead, w.Number())
 		}
 		if got, err := w.Read(0, w.Bytes(), t.log); err != nil || !bytes.Equal(got, g.body) {
 			t.Fatalf("%x, want %x, error %v", got, g.body, err)
@@ -330,11 +369,12 @@ func TestModel(t *testing.T) {
 		memory := rapid.IntRange(0, 200).Draw(rt, "memory")
 		trial := &trial{
 			T: rt, limit: rapid.IntRange(20, 300).Draw(rt, "limit"), memory: memory,
-			log: logged{}, model: &slow{pending: map[uint64]*slowGiant{}},
+			log: logged{}, model: &slow{pending: map[uint64]*slowGiant{}}, ahead: map[uint64][]byte{},
 			roomy: NewAssembly(1 << 20), tight: NewAssembly(memory), moved: NewAssembly(memory),
 		}
 		for range rapid.IntRange(1, 120).Draw(rt, "steps") {
 			trial.step()
+			trial.tellGone()
 			trial.check()
 		}
 	})

@@ -30,12 +30,33 @@ func (w *Whole) Read(from, to int, s Source) ([]byte, error) {
 	return out, nil
 }
 
+// Part is a fragment of a giant that may not have ended. It holds none of the bytes.
+type Part struct {
+	Giant  uint64 // its number among those that began here
+	Number int    // of the fragment, from 0
+	piece
+}
+
+// PartReader reads what parts hold. The zero value is ready for use, by one goroutine
+// at a time.
+type PartReader struct{ unpack unpacker }
+
+// Read returns what a part holds, which nobody may change. Once the giant has been
+// dropped the log need not have it any more.
+func (r *PartReader) Read(p *Part, s Source) ([]byte, error) {
+	return p.read(p.Number, s, &r.unpack)
+}
+
 // piece returns what a fragment holds.
 func (b *body) piece(i int, s Source, u *unpacker) ([]byte, error) {
-	p := &b.fragments[i]
-	if p.data != nil {
+	if p := &b.fragments[i]; p.data != nil {
 		return p.data, nil
 	}
+	return b.fragments[i].read(i, s, u)
+}
+
+// read reads what fragment i holds from the log.
+func (p *piece) read(i int, s Source, u *unpacker) ([]byte, error) {
 	raw, err := s.Fragment(p.index, p.message)
 	if err != nil {
 		return nil, err

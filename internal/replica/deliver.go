@@ -41,7 +41,7 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		m, _ := r.group.View().Member(d.Origin) // it is one, or the frame were passed over
 		r.origin = m.UUID
 	}
-	if wantsGate(&d) || endsGiant(&d) {
+	if wantsGate(&d) || endsGiant(&d) || r.cfg.Prepares && beginsGiant(&d) {
 		r.closeBatch() // what comes before is not held back
 	}
 	for i, msg := range d.Messages {
@@ -53,6 +53,9 @@ func (r *Replica) deliver(d gcs.Delivery) {
 	r.closeGate(d.Index)
 	if d.View != nil {
 		r.deliverView(*d.View)
+	}
+	for _, number := range r.giants.Gone() {
+		r.tellAhead(Ahead{Part: giant.Part{Giant: number}, Gone: true})
 	}
 	r.cert.EntryDone(d.Index)
 	r.traceElection(d.Index)

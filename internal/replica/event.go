@@ -274,6 +274,9 @@ func (e *Effects) reset() {
 
 // Task is work for the engine. Exactly one field is set, beside Bulks.
 type Task struct {
+	// Ahead tells of a giant that has not come to its turn, if Config.Prepares says
+	// so. It may be passed over.
+	Ahead *Ahead
 	// Apply makes a batch visible. Answer with Applied.
 	Apply *applier.Batch
 	// Bulks are the payloads that Apply lacks. Load puts them in their places.

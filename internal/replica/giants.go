@@ -238,7 +238,10 @@ func endsGiant(d *gcs.Delivery) bool {
 
 func (r *Replica) deliverFragment(d *gcs.Delivery, body []byte, local localMessage) {
 	at := giant.Place{Origin: d.Origin, Session: d.Session, Index: d.Index, Message: r.message}
-	r.giants.Fragment(at, body, r.settings.TransactionSizeLimit)
+	part, ok := r.giants.Fragment(at, body, r.settings.TransactionSizeLimit)
+	if ok && d.Index > r.engine {
+		r.tellAhead(Ahead{Part: part})
+	}
 	if local.kind == kindFragment {
 		r.fragmentBack(local.ticket)
 	}
@@ -255,6 +258,12 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 	}
 	t := Transaction{Header: e.Header}
 	whole := r.giants.End(d.Origin, d.Session, e.total)
+	bulks := len(r.batchBulks)
+	defer func() {
+		if whole != nil && len(r.batchBulks) == bulks {
+			r.tellAhead(Ahead{Part: giant.Part{Giant: whole.Number()}, Gone: true})
+		}
+	}()
 	switch {
 	case e.total.Bytes > giant.Limit(r.settings.TransactionSizeLimit):
 		r.giants.Release(whole)
@@ -321,7 +330,7 @@ func (r *Replica) sendGiants() {
 		if len(o.fragments) > 0 {
 			return
 		}
-		r.submit(localMessage{kindTransaction, o.ticket}, o.end)
+		r.submitAlone(localMessage{kindTransaction, o.ticket}, o.end)
 		r.out.Pop()
 	}
 	r.sendDrained()

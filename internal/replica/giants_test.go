@@ -430,6 +430,7 @@ func TestGiantsProperty(t *testing.T) {
 			mode: election.MultiPrimary, window: rapid.IntRange(1, 3).Draw(rt, "window"),
 			assemblyBytes: rapid.SampledFrom([]int{1, 60, 1 << 20}).Draw(rt, "assembly"),
 			sizeLimit:     rapid.SampledFrom([]int{0, 300, 5000}).Draw(rt, "limit"),
+			prepares:      rapid.Bool().Draw(rt, "prepares"),
 		})
 		checkpoints := rapid.SampledFrom([]int{200, 1000, 1 << 20}).Draw(rt, "checkpoints")
 		for _, m := range w.members {
@@ -470,6 +471,9 @@ func TestGiantsProperty(t *testing.T) {
 		w.tick(120)
 		w.wantSame(0)
 		for _, m := range w.members {
+			if m.ahead.number != 0 {
+				rt.Fatalf("member %d is still ready for giant %d", m.identity.RaftID, m.ahead.number)
+			}
 			for _, p := range m.payloads() {
 				if !sent[p] {
 					rt.Fatalf("member %d shows %q, which nobody sent", m.identity.RaftID, p)

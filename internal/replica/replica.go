@@ -60,6 +60,9 @@ type Config struct {
 	// AssemblyBytes bounds how much of giants is held in memory while they come.
 	// What is beyond it is read from the log again. 0 stands for 32 MiB.
 	AssemblyBytes int
+	// Prepares says that the engine gets ready for giants as their fragments come:
+	// tasks then tell it of them.
+	Prepares bool
 	// FragmentWindow is how many fragments of this member's giants may be on their
 	// way at a time. 0 stands for 2.
 	FragmentWindow int
@@ -380,6 +383,12 @@ func (r *Replica) refuse(ticket uint64, why certifier.Outcome) {
 func (r *Replica) submit(m localMessage, msg []byte) {
 	r.local.Push(m)
 	r.group.Submit(msg)
+}
+
+// submitAlone is submit for what shares a log entry with nothing else.
+func (r *Replica) submitAlone(m localMessage, msg []byte) {
+	r.local.Push(m)
+	r.group.SubmitAlone(msg)
 }
 
 // proposeMark asks for history to be forgotten: what no snapshot needs, and at

@@ -29,7 +29,8 @@ var (
 type settings struct {
 	applyBytes, historyItems, checkpointBytes int
 
-	sizeLimit, assemblyBytes, window int // of giants
+	sizeLimit, assemblyBytes, window int  // of giants
+	prepares                         bool // the engine gets ready for them
 
 	mode   election.Mode // 0 for a group that is founded without one
 	prefer bool          // PreferMostUpdated
@@ -99,6 +100,9 @@ type member struct {
 	skips    []gtid.GTID
 	stands   []gtid.GTID
 	harm     func(payload string) string // what its disk makes of data, "" for nothing; nil for no harm
+
+	ahead  ahead // of the turn of giants
+	wholes int   // giants of which everything was known when they came to it
 
 	answers  []Answer
 	outcomes []OutcomeAnswer
@@ -209,7 +213,7 @@ func (m *member) config() Config {
 		Self:        s.self,
 		ApplyBytes:  ample(s.applyBytes), CheckpointBytes: ample(s.checkpointBytes),
 		AssemblyBytes: s.assemblyBytes, FragmentWindow: s.window,
-		Trace: m, Checks: s.check > 0,
+		Trace: m, Checks: s.check > 0, Prepares: s.prepares,
 	}
 	if s.expel > 0 {
 		cfg.Group.ExpelTicks = s.expel
@@ -235,6 +239,7 @@ func (m *member) start() {
 func (m *member) restart(engine uint64) {
 	m.identity.Session++
 	m.inbox, m.tasks, m.answers, m.states, m.down, m.stuck = nil, nil, nil, nil, false, false
+	m.ahead = ahead{}
 	m.flushed = len(m.saved)
 	m.batches = slices.DeleteFunc(m.batches, func(b batch) bool { return b.to.Index > engine })
 	m.position = applier.Position{}
@@ -373,6 +378,8 @@ func (m *member) work(n int) {
 			return
 		}
 		switch {
+		case task.Ahead != nil:
+			m.getReady(task.Ahead)
 		case task.Apply != nil:
 			if err := task.Apply.CheckAfter(m.position); err != nil {
 				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
@@ -380,6 +387,7 @@ func (m *member) work(n int) {
 			if err := task.Load(&m.log); err != nil {
 				m.world.t.Fatalf("member %d: %v", m.identity.RaftID, err)
 			}
+			m.turn(&task)
 			b := batch{to: task.Apply.To}
 			for _, tx := range task.Apply.Transactions {
 				if slices.Contains(m.skips, tx.GTID) {
