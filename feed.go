@@ -28,6 +28,7 @@ const (
 type feeding struct {
 	life   *life
 	feeder *feed.Feeder
+	ready  readying
 	told   uint64 // log index up to which the state machine knows what is visible; of who shows
 
 	mu    sync.Mutex
@@ -37,9 +38,12 @@ type feeding struct {
 // feedEngine gives the engine its tasks in order. A batch may still be on its way
 // when the next one is given; for any other task, everything before it is visible.
 func (l *life) feedEngine() {
-	f := &feeding{life: l}
+	f := &feeding{life: l, ready: newReadying(l.node)}
 	f.begin()
-	defer func() { f.feeder.Close() }()
+	defer func() {
+		f.feeder.Close()
+		f.ready.discard()
+	}()
 	err := f.all()
 	if err != nil && !errors.Is(err, errStopped) {
 		l.node.fail(fmt.Errorf("engine: %w", err))
@@ -76,6 +80,8 @@ func (f *feeding) all() error {
 // first does the first of some tasks, or as many as make one batch.
 func (f *feeding) first(tasks []replica.Task) (n int, err error) {
 	switch t := &tasks[0]; {
+	case t.Ahead != nil:
+		return 1, f.ahead(t.Ahead)
 	case t.Apply == nil:
 		if err := f.drain(); err != nil {
 			return 0, err
@@ -88,10 +94,14 @@ func (f *feeding) first(tasks []replica.Task) (n int, err error) {
 	return n, f.apply(batch, n < len(tasks) || f.life.engine.waiting())
 }
 
-// bulk gives the engine a batch whose payloads have to be read first. Nobody before
-// it waits for that, and they stay in memory no longer than it takes.
+// bulk gives the engine a batch whose payloads have to be read first, unless it has
+// got ready for it. Nobody before it waits for that, and they stay in memory no longer
+// than it takes.
 func (f *feeding) bulk(t *replica.Task) error {
 	if err := f.drain(); err != nil {
+		return err
+	}
+	if visible, err := f.turn(t); visible || err != nil {
 		return err
 	}
 	if err := t.Load(f.life.node.log); err != nil {

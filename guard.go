@@ -54,6 +54,55 @@ func (e guardedPipelined) Build(b applier.Batch) (x applier.Built, err error) {
 	return e.pipelined.Build(b)
 }
 
+// preparer returns how an engine gets ready for giants, nil if it does not. One that
+// is driven side by side is not asked: its feeder alone makes transactions visible.
+func preparer(e applier.Engine) applier.Preparer {
+	own, ok := e.(interface{ unguarded() applier.Engine })
+	if !ok {
+		p, _ := e.(applier.Preparer)
+		return p
+	}
+	if _, side := own.unguarded().(applier.Parallel); side {
+		return nil
+	}
+	if p, ok := own.unguarded().(applier.Preparer); ok {
+		return guardedPreparer{p}
+	}
+	return nil
+}
+
+func (e guardedEngine) unguarded() applier.Engine { return e.Engine }
+
+// guardedPreparer is an engine that gets ready.
+type guardedPreparer struct{ applier.Preparer }
+
+func (e guardedPreparer) Prepare() (p applier.Preparation, err error) {
+	defer panicked("Prepare", &err)
+	if p, err = e.Preparer.Prepare(); err != nil {
+		return nil, err
+	}
+	return guardedPreparation{p}, nil
+}
+
+type guardedPreparation struct{ applier.Preparation }
+
+func (p guardedPreparation) Add(payload []byte) (err error) {
+	defer panicked("Add", &err)
+	return p.Preparation.Add(payload)
+}
+
+func (p guardedPreparation) Apply(b applier.Batch) (err error) {
+	defer panicked("Apply", &err)
+	return p.Preparation.Apply(b)
+}
+
+// Discard has no way to report an error, and what it leaves behind harms nobody.
+func (p guardedPreparation) Discard() {
+	var err error
+	defer panicked("Discard", &err)
+	p.Preparation.Discard()
+}
+
 // panicked makes err out of a panic, if there is one.
 func panicked(call string, err *error) {
 	if p := recover(); p != nil {

@@ -342,6 +342,7 @@ func (n *Node) replicaConfig() (cfg replica.Config, err error) {
 		CheckpointBytes: c.CheckpointBytes,
 		Checks:          n.compared,
 		FlowExempt:      c.FlowControlExempt,
+		Prepares:        preparer(n.engine) != nil,
 	}, nil
 }
 
