@@ -43,6 +43,7 @@ type preparation struct {
 	payload tableRun
 	write   write
 	last    []byte // the key before, nil for none
+	key     []byte // scratch
 	ids     []keyID
 	err     error // why nothing more is taken
 
@@ -166,7 +167,8 @@ func (p *preparation) add(payload []byte) error {
 		return errNoMutation
 	}
 	if s.changes.limit > 0 && len(payload) > 0 {
-		if err := p.payload.set(appendPieceKey(nil, p.record.giant, p.record.count), payload); err != nil {
+		p.key = appendPieceKey(p.key[:0], p.record.giant, p.record.count)
+		if err := p.payload.set(p.key, payload); err != nil {
 			return err
 		}
 		p.record.count++
@@ -228,7 +230,7 @@ func (p *preparation) Apply(b applier.Batch) error {
 	// Whoever writes one of the keys next reads what it has now.
 	s.builder.forget(p.keys.own)
 	s.builder.preparing = nil
-	return s.submit(job{tables: slices.Concat(p.data.paths, p.payload.paths, last), next: next})
+	return s.ingest(slices.Concat(p.data.paths, p.payload.paths, last), next)
 }
 
 // ready returns why what was prepared cannot be taken for b, nil if it can.

@@ -45,13 +45,12 @@ type store struct {
 	snaps map[*snapshot]struct{} // open
 }
 
-// job is something for the worker to do: commit a batch or take in tables, which
-// leads to a state, or call a function.
+// job is something for the worker to do: commit a batch that leads to a state,
+// or call a function.
 type job struct {
-	batch  *pebble.Batch
-	tables []string
-	next   *state
-	call   func() error
+	batch *pebble.Batch
+	next  *state
+	call  func() error
 }
 
 // openStore opens the store in dir, or creates it there.
@@ -173,17 +172,18 @@ func (s *store) do(j job) (err error) {
 			err = s.failure.err
 		}
 	}()
-	if j.call != nil {
+	if j.batch == nil {
 		return j.call()
 	}
+	return s.show(j.next, func() error { return j.batch.Commit(pebble.NoSync) })
+}
+
+// show makes a state visible by a commit to Pebble, which the worker is in.
+func (s *store) show(next *state, commit func() error) error {
 	s.commits.Add(1)
-	if j.batch != nil {
-		err = j.batch.Commit(pebble.NoSync)
-	} else {
-		err = s.ingest(j.tables)
-	}
+	err := commit()
 	if err == nil {
-		s.visible.Store(j.next)
+		s.visible.Store(next)
 	}
 	s.commits.Add(1)
 	return err

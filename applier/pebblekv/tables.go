@@ -79,15 +79,18 @@ func (r *tableRun) finish() error {
 	return r.failed
 }
 
-// ingest has Pebble take tables in, and the files away. They become readable all at
-// once, and durable with everything before them: Pebble either puts a record of them
-// into its log, behind what is there, and syncs both, or first flushes what they
-// overlap with, which every batch does by the position.
-func (s *store) ingest(tables []string) error {
-	if err := s.db.Ingest(context.Background(), tables); err != nil {
-		return fmt.Errorf("take tables into %s: %w", s.dir, err)
-	}
-	return nil
+// ingest has Pebble take tables in, which lead to a state, and the files away. They
+// become readable all at once, and durable with everything before them: Pebble either
+// puts a record of them into its log, behind what is there, and syncs both, or first
+// flushes what they overlap with, which every batch does by the position.
+func (s *store) ingest(tables []string, next *state) error {
+	return s.call(func() error {
+		err := s.show(next, func() error { return s.db.Ingest(context.Background(), tables) })
+		if err != nil {
+			return fmt.Errorf("take tables into %s: %w", s.dir, err)
+		}
+		return nil
+	})
 }
 
 // tableOptions are Pebble's for the tables that are written beside it.

@@ -330,7 +330,11 @@ func (r *Replica) sendGiants() {
 		if len(o.fragments) > 0 {
 			return
 		}
-		r.submitAlone(localMessage{kindTransaction, o.ticket}, o.end)
+		if m := (localMessage{kindTransaction, o.ticket}); r.cfg.Prepares {
+			r.submitAlone(m, o.end) // or engines could not show it by itself
+		} else {
+			r.submit(m, o.end)
+		}
 		r.out.Pop()
 	}
 	r.sendDrained()
