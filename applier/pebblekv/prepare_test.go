@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -201,9 +202,17 @@ func TestPreparedLeaves(t *testing.T) {
 // is left is a prefix of all, the transaction whole or not there.
 func TestPreparedCrash(t *testing.T) {
 	mem := vfs.NewCrashableMem()
+	var mu sync.Mutex
 	armed, n := false, uint64(0)
 	var clones []*vfs.MemFS
+	arm := func(on bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		armed = on
+	}
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if armed && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			n++
 			cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: int(n%3) * 50, RNG: rand.New(rand.NewPCG(n, 0))}
@@ -228,7 +237,7 @@ func TestPreparedCrash(t *testing.T) {
 	}
 	giant := giantOf(21, e.Position().Executed, 6000, "giant")
 	p := prepareAll(t, e, giant)
-	armed = true
+	arm(true)
 	if err := p.Apply(without(giant)); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +246,7 @@ func TestPreparedCrash(t *testing.T) {
 	for index := range uint64(5) {
 		small(index + 22)
 	}
-	armed = false
+	arm(false)
 	mustClose(t, e)
 	seen := map[bool]int{}
 	for i, clone := range append(clones, mem.CrashClone(vfs.CrashCloneCfg{})) {
@@ -342,6 +351,9 @@ func TestPreparedChanges(t *testing.T) {
 	mustApplyPrepared(t, h.engine, giantOf(4, h.engine.Position().Executed, 3000, "second"))
 	index := uint64(5)
 	for ; piecesOf(t, h.engine, 0) > 0; index++ {
+		if index > 200 {
+			t.Fatal("the pieces are never forgotten")
+		}
 		if first, _ := kept(t, h.engine); first <= 2 && piecesOf(t, h.engine, 0) < 20 {
 			t.Fatalf("at %d the pieces are gone, and the record is not", index)
 		}
@@ -349,6 +361,38 @@ func TestPreparedChanges(t *testing.T) {
 	}
 	if first, _ := kept(t, h.engine); first <= 2 || first > 4 || piecesOf(t, h.engine, 1) < 20 {
 		t.Errorf("without the first giant, changes begin at %d, with %d pieces of the second", first, piecesOf(t, h.engine, 1))
+	}
+}
+
+// TestPreparedBetweenMilestones opens an engine that has set no milestone since it kept
+// a payload in pieces: the next one's must not be taken for the same.
+func TestPreparedBetweenMilestones(t *testing.T) {
+	h := newHarnessWith(t, func(o *Options) { o.ChangeBytes = 1 << 30 })
+	defer closeAll(t, h)
+	var giants []applier.Batch
+	for i := range uint64(3) {
+		b := giantOf(i+1, h.engine.Position().Executed, 300, fmt.Sprint("giant ", i))
+		mustApplyPrepared(t, h.engine, b)
+		giants = append(giants, b)
+		if k := h.engine.store.visible.Load().changes; len(k.milestones) != 1 || k.giants != i+1 {
+			t.Fatalf("%d milestones and %d giants", len(k.milestones), k.giants)
+		}
+		if err := h.Reopen(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	place, err := h.engine.FindChanges(gtid.Set{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, _, err := h.engine.ReadChanges(place, 1<<30)
+	if err != nil || len(records) != len(giants) {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, r := range records {
+		if !bytes.Equal(r.Payload, giants[i].Transactions[0].Payload) {
+			t.Errorf("record %d has another payload", i)
+		}
 	}
 }
 
