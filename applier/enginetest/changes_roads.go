@@ -92,7 +92,7 @@ func (f *follower) look() {
 func (s *suite) changesOnRoad(t *testing.T, r road, crashes bool) {
 	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 13))
-		st := newStream(rng, 8, false)
+		st := newStream(rng, 8, r.lone)
 		f := &follower{t: t, rng: rng, all: st.records(s.opts.OldValues)}
 		h := s.open(t)
 		f.follow(h.Engine())
@@ -124,6 +124,7 @@ func (s *suite) changesOnRoad(t *testing.T, r road, crashes bool) {
 				t.Fatal(err)
 			}
 		}
+		w.discard() // of an engine that may be gone
 		f.follow(to)
 		stop = -1
 		w.engine = to
