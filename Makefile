@@ -48,16 +48,15 @@ test: lint unit sim ## run every check: lint, unit, sim
 # The tests of PLAIN run without the race detector, which has nothing to find
 # there and makes them take several times as long: deterministic code starts no
 # goroutine, which internal/house checks, and neither do its tests, but for
-# those of internal/running.
-PLAIN := $(filter-out ./internal/running/,$(PURE))
+# those of internal/running. internal/house reads the code, one file after the other.
+PLAIN := $(filter-out ./internal/running/,$(PURE)) ./internal/house
 
-# The stores are held against their models at length without it, and for a few
-# sequences of calls with it.
-STORES := ./gcs/raftlog ./applier/pebblekv
-
-# Whole worlds are one goroutine each. Without it they run in a tenth of the time;
-# TestSweep runs some with it.
-WORLDS := '^(TestMarks|TestRegressions)$$'
+# The stores and the simulator are tested whole without it, and with it but for what
+# is long and one goroutine: sequences of calls beside a model, power lost at each
+# call, files damaged at each place, and worlds. "make sim" runs those of TestSweep.
+STORES := ./gcs/raftlog ./applier/pebblekv ./examples/memengine
+ALONE := '^Test(Crash.*|Flipped.*|OpenErrors|ExportSeek|ChangesRetention|ConformanceOfChanges|Prepared(Crash|Changes|Leaves))$$|^TestConformance$$/^(Crash.*|Model|random_calls)$$|^TestConformance$$/.*/^CrashPoints$$'
+SWEEP := '^TestSweep$$'
 
 # The race detector needs cgo. Without it the tests run all the same, and say
 # so. Tests of members mostly wait, for elections and for what silence has to
@@ -69,12 +68,12 @@ unit: ## run the tests of all packages, with the race detector where it works
 	else \
 		echo "== tests, WITHOUT the race detector, which does not build here: $$why"; race=; \
 	fi; \
-	plain=$$(go list $(PLAIN)) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
+	plain=$$(go list $(PLAIN) $(STORES) ./sim) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
 	failed=0; \
-	go test -timeout 8m $$plain || failed=1; \
-	go test -timeout 8m -run '^TestConformance$$/^(Model|random_calls)$$' $(STORES) || failed=1; \
-	go test -timeout 8m -run $(WORLDS) ./sim || failed=1; \
-	go test $$race -p 3 -parallel 4 -timeout 8m -skip $(WORLDS) $$raced || failed=1; \
+	go test -timeout 8m -skip $(SWEEP) $$plain || failed=1; \
+	go test $$race -timeout 8m -run $(SWEEP) ./sim || failed=1; \
+	go test $$race -p 3 -timeout 8m -skip $(ALONE) $(STORES) || failed=1; \
+	go test $$race -p 3 -parallel 4 -timeout 8m $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...
 

@@ -80,10 +80,9 @@ func (n *Node) followAction(s *known) {
 		n.drain.reopen(math.MaxUint64)
 		return
 	}
+	known := n.draining == draining{a.ID, l}
 	if n.draining.action != a.ID {
 		n.drain.reopen(math.MaxUint64) // what it was shut for is over
-	} else if n.draining.life == l {
-		return
 	}
 	self, _ := n.selfIn(s)
 	if l == nil || !self.Writes || self.RaftID == a.Target {
@@ -91,7 +90,12 @@ func (n *Node) followAction(s *known) {
 	}
 	n.draining = draining{a.ID, l}
 	if !slices.Contains(a.Pending, self.RaftID) {
+		// It may have said so in the session before, and the group have heard it only
+		// now: it waits for this member no longer.
 		n.drain.close(a.Index)
+		return
+	}
+	if known {
 		return
 	}
 	action := *a

@@ -4,6 +4,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/concordatdb/concordat/election"
+	"github.com/concordatdb/concordat/gtid"
 )
 
 // Once a drain is shut and found empty, nobody is in it before it opens, however
@@ -72,5 +75,33 @@ func TestDrainOfLaterAction(t *testing.T) {
 	d.leave()
 	if n := d.open.Load(); n != 0 {
 		t.Errorf("%d are in the drain in the end", n)
+	}
+}
+
+// A member that was started again while it drained shuts its drain when the group
+// hears what it said in the session before: nobody waits for it any more.
+func TestDrainedInSessionBefore(t *testing.T) {
+	t.Parallel()
+	var news bell
+	self := election.Member{UUID: gtid.UUID{1}, RaftID: 7, Writes: true}
+	s := known{Election: election.Snapshot{Members: []election.Member{self}}}
+	n := &Node{drain: drain{news: &news}}
+	n.id.Member = self.UUID
+	l := &life{}
+	n.life.Store(l)
+	a := &election.Action{ID: gtid.UUID{2}, Index: 5, Target: 8, Pending: []uint64{7}}
+	n.draining = draining{a.ID, l} // it drains already
+	s.Election.Action = a
+	if n.followAction(&s); !n.drain.enter() {
+		t.Fatal("the drain is shut while the group waits for the member")
+	}
+	n.drain.leave()
+	a.Pending = nil
+	if n.followAction(&s); n.drain.enter() {
+		t.Error("a transaction begins that the group does not wait for")
+	}
+	s.Election.Action = nil
+	if n.followAction(&s); !n.drain.enter() {
+		t.Error("no transaction begins after the change")
 	}
 }

@@ -56,6 +56,13 @@ var strays = applier.Table{Schema: "sim", Name: "strays"}
 // hashedSlice names what a member has hashed.
 type hashedSlice struct{ raftID, check uint64 }
 
+// hashed is what came of that. A member that is started again hashes again what it
+// has answered, and may hold something else then: the group counts one of the two.
+type hashed struct {
+	wrong *harm // that a hash was of, nil if none was
+	right bool  // a hash was of what there should be
+}
+
 // scheduleHarm has a disk go wrong from time to time.
 func (w *world) scheduleHarm() {
 	if w.plan.checks.harms.hi == 0 {
@@ -227,9 +234,13 @@ func (r *run) hash(t *replica.CheckTask) {
 		return
 	}
 	name := hashedSlice{r.raftID, t.Number}
+	sums := w.hashed[name]
 	if odd {
-		w.odd[name] = m.harm
+		sums.wrong = m.harm
+	} else {
+		sums.right = true
 	}
+	w.hashed[name] = sums
 	r.after(span{100 * microsecond, 5 * millisecond}.draw(w.wrongs), func() {
 		r.tell(replica.Checked{Number: t.Number, Slice: slice})
 	})
@@ -284,12 +295,12 @@ func (h *history) expected(t *replica.CheckTask) (sums [applier.SliceSums]uint64
 func (r *run) found(findings []statecheck.Finding) {
 	w := r.world
 	for _, f := range findings {
-		member, reference := w.odd[hashedSlice{f.Member.RaftID, f.Check}], w.odd[hashedSlice{f.Reference.RaftID, f.Check}]
-		h := cmp.Or(member, reference)
+		member, reference := w.hashed[hashedSlice{f.Member.RaftID, f.Check}], w.hashed[hashedSlice{f.Reference.RaftID, f.Check}]
+		h := cmp.Or(member.wrong, reference.wrong)
 		switch {
-		case h == nil, !f.Split && (member == nil || reference != nil):
-			w.violate("P5", "%s finds by state check %d that %x differs from %x (split %t): their data are wrong: %t, %t",
-				r.member.name, f.Check, f.Member.RaftID, f.Reference.RaftID, f.Split, member != nil, reference != nil)
+		case h == nil, !f.Split && (member.wrong == nil || !reference.right):
+			w.violate("P5", "%s finds by state check %d that %x differs from %x (split %t): they hashed wrong data: %t, %t, and right ones: %t, %t",
+				r.member.name, f.Check, f.Member.RaftID, f.Reference.RaftID, f.Split, member.wrong != nil, reference.wrong != nil, member.right, reference.right)
 			return
 		case f.Split:
 			h.split = true
@@ -313,8 +324,8 @@ func (r *run) differs() {
 	m, w := r.member, r.world
 	known := false
 	// order-free: whether there is one
-	for name, h := range w.odd {
-		known = known || name.raftID == r.raftID && h != nil
+	for name, sums := range w.hashed {
+		known = known || name.raftID == r.raftID && sums.wrong != nil
 	}
 	if !known {
 		w.violate("P5", "%s is out for its data, and never hashed anything that is wrong", m.name)

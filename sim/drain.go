@@ -65,19 +65,22 @@ func (r *run) followAction() {
 		r.reopen(math.MaxUint64)
 		return
 	}
-	if d.action == a.ID {
-		return
+	known := d.action == a.ID
+	if !known {
+		r.reopen(a.Index - 1)
 	}
-	r.reopen(a.Index - 1)
 	self, _ := s.Election.Member(r.raftID)
 	if !self.Writes || r.raftID == a.Target {
 		return
 	}
-	d.action, d.job = a.ID, nil
 	if !slices.Contains(a.Pending, r.raftID) {
-		d.shut = a.Index
+		d.action, d.job, d.shut = a.ID, nil, a.Index
 		return
 	}
+	if known {
+		return
+	}
+	d.action, d.job = a.ID, nil
 	if a.Asker != r.member.uuid && r.session > 1 && r.record.began > r.history.at(a.Index).at {
 		r.world.reached[markDrainedAgain]++
 	}

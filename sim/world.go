@@ -56,7 +56,7 @@ type world struct {
 	plans     []*campaign
 	report    Report
 	reached   marked
-	odd       map[hashedSlice]*harm // what is wrong of what was hashed, nil for nothing
+	hashed    map[hashedSlice]hashed // for state checks
 	trace     *tracer
 	tickets   uint64
 	trails    [3]trail
@@ -99,7 +99,7 @@ func newWorld(seed uint64, plain bool, t *tracer) *world {
 		huge:      hugeRand(seed),
 		plain:     plain,
 		byRaft:    map[uint64]*member{},
-		odd:       map[hashedSlice]*harm{},
+		hashed:    map[hashedSlice]hashed{},
 		trace:     t,
 	}
 	w.plan = drawPlan(w.rand)
