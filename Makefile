@@ -60,7 +60,7 @@ SWEEP := '^TestSweep$$'
 
 # The race detector needs cgo. Without it the tests run all the same, and say
 # so. Tests of members mostly wait, for elections and for what silence has to
-# tell: four at a time of each of three packages keep two processors busy.
+# tell: six at a time of each of three packages keep two processors busy.
 .PHONY: unit
 unit: ## run the tests of all packages, with the race detector where it works
 	@if why=$$(go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
@@ -73,7 +73,7 @@ unit: ## run the tests of all packages, with the race detector where it works
 	go test -timeout 8m -skip $(SWEEP) $$plain || failed=1; \
 	go test $$race -timeout 8m -run $(SWEEP) ./sim || failed=1; \
 	go test $$race -p 3 -timeout 8m -skip $(ALONE) $(STORES) || failed=1; \
-	go test $$race -p 3 -parallel 4 -timeout 8m $$raced || failed=1; \
+	go test $$race -p 3 -parallel 6 -timeout 8m $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...
 

@@ -327,7 +327,7 @@ func TestPrimaryLeavesInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	brief, cancel := context.WithTimeout(testContext(t), 6*time.Second)
+	brief, cancel := context.WithTimeout(testContext(t), 16*time.Second)
 	defer cancel()
 	if err := g.nodes[0].Leave(brief, concordat.Force()); err != nil {
 		t.Fatal(err)
