@@ -173,7 +173,7 @@ func TestCloneWithoutDonor(t *testing.T) {
 func TestRejoinAfterLeave(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) { c.AutoRejoinInterval = 10 * time.Millisecond })
+	g := openLinked(t, 3, neverExpel, func(c *concordat.Config) { c.AutoRejoinInterval = 15 * time.Second })
 	mustPut(t, g.nodes[0], "before", "1")
 	mustAgree(t, g.nodes...)
 	n := g.nodes[2]

@@ -101,13 +101,13 @@ func TestAfterWaitsForMembers(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3, single, func(c *concordat.Config) {
-		c.MemberSuspectTimeout, c.MemberExpelTimeout = 200*time.Millisecond, time.Second
+		c.MemberSuspectTimeout, c.MemberExpelTimeout = 200*time.Millisecond, 5*time.Second
 	})
 	mustPut(t, g.nodes[0], "k", "0")
 	mustAgree(t, g.nodes...)
 	away := uuid(g.nodes[2])
 	mustClose(t, g.nodes[2])
-	brief, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	brief, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	_, err := writeAt(brief, g.nodes[0], "k", "1", concordat.WithConsistency(concordat.After))
 	e, ok := errors.AsType[*concordat.OutcomeUnknownError](err)
