@@ -59,9 +59,8 @@ ALONE := '^Test(Crash.*|Flipped.*|OpenErrors|ExportSeek|ChangesRetention|Conform
 SWEEP := '^TestSweep$$'
 
 # The race detector needs cgo. Without it the tests run all the same, and say
-# so. Tests of members mostly wait, for the disk, for elections and for what silence
-# has to tell: four at a time of each of three packages. What computes runs beside
-# them, on what they leave of the processors.
+# so. Tests of members mostly wait, for elections and for what silence has to
+# tell: four at a time of each of three packages keep two processors busy.
 .PHONY: unit
 unit: ## run the tests of all packages, with the race detector where it works
 	@if why=$$(go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
@@ -70,15 +69,11 @@ unit: ## run the tests of all packages, with the race detector where it works
 		echo "== tests, WITHOUT the race detector, which does not build here: $$why"; race=; \
 	fi; \
 	plain=$$(go list $(PLAIN) $(STORES) ./sim) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
-	failed=0; beside=$$(mktemp) && trap 'rm -f "$$beside"' EXIT; \
-	( failed=0; \
-	nice go test -timeout 8m -skip $(SWEEP) $$plain || failed=1; \
-	nice go test $$race -timeout 8m -run $(SWEEP) ./sim || failed=1; \
-	nice go test $$race -timeout 8m -skip $(ALONE) $(STORES) || failed=1; \
-	exit $$failed ) >"$$beside" 2>&1 & \
+	failed=0; \
+	go test -timeout 8m -skip $(SWEEP) $$plain || failed=1; \
+	go test $$race -timeout 8m -run $(SWEEP) ./sim || failed=1; \
+	go test $$race -p 3 -timeout 8m -skip $(ALONE) $(STORES) || failed=1; \
 	go test $$race -p 3 -parallel 4 -timeout 8m $$raced || failed=1; \
-	wait $$! || failed=1; \
-	cat "$$beside"; \
 	exit $$failed
 	@go -C tools test ./...
 
