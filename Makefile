@@ -55,12 +55,15 @@ PLAIN := $(filter-out ./internal/running/,$(PURE)) ./internal/house
 # is long and one goroutine: sequences of calls beside a model, power lost at each
 # call, files damaged at each place, and worlds. "make sim" runs those of TestSweep.
 STORES := ./gcs/raftlog ./applier/pebblekv ./examples/memengine
-ALONE := '^Test(Crash.*|Flipped.*|OpenErrors|ExportSeek|ChangesRetention|ConformanceOfChanges|Prepared(Crash|Changes|Leaves))$$|^TestConformance$$/^(Crash.*|Model|random_calls)$$|^TestConformance$$/.*/^CrashPoints$$'
+ALONE := '^Test(Crash.*|Flipped.*|OpenErrors|ExportSeek|ChangesRetention|ConformanceOfChanges|Prepared(|Crash|Changes|Leaves))$$|^TestConformance$$/^(Crash.*|Model|random_calls)$$|^TestConformance$$/.*/^CrashPoints$$'
 SWEEP := '^TestSweep$$'
 
 # The race detector needs cgo. Without it the tests run all the same, and say
-# so. Tests of members mostly wait, for elections and for what silence has to
-# tell: four at a time of each of three packages keep two processors busy.
+# so. Tests of members mostly wait, for elections, for the disk, and for what silence
+# has to tell: six at a time of each of two packages keep two processors busy. The
+# longest come first, lest one processor wait for them in the end.
+LONGEST := . ./cmd/concordat ./bench
+
 .PHONY: unit
 unit: ## run the tests of all packages, with the race detector where it works
 	@if why=$$(go build -race -o /dev/null runtime/race runtime/cgo 2>&1); then \
@@ -68,12 +71,11 @@ unit: ## run the tests of all packages, with the race detector where it works
 	else \
 		echo "== tests, WITHOUT the race detector, which does not build here: $$why"; race=; \
 	fi; \
-	plain=$$(go list $(PLAIN) $(STORES) ./sim) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
+	plain=$$(go list $(PLAIN) ./sim) && raced=$$(go list ./... | grep -vxF "$$plain") || exit 1; \
 	failed=0; \
-	go test -timeout 8m -skip $(SWEEP) $$plain || failed=1; \
+	go test -timeout 8m -skip $(SWEEP) $$plain $(STORES) || failed=1; \
 	go test $$race -timeout 8m -run $(SWEEP) ./sim || failed=1; \
-	go test $$race -p 3 -timeout 8m -skip $(ALONE) $(STORES) || failed=1; \
-	go test $$race -p 3 -parallel 4 -timeout 8m $$raced || failed=1; \
+	go test $$race -p 2 -parallel 6 -timeout 8m -skip $(ALONE) $(LONGEST) $$raced || failed=1; \
 	exit $$failed
 	@go -C tools test ./...
 

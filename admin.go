@@ -383,11 +383,26 @@ func (n *Node) rejoinByOrder(ctx context.Context) (phase, error) {
 			return nil, errDiffering(err.Error())
 		}
 	}
-	next, err := n.rejoin(ctx, true)
+	next, err := n.rejoinOnceSilent(ctx)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
 	}
 	return next, err
+}
+
+// rejoinOnceSilent is rejoin for a member that has given up what it was. Others may
+// take longer than this one to find that silent, by clocks and settings of their own,
+// and refuse it until then.
+func (n *Node) rejoinOnceSilent(ctx context.Context) (phase, error) {
+	patience, cancel := context.WithTimeout(ctx, n.tryPatience())
+	defer cancel()
+	for {
+		next, err := n.rejoin(ctx, true)
+		refused, ok := errors.AsType[*transport.RefusedError](err)
+		if !ok || refused.Reason != peerpb.RefusalReason_REFUSAL_REASON_IDENTITY_TAKEN || !pause(patience, n.silence()) {
+			return next, err
+		}
+	}
 }
 
 // giveWay has a member that has its place give it up for an incarnation that

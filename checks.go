@@ -127,10 +127,15 @@ func errDiffering(why string) error { return fmt.Errorf("%w: %s", ErrDiffers, wh
 // nothing. The others must have ceased to hear the one that it was, or they would
 // not have another one take its place.
 func (n *Node) giveUpData(ctx context.Context) error {
-	if !pause(ctx, n.cfg.MemberSuspectTimeout+silentTicks*n.cfg.TickInterval) {
+	if !pause(ctx, n.silence()) {
 		return context.Cause(ctx)
 	}
 	return n.reidentify(keepNothing)
+}
+
+// silence is after how long the others should have ceased to hear this member.
+func (n *Node) silence() time.Duration {
+	return n.cfg.MemberSuspectTimeout + silentTicks*n.cfg.TickInterval
 }
 
 // silentTicks are for what was on its way, and for the others' clocks.

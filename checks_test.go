@@ -2,6 +2,7 @@ package concordat_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/concordatdb/concordat"
 	"github.com/concordatdb/concordat/applier"
+	"github.com/concordatdb/concordat/gcs"
 )
 
 // rottenEngine writes something else than it is told to under one key.
@@ -89,6 +91,7 @@ func TestStateCheckFindsOddOne(t *testing.T) {
 		t.Fatalf("opened again: %v, want ErrDiffers", err)
 	}
 	cfg.Engine = newFaultyEngine(t, cfg.Dir)
+	cfg.MemberSuspectTimeout = gcs.MinSuspectTicks * cmp.Or(cfg.TickInterval, concordat.DefaultTickInterval) // it takes itself for forgotten before it is
 	back, err := concordat.Start(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

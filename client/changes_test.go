@@ -16,6 +16,7 @@ func keepsChanges(c *concordat.Config) { c.ChangeRetentionBytes = 16 << 20 }
 // A consumer goes on with other members when the primary dies, and the one that it
 // follows cannot be reached any more. It gets each transaction once, in commit order.
 func TestChangesAcrossFailover(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3, keepsChanges)
 	c := g.dial()
 	contact(t, c, 3)
@@ -61,6 +62,7 @@ func TestChangesAcrossFailover(t *testing.T) {
 
 // What no member keeps is said once all have been asked.
 func TestChangesRefused(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 2)
 	c := g.dial()
 	contact(t, c, 2)

@@ -39,6 +39,7 @@ func mustPut(t testing.TB, c *client.Client, k, v string, opts ...client.Option)
 // Writes go to the primary and reads where the client wants them, whatever member it
 // has asked first.
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial(func(cfg *client.Config) { cfg.Addresses = g.addresses[2:] })
@@ -73,6 +74,7 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestScans(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 1)
 	c := g.dial()
@@ -133,6 +135,7 @@ func TestScans(t *testing.T) {
 }
 
 func TestTxn(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	c := openGroup(t, 1).dial()
 	r, err := c.Txn(ctx, []client.Op{
@@ -176,6 +179,7 @@ func TestTxn(t *testing.T) {
 }
 
 func TestTx(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -225,6 +229,7 @@ func TestTx(t *testing.T) {
 
 // Those that lose run again, and none of their work is lost or done twice.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -265,6 +270,7 @@ func TestRun(t *testing.T) {
 
 // A session reads what it wrote, and goes on from what it read, on any member.
 func TestSession(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -296,6 +302,7 @@ func TestSession(t *testing.T) {
 
 // A view says what the group is, and each change of that comes once.
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -338,6 +345,7 @@ func TestChanges(t *testing.T) {
 // A transaction that runs where the right to write is taken away hears of it, and
 // can be run again.
 func TestTxOfADemotedMember(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -375,6 +383,7 @@ func TestTxOfADemotedMember(t *testing.T) {
 // Members that do not tell where clients reach them are found where the client was
 // told to look, also by another name than they have for themselves.
 func TestAddressesThatNobodyTells(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	gone := listen(t)
 	_ = gone.Close()
@@ -402,6 +411,7 @@ func TestAddressesThatNobodyTells(t *testing.T) {
 
 // Close ends what waits, and leaves nothing behind.
 func TestClose(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
@@ -452,6 +462,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestOpenFails(t *testing.T) {
+	t.Parallel()
 	for name, cfg := range map[string]client.Config{
 		"no address":       {},
 		"no port":          {Addresses: []string{"host"}},
@@ -477,6 +488,7 @@ func TestOpenFails(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	c := openGroup(t, 1).dial()
 	for name, opt := range map[string]client.Option{

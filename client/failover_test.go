@@ -13,6 +13,7 @@ import (
 // The primary dies under load. Nothing that was answered is lost, nothing happens
 // twice, and what was on its way is found out about.
 func TestKilledPrimary(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
@@ -30,6 +31,7 @@ func TestKilledPrimary(t *testing.T) {
 // say that they have another one; and what it was asked before comes to nothing when
 // it goes on.
 func TestStoppedPrimary(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
@@ -48,6 +50,7 @@ func TestStoppedPrimary(t *testing.T) {
 
 // The group changes its primary in order, again and again. Nobody notices.
 func TestSwitchedPrimary(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -77,6 +80,7 @@ func TestSwitchedPrimary(t *testing.T) {
 // The connections break under load, and the primary stays. What was sent whole is
 // sent again; of what was read before, some may stay unknown.
 func TestCutConnections(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3)
 	c := g.dial()
 	contact(t, c, 3)
@@ -102,6 +106,7 @@ func TestCutConnections(t *testing.T) {
 // A client that reaches only some members reads and hears there, and writes when the
 // primary comes to where it reaches it.
 func TestPrimaryOutOfReach(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	g := openGroup(t, 3)
 	c := g.dial()
@@ -125,6 +130,7 @@ func TestPrimaryOutOfReach(t *testing.T) {
 // A primary in a minority takes no writes of clients that reach nobody else, and
 // tells them so.
 func TestMinority(t *testing.T) {
+	t.Parallel()
 	g := openGroup(t, 3, func(c *concordat.Config) { c.AutoRejoinTries = -1 })
 	c := g.dial()
 	contact(t, c, 3)

@@ -214,6 +214,7 @@ func TestForgottenIsUnknown(t *testing.T) {
 // What has read something is not sent again before it is proved that it never
 // happened.
 func TestReadingWaitsForProof(t *testing.T) {
+	t.Parallel()
 	c := newCast(t)
 	c.lose(0, 1)
 	c.lose(1, 0)
@@ -259,6 +260,7 @@ func TestCommittedIsFoundOut(t *testing.T) {
 
 // One attempt is in doubt; that another one was refused does not settle it.
 func TestRefusalIsNoProof(t *testing.T) {
+	t.Parallel()
 	for _, code := range []kvpb.ErrorInfo_Code{kvpb.ErrorInfo_CODE_TOO_LARGE, kvpb.ErrorInfo_CODE_READ_ONLY, kvpb.ErrorInfo_CODE_CONFLICT} {
 		c := newCast(t)
 		s := c.members[0]

@@ -31,6 +31,7 @@ func (e stuckEngine) Apply(b applier.Batch) error {
 // TestThrottled: while one member's engine stands still, what is not let begin in time
 // says for whom, in whatever way it was sent, and is counted by its tag.
 func TestThrottled(t *testing.T) {
+	t.Parallel()
 	released := make(chan struct{})
 	i := 0
 	g := openGroup(t, 3, func(cfg *concordat.Config) {

@@ -139,6 +139,7 @@ func receive(t *testing.T, stream grpc.ServerStreamingClient[adminpb.HistoryResp
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})
@@ -277,6 +278,7 @@ func TestStatesTravel(t *testing.T) {
 }
 
 func TestStatusOfALonelyMember(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	_, c := start(t, n, Config{})
 	s, err := c.Status(testContext(t), &adminpb.StatusRequest{})
@@ -312,6 +314,7 @@ func TestForceWithQuorum(t *testing.T) {
 // A member that is OFFLINE joins by order, is served from then on, and leaves
 // by order: with it a group of two can lose nobody, so nothing gets worse.
 func TestMemberComesAndGoes(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	founder := openNode(t)
 	_, c := start(t, founder, Config{})
@@ -363,6 +366,7 @@ func TestMemberComesAndGoes(t *testing.T) {
 // Who waits in a minority until the deadline hears that nothing has happened, and
 // need not take it for unknown.
 func TestMinorityIsToldInTime(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	hasty := func(c *concordat.Config) { c.MemberSuspectTimeout = 200 * time.Millisecond }
 	n := openNode(t, hasty)

@@ -84,6 +84,7 @@ func (p *pair) status(t *testing.T, at int) *adminpb.StatusResponse {
 // A group is switched in every way through any of its members, and each one tells
 // the same of it.
 func TestPlannedChanges(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	p := openPair(t)
 	s := p.status(t, 1)
@@ -158,6 +159,7 @@ func TestPlannedChanges(t *testing.T) {
 
 // A plan says what would be done or refused, and does not do it.
 func TestActionPlans(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	p := openPair(t)
 	for _, c := range []struct {
@@ -208,6 +210,7 @@ func TestActionPlans(t *testing.T) {
 
 // A member that is not heard speaks against a change, unless the operator insists.
 func TestInsistingOnAChange(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	hasty := func(c *concordat.Config) {
 		c.FoundingMode, c.MemberSuspectTimeout, c.MemberExpelTimeout = concordat.SinglePrimary, 200*time.Millisecond, time.Hour
@@ -248,6 +251,7 @@ func TestInsistingOnAChange(t *testing.T) {
 // A change that waits for a transaction outlives its caller, is told by every member
 // with what it waits for, and is taken back by its id; who asked is told that.
 func TestCancelledChange(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	p := openPair(t)
 	tx, err := p.nodes[0].Begin(ctx)

@@ -188,6 +188,7 @@ func lose(t *testing.T, n *concordat.Node, key string) {
 }
 
 func TestConflicts(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})

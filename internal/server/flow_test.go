@@ -14,6 +14,7 @@ import (
 )
 
 func TestFlow(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})

@@ -24,6 +24,7 @@ import (
 )
 
 func TestPutGetDelete(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})
@@ -50,6 +51,7 @@ func TestPutGetDelete(t *testing.T) {
 }
 
 func TestTxn(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	_, c := start(t, openNode(t), Config{})
 	r, err := c.Txn(ctx, &kvpb.TxnRequest{Ops: []*kvpb.Op{
@@ -87,6 +89,7 @@ func TestTxn(t *testing.T) {
 
 // No increment is lost when each is made on the condition of what was read.
 func TestExpectationsCount(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	_, c := start(t, openNode(t), Config{})
 	put(t, c, "n", "0")
@@ -140,6 +143,7 @@ func collect(ctx context.Context, c *Client, r *kvpb.ScanRequest) (keys []string
 }
 
 func TestScan(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	_, c := start(t, openNode(t), Config{})
 	for _, key := range []string{"a", "b", "c", "d"} {
@@ -174,6 +178,7 @@ func TestScan(t *testing.T) {
 // A client that goes in the middle of a scan leaves nothing behind; that no
 // goroutine stays is checked when all tests have ended.
 func TestScanCancelled(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	s, c := start(t, n, Config{})
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -201,6 +206,7 @@ func TestScanCancelled(t *testing.T) {
 }
 
 func TestRefusedRequests(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{MaxMessageBytes: 1 << 20})
@@ -237,6 +243,7 @@ func TestRefusedRequests(t *testing.T) {
 
 // What the gets of one transaction bring back is bounded, too.
 func TestLargeResults(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	_, c := start(t, openNode(t), Config{})
 	put(t, c, "k", string(make([]byte, maxResultBytes/4)))

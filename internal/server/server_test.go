@@ -122,6 +122,7 @@ func (e *brittleEngine) Apply(b applier.Batch) error {
 
 // A member in ERROR says so, takes no writes, and can still be read.
 func TestFailedMember(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	store, err := pebblekv.Open(filepath.Join(t.TempDir(), "data"), pebblekv.Options{})
 	if err != nil {
@@ -149,6 +150,7 @@ func TestFailedMember(t *testing.T) {
 
 // Stop cuts off what does not end in time.
 func TestStopDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
 	s, c := start(t, openNode(t), Config{})
 	for i := range 32 {
 		put(t, c, string(rune('a'+i)), strings.Repeat("v", scanBytes))

@@ -46,6 +46,7 @@ func TestSettingsTravel(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})

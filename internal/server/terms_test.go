@@ -39,6 +39,7 @@ func counter(t *testing.T, c *Client, key string) int64 {
 
 // Nothing that is added is lost, by whichever of the two ways.
 func TestAdd(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})
@@ -124,6 +125,7 @@ func race(t *testing.T, n *concordat.Node, r *kvpb.TxnRequest, other func(tx *co
 // What an expectation has found is certified in a serializable transaction,
 // and in another one if it refers to the key.
 func TestExpectationsAreCertified(t *testing.T) {
+	t.Parallel()
 	n := openNode(t)
 	_, c := start(t, n, Config{})
 	const snapshot, serializable = kvpb.Isolation_ISOLATION_SNAPSHOT, kvpb.Isolation_ISOLATION_SERIALIZABLE
@@ -157,6 +159,7 @@ func TestExpectationsAreCertified(t *testing.T) {
 // time it is told the same; also where it could not run on what it has itself
 // written.
 func TestSentAgain(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})
@@ -249,6 +252,7 @@ func TestWishedGTIDs(t *testing.T) {
 
 // Terms that cannot be are refused, and nothing happens.
 func TestRefusedTerms(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t)
 	_, c := start(t, n, Config{})

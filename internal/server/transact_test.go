@@ -103,6 +103,7 @@ func TestTransact(t *testing.T) {
 
 // A scan that is longer than one answer has several, of which the last one says so.
 func TestTransactScansInRuns(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	_, c := start(t, openNode(t, single), Config{})
 	var ops []*kvpb.Op
@@ -164,6 +165,7 @@ func TestTransactRollsBack(t *testing.T) {
 }
 
 func TestTransactRefuses(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, openNode(t, single), Config{})
 	begin, readOnly := beginStep(&kvpb.TransactRequest_Begin{}), beginStep(&kvpb.TransactRequest_Begin{ReadOnly: true})
 	fresh := &kvpb.Freshness{Track: true}
@@ -216,6 +218,7 @@ func TestTransactConflicts(t *testing.T) {
 
 // A transaction whose client says nothing any more does not stay for ever.
 func TestTransactIdles(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, openNode(t, single), Config{idle: 50 * time.Millisecond})
 	d := converse(t, c)
 	d.must(beginStep(&kvpb.TransactRequest_Begin{}))
@@ -237,6 +240,7 @@ func TestTransactEndsWithTheServer(t *testing.T) {
 // A write that was meant for another epoch than those in which the member has had
 // the right to write is refused, however it comes.
 func TestEpochOfAWrite(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t, multi)
 	_, c := start(t, n, Config{})
@@ -274,6 +278,7 @@ func TestEpochOfAWrite(t *testing.T) {
 
 // What an answer tells of what it saw keeps others from seeing less.
 func TestSessionsTravel(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	n := openNode(t, single)
 	_, c := start(t, n, Config{})

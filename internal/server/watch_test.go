@@ -73,6 +73,7 @@ func TestWatch(t *testing.T) {
 
 // Who watches hears something also where nothing changes.
 func TestWatchKeepsAlive(t *testing.T) {
+	t.Parallel()
 	_, c := start(t, openNode(t, single), Config{})
 	stream := openWatch(t, c)
 	next(t, stream, func(r *kvpb.WatchResponse) bool { return r.GetWritable() })
