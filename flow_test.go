@@ -103,16 +103,17 @@ func TestFlowControl(t *testing.T) {
 	mustAgree(t, writer, g.nodes[1], slow)
 }
 
-// TestFlowControlExempt: a member that may fall behind slows nobody; nor does anybody
+// TestFlowControlOff: a member that may fall behind slows nobody; nor does anybody
 // in a group that chose so.
 func TestFlowControlOff(t *testing.T) {
 	t.Parallel()
+	const target = 2 * time.Second // which members that may slow the others keep on a busy machine too
 	for name, exempt := range map[string]bool{"exempt": true, "disabled": false} { // order-free: each is a test of its own
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := openGroup(t, 2, func(c *concordat.Config) {
 				c.Founding.FlowControl = concordat.DefaultFlowControl()
-				c.Founding.FlowControl.TargetLag, c.Founding.FlowControl.Floor = 100*time.Millisecond, 1
+				c.Founding.FlowControl.TargetLag, c.Founding.FlowControl.Floor = target, 1
 				if !exempt {
 					c.Founding.FlowControl.Mode = concordat.FlowDisabled
 				}
@@ -128,7 +129,7 @@ func TestFlowControlOff(t *testing.T) {
 			mustPut(t, writer, "key", "1")
 			eventually(t, "a member that is behind", func() bool {
 				for _, m := range writer.Status().Flow.Members {
-					if m.Member == slow.Status().Member && m.Age > time.Second {
+					if m.Member == slow.Status().Member && m.Age > target+time.Second {
 						return true
 					}
 				}

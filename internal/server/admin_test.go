@@ -398,7 +398,7 @@ func TestMinorityIsToldInTime(t *testing.T) {
 			return fail(c.Remove(ctx, &adminpb.RemoveRequest{Member: other.Status().Member.String(), Force: true}))
 		},
 	} {
-		short, cancel := context.WithTimeout(ctx, time.Second)
+		short, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
 		if err := do(short); !errors.Is(err, concordat.ErrNoQuorum) || errors.Is(err, concordat.ErrOutcomeUnknown) {
 			t.Errorf("%s: %v, want ErrNoQuorum", name, err)
 		}

@@ -307,7 +307,7 @@ func TestSessionsTravel(t *testing.T) {
 	for i := range g.Intervals() {
 		ahead = ahead.AddInterval(i.UUID, i.Tag, i.First, i.Last+1)
 	}
-	short, cancel := contextFor(t, 200*time.Millisecond)
+	short, cancel := contextFor(t, 2500*time.Millisecond) // of which a fifth is for the answer to arrive
 	defer cancel()
 	_, err = c.Get(short, &kvpb.GetRequest{Table: accountsProto, Key: []byte("a"), Freshness: &kvpb.Freshness{Session: ahead.String()}})
 	if e, ok := errors.AsType[*concordat.WaitError](err); !ok || e.Step != concordat.WaitSession || e.Session.Count() != 1 {
