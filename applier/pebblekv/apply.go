@@ -43,15 +43,11 @@ func (e *Engine) Apply(b applier.Batch) error {
 // Build implements [applier.Pipelined]. The whole Pebble batch is built before
 // anything is committed, so a malformed payload changes nothing.
 func (e *Engine) Build(b applier.Batch) (applier.Built, error) {
-	s, done, err := e.use()
+	s, before, done, err := e.useInTurn()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	if err := s.failure.get(); err != nil {
-		return nil, err
-	}
-	before := s.builder.settle(s.visible.Load)
 	if err := b.CheckAfter(before.position); err != nil {
 		return nil, err
 	}

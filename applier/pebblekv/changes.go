@@ -247,15 +247,11 @@ func (w *changeWriter) beyond(k *keptChanges, now int64) (cut int) {
 // for an engine that is given none. It is called as Build is, and does nothing while
 // batches are under way. An error leaves everything as it was.
 func (e *Engine) TrimChanges() error {
-	s, done, err := e.use()
+	s, before, done, err := e.useInTurn()
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := s.failure.get(); err != nil {
-		return err
-	}
-	before := s.builder.settle(s.visible.Load)
 	if before.changes == nil || s.changes.age == 0 || len(s.builder.pending) > 0 {
 		return nil
 	}

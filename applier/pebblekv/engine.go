@@ -169,6 +169,20 @@ func (e *Engine) use() (s *store, done func(), err error) {
 	return e.store, e.mu.RUnlock, nil
 }
 
+// useInTurn is use for what changes the data, one after the other, and returns the
+// state that it follows on.
+func (e *Engine) useInTurn() (s *store, before *state, done func(), err error) {
+	s, done, err = e.use()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.failure.get(); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return s, s.builder.settle(s.visible.Load), done, nil
+}
+
 // Position implements [applier.Engine]. After Close it is what was visible last.
 func (e *Engine) Position() applier.Position {
 	e.mu.RLock()

@@ -105,15 +105,11 @@ func (w *writtenKeys) enterOthers(touched map[keyID]pairState) {
 // Prepare implements [applier.Preparer], for one transaction at a time. An engine
 // that keeps old values with its changes does not get ready.
 func (e *Engine) Prepare() (applier.Preparation, error) {
-	s, done, err := e.use()
+	s, before, done, err := e.useInTurn()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	if err := s.failure.get(); err != nil {
-		return nil, err
-	}
-	before := s.builder.settle(s.visible.Load)
 	switch {
 	case s.builder.preparing != nil:
 		return nil, fmt.Errorf("%w: there is another one", applier.ErrUnprepared)
@@ -208,15 +204,11 @@ func (p *preparation) mutate(m applier.Mutation) error {
 
 // Apply implements [applier.Preparation]. It waits for the disk.
 func (p *preparation) Apply(b applier.Batch) error {
-	s, done, err := p.engine.use()
+	s, before, done, err := p.engine.useInTurn()
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := s.failure.get(); err != nil {
-		return err
-	}
-	before := s.builder.settle(s.visible.Load)
 	if err := b.CheckAfter(before.position); err != nil {
 		return err
 	}
