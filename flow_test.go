@@ -107,7 +107,7 @@ func TestFlowControl(t *testing.T) {
 // in a group that chose so.
 func TestFlowControlOff(t *testing.T) {
 	t.Parallel()
-	const target = 2 * time.Second // which members that may slow the others keep on a busy machine too
+	const target = 2 * time.Second                                                 // which members that may slow the others keep on a busy machine too
 	for name, exempt := range map[string]bool{"exempt": true, "disabled": false} { // order-free: each is a test of its own
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,15 @@ type archiveHead struct {
 	// After is what was left out: the archive has everything that was committed
 	// behind it, up to its end.
 	After string `json:"after"`
+	// Incarnation is that of the group whose GTIDs these are.
+	Incarnation string `json:"incarnation,omitempty"`
+}
+
+// changesPlace is where a consumer of changes begins: behind a set, whose GTIDs are of
+// an incarnation of the group, if that is known.
+type changesPlace struct {
+	after gtid.Set
+	of    gtid.UUID
 }
 
 // archive is a file of changes that is written. It is for one goroutine.
@@ -36,13 +46,14 @@ type archive struct {
 	line   bytes.Buffer
 }
 
-// openArchive begins an archive of what comes after a set, or goes on with the one
-// that there is. It returns the set of all that was left out or is in it. What is
-// behind its last line end was cut off by a crash, and is removed.
-func openArchive(path string, after gtid.Set) (a *archive, seen gtid.Set, err error) {
+// openArchive begins an archive of what comes after a place, or goes on with the one
+// that there is. A new one is of the group's incarnation if begin names none. It
+// returns where to go on: behind all that was left out or is in it. What is behind its
+// last line end was cut off by a crash, and is removed.
+func openArchive(path string, begin changesPlace, incarnation gtid.UUID) (a *archive, at changesPlace, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, seen, err
+		return nil, at, err
 	}
 	defer func() {
 		if err != nil {
@@ -50,43 +61,21 @@ func openArchive(path string, after gtid.Set) (a *archive, seen gtid.Set, err er
 		}
 	}()
 	a = &archive{file: file, synced: time.Now()}
-	whole := int64(0)
 	r := &archiveReader{r: bufio.NewReader(file), name: path}
-	head, err := r.head()
-	switch {
-	case errors.Is(err, io.EOF): // new, or cut off in its first line
-		seen = after
-	case err != nil:
-		return nil, seen, err
-	default:
-		if seen, err = gtid.ParseSet(head.After); err != nil {
-			return nil, seen, fmt.Errorf("%s: after: %w", path, err)
-		}
-		if !after.SubsetOf(seen) && !after.IsEmpty() {
-			return nil, seen, usagef("%s begins behind %s, and --after says otherwise; leave it out to go on with that archive", path, head.After)
-		}
-		for {
-			c, err := r.next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return nil, seen, err
-			}
-			seen = seen.Add(c.GTID)
-		}
-		whole = r.whole
+	if at, err = r.place(begin); err != nil {
+		return nil, at, err
 	}
-	if err := file.Truncate(whole); err != nil {
-		return nil, seen, err
+	if err := file.Truncate(r.whole); err != nil {
+		return nil, at, err
 	}
-	if _, err := file.Seek(whole, io.SeekStart); err != nil {
-		return nil, seen, err
+	if _, err := file.Seek(r.whole, io.SeekStart); err != nil {
+		return nil, at, err
 	}
-	if whole == 0 {
-		err = a.put(archiveHead{Archive: archiveVersion, After: after.String()})
+	if r.whole == 0 {
+		at.of = cmp.Or(at.of, incarnation)
+		err = a.put(archiveHead{Archive: archiveVersion, After: at.after.String(), Incarnation: uuidOrNone(at.of)})
 	}
-	return a, seen, err
+	return a, at, err
 }
 
 func (a *archive) put(line any) error {
@@ -145,6 +134,42 @@ func (r *archiveReader) head() (head archiveHead, err error) {
 		return head, fmt.Errorf("%s is no archive of version %d, such as concordat changes --out writes", r.name, archiveVersion)
 	}
 	return head, nil
+}
+
+// place reads an archive to its end and returns where to go on, which is where to begin
+// if there is none.
+func (r *archiveReader) place(begin changesPlace) (at changesPlace, err error) {
+	head, err := r.head()
+	if errors.Is(err, io.EOF) { // new, or cut off in its first line
+		return begin, nil
+	}
+	if err != nil {
+		return at, err
+	}
+	if at.after, err = gtid.ParseSet(head.After); err != nil {
+		return at, fmt.Errorf("%s: after: %w", r.name, err)
+	}
+	if head.Incarnation != "" {
+		if at.of, err = gtid.ParseUUID(head.Incarnation); err != nil {
+			return at, fmt.Errorf("%s: incarnation: %w", r.name, err)
+		}
+	}
+	if !begin.after.IsEmpty() && !begin.after.SubsetOf(at.after) {
+		return at, usagef("%s begins behind %s, and --after says otherwise; leave it out to go on with that archive", r.name, head.After)
+	}
+	if !begin.of.IsZero() && begin.of != at.of {
+		return at, usagef("%s is of incarnation %s, and --of says otherwise; an archive is of one: begin another file", r.name, orDash(head.Incarnation))
+	}
+	for {
+		c, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return at, nil
+		}
+		if err != nil {
+			return at, err
+		}
+		at.after = at.after.Add(c.GTID)
+	}
 }
 
 // next reads one change.

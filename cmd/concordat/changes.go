@@ -23,21 +23,26 @@ A node keeps changes only with --change-retention. When some of what is asked fo
 not kept any more, the message names it (exit code 1): begin with concordat dump, and
 follow from the GTIDs that it prints.
 
+GTIDs are those of one incarnation of the group: after a forced membership the same
+ones may be of other transactions. --of names the incarnation that --after is of, and
+the command refuses to go on with another one.
+
 Each line is a row: GTID, log index, time by the clock of the member where it was
 committed, operation, table, key, and the value or what was added. With --json each
 line is a transaction; keys and values are in base64, for they may be any bytes.
 
 --out FILE makes an archive: JSON lines behind a first one that says from where on it
-is complete. Run again, the command goes on behind the last whole line of the file.
+is complete, and of what incarnation. Run again, the command goes on behind the last
+whole line of the file.
 concordat restore replays such a file on a dump, up to a GTID if need be.`
 
 // changesFlags are the flags of the command changes.
 type changesFlags struct {
 	clientFlags
 
-	after, from, out string
-	tables           []string
-	follow           bool
+	after, of, from, out string
+	tables               []string
+	follow               bool
 }
 
 func newChangesCommand() *cobra.Command {
@@ -56,6 +61,7 @@ func newChangesCommand() *cobra.Command {
 	f.registerJSON(cmd)
 	cmd.Flags().BoolVar(&f.follow, "follow", false, "go on until a signal; SIGINT ends it with exit code 0")
 	cmd.Flags().StringVar(&f.after, "after", "", "`GTIDs` of the transactions to leave out, as those of a dump")
+	cmd.Flags().StringVar(&f.of, "of", "", "`incarnation` of the group that --after is of")
 	cmd.Flags().StringSliceVar(&f.tables, "table", nil, "`schema.name` of tables; others are left out")
 	cmd.Flags().StringVar(&f.from, "read-from", "secondary", "follow the `member` that is primary, secondary or nearest")
 	cmd.Flags().StringVar(&f.out, "out", "", "append to an archive, this `file`")
@@ -90,15 +96,28 @@ func (f *changesFlags) options() ([]client.ChangesOption, error) {
 	return options, nil
 }
 
+// begin is the place that the flags name.
+func (f *changesFlags) begin() (at changesPlace, err error) {
+	if at.after, err = gtid.ParseSet(f.after); err != nil {
+		return at, usagef("--after: %w", err)
+	}
+	if f.of != "" {
+		if at.of, err = gtid.ParseUUID(f.of); err != nil {
+			return at, usagef("--of: %w", err)
+		}
+	}
+	return at, nil
+}
+
 func (f *changesFlags) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	options, err := f.options()
 	if err != nil {
 		return err
 	}
-	after, err := gtid.ParseSet(f.after)
+	at, err := f.begin()
 	switch {
 	case err != nil:
-		return usagef("--after: %w", err)
+		return err
 	case len(f.addresses) == 0:
 		return usagef("no address; give --address")
 	case f.out != "" && len(f.tables) > 0:
@@ -107,15 +126,6 @@ func (f *changesFlags) run(ctx context.Context, cmd *cobra.Command) (err error) 
 	tls, err := clientTLS(f.cert, f.key, f.ca)
 	if err != nil {
 		return err
-	}
-	emit := f.printer(cmd.OutOrStdout())
-	if f.out != "" {
-		a, seen, err := openArchive(f.out, after)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, a.close()) }()
-		emit, after = a.add, seen
 	}
 	opening, cancel := f.bound(ctx)
 	defer cancel()
@@ -128,7 +138,16 @@ func (f *changesFlags) run(ctx context.Context, cmd *cobra.Command) (err error) 
 		return typed(err)
 	}
 	defer func() { _ = c.Close() }()
-	for change, err := range c.Changes(ctx, after, options...) {
+	emit := f.printer(cmd.OutOrStdout())
+	if f.out != "" {
+		var a *archive
+		if a, at, err = openArchive(f.out, at, c.View().Incarnation); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.close()) }()
+		emit = a.add
+	}
+	for change, err := range c.Changes(ctx, at.after, append(options, client.ChangesOf(at.of))...) {
 		if err == nil {
 			err = emit(&change)
 		}

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/concordatdb/concordat/gtid"
 )
 
-// lines reads the changes that a command has printed, and checks that none comes
+// changeLines reads the changes that a command has printed, and checks that none comes
 // twice.
 func changeLines(t *testing.T, text string) (all []changeJSON, seen gtid.Set) {
 	t.Helper()
@@ -82,9 +85,26 @@ func TestChangesCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, rest, _ := strings.Cut(string(text), "\n")
-	if _, seen := changeLines(t, rest); head != `{"archive":1,"after":""}` || seen.Count() != 5 {
+	var view membersJSON
+	if err := json.Unmarshal([]byte(want(t, exitOK, append([]string{"members", "--json"}, at...)...)), &view); err != nil {
+		t.Fatal(err)
+	}
+	if _, seen := changeLines(t, rest); head != fmt.Sprintf(`{"archive":1,"after":"","incarnation":%q}`, view.Incarnation) || seen.Count() != 5 {
 		t.Errorf("the archive begins with %s and has %v", head, seen)
 	}
+	// One of a group whose membership was forced since.
+	const former = "5f0c6b8a-3d1e-4c43-9a53-0d1c2b3a4f50"
+	old := filepath.Join(base, "old.json")
+	if err := os.WriteFile(old, bytes.ReplaceAll(text, []byte(view.Incarnation), []byte(former)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range [][]string{{"--out", old}, {"--of", former}, {"--of", former, "--out", old}} {
+		if said := want(t, exitFailure, slices.Concat([]string{"changes"}, of, at)...); !strings.Contains(said, "membership of the group was forced") {
+			t.Errorf("%v: %s", of, said)
+		}
+	}
+	want(t, exitUsage, append([]string{"changes", "--of", former, "--out", archive}, at...)...)
+	want(t, exitOK, append([]string{"changes", "--of", view.Incarnation, "--out", archive}, at...)...)
 	want(t, exitUsage, append([]string{"changes", "--out", archive, "--after", testGroup + ":77"}, at...)...)
 	want(t, exitUsage, append([]string{"changes", "--out", archive, "--table", "app.t"}, at...)...)
 
