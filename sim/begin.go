@@ -155,6 +155,10 @@ func (c *client) advance(b *beginning) bool {
 		}
 		b.step = stepBegin
 	case stepBegin:
+		if c.member.misled() {
+			c.deny() // the disk has gone wrong while it waited
+			return false
+		}
 		c.beginning = nil
 		c.transact(b)
 		return false

@@ -70,6 +70,7 @@ var laterRegressions = []regression{
 	{519, "giants in so many fragments that a minute was not enough for them"},
 	{803, "a member that was started again while it drained, and let transactions begin although the group had heard that it was done"},
 	{840, "a member that held wrong data when it hashed a slice once more after a restart, and had hashed it rightly before"},
+	{3874, "a client that asked a member whose disk went wrong while it waited for its snapshot"},
 }
 
 func TestRegressions(t *testing.T) {
