@@ -202,8 +202,9 @@ func (c *linear) pieces(all []operation) string {
 }
 
 // pieceOf has the operations from <= i < to, and what they may be out of order with:
-// whatever was called before and has a later place in the log than the first of
-// them.
+// what was called before and has a later place in the log than the first of them. Of
+// those that only looked, with one place, that is the one that returned first: each
+// was itself in a piece with whatever was called before it.
 //
 // It is complete: all that is committed between the first and the last of all these
 // is in it too, whenever that was called. So the order of the log explains each of
@@ -218,8 +219,18 @@ func pieceOf(all []operation, from, to int) (piece []*operation, first int) {
 	for i := range to {
 		last = max(last, all[i].place)
 	}
+	soonest := map[int]*operation{} // by place, of those that only looked before
+	for i := range from {
+		if o := &all[i]; len(o.writes) == 0 && o.place > first && (soonest[o.place] == nil || o.ret < soonest[o.place].ret) {
+			soonest[o.place] = o
+		}
+	}
 	for i := range all {
-		if o := &all[i]; o.place >= first && (i < to || len(o.writes) > 0 && o.place < last) {
+		o := &all[i]
+		switch wrote := len(o.writes) > 0; {
+		case wrote && o.place >= first && (i < to || o.place < last),
+			!wrote && from <= i && i < to,
+			!wrote && soonest[o.place] == o:
 			piece = append(piece, o)
 		}
 	}

@@ -223,6 +223,27 @@ func TestPieceIsComplete(t *testing.T) {
 	}
 }
 
+// TestPieceOfManyReaders checks that those who only looked are not in every piece that
+// comes after them, but for one of each place, who returned first.
+func TestPieceOfManyReaders(t *testing.T) {
+	var all []operation
+	for i := range int64(5000) {
+		all = append(all, operation{call: i, ret: i + 40 - i%7, place: 3 + int(i%4)})
+	}
+	const from = 4500
+	piece, first := pieceOf(all, from, len(all))
+	if want := len(all) - from + 3; first != 3 || len(piece) != want {
+		t.Fatalf("%d operations after %d transactions, want %d after 3", len(piece), first, want)
+	}
+	for _, o := range piece[:3] {
+		for i := range all[:from] {
+			if other := &all[i]; other.place == o.place && other.ret < o.ret {
+				t.Errorf("it has %s, and %s returned before", o, other)
+			}
+		}
+	}
+}
+
 // TestSearchGivenUp checks that a search which would not end is given up, and that
 // the log then tells.
 func TestSearchGivenUp(t *testing.T) {
