@@ -45,15 +45,22 @@ func (g *Group) deliver(e *raftpb.Entry) Delivery {
 }
 
 // deliverFrame fills d with the messages of a frame that is its origin's next.
-// A frame that no leader should have let through is passed over, by every
-// member alike.
+// Any other one is passed over, by every member alike: a repetition, one that came
+// before another that it follows, or one that no leader should have let through.
 func (g *Group) deliverFrame(entry []byte, d *Delivery) {
 	h, msgs, err := decodeFrame(entry, g.scratch)
 	g.scratch = msgs
-	if err != nil || !g.fifo.accept(h) {
+	if err != nil {
 		return
 	}
-	if h.origin == g.id.RaftID && h.session == g.id.Session {
+	own := h.origin == g.id.RaftID && h.session == g.id.Session
+	if !g.fifo.accept(h) {
+		if own {
+			g.sender.passOver(h.seq)
+		}
+		return
+	}
+	if own {
 		g.sender.delivered(h.seq)
 	}
 	d.Messages, d.Origin, d.Session = msgs, h.origin, h.session

@@ -25,8 +25,13 @@ type sender struct {
 	// there is one nothing is cut: what comes behind it could not be
 	// delivered.
 	refused uint64
-	held    int // ticks since then
-	pause   int // ticks to wait before it is sent again, doubled each time
+	// passed is the last frame that all have passed over since one before it was
+	// not there yet, 0 for none. It may have been lost, or it stands behind it in
+	// the log; what was passed over has to come again in either case. While there
+	// is one nothing is cut, as with one that was refused.
+	passed uint64
+	held   int // ticks since there is either
+	pause  int // ticks to wait before it is sent again, doubled each time
 }
 
 type outstanding struct {
@@ -72,7 +77,7 @@ func (s *sender) next() (n, size int) {
 
 // cut makes the next frame, nil when nothing waits or the window is full.
 func (s *sender) cut() []byte {
-	if len(s.waiting) == 0 || s.refused != 0 || len(s.outstanding) >= s.limits.WindowFrames {
+	if len(s.waiting) == 0 || s.refused != 0 || s.passed != 0 || len(s.outstanding) >= s.limits.WindowFrames {
 		return nil
 	}
 	n, size := s.next()
@@ -111,7 +116,13 @@ func (s *sender) delivered(seq uint64) {
 	s.outstanding = s.outstanding[1:]
 	s.quiet, s.pause = 0, 1
 	if s.refused <= seq {
-		s.refused, s.held = 0, 0
+		s.refused = 0
+	}
+	if s.passed <= seq {
+		s.passed = 0
+	}
+	if s.refused == 0 && s.passed == 0 {
+		s.held = 0
 	}
 }
 
@@ -125,21 +136,33 @@ func (s *sender) refuse(seq uint64) {
 	}
 }
 
+// passOver notes that a frame was ordered and delivered by nobody. If it is still
+// outstanding, one before it is missing.
+func (s *sender) passOver(seq uint64) {
+	if first := s.first(); first != 0 && first < seq && seq <= s.header.seq {
+		s.passed = max(s.passed, seq)
+	}
+}
+
 // tick lets time pass, and returns the frame from which on all are to be sent
 // again, 0 for none. Those before a refused one are in the leader's log, and
-// would only be there twice; if they got lost, silence tells. At first a
-// refusal costs a tick, under a leader that stays short of room more and more.
+// would only be there twice; if they got lost, silence tells, or one behind them
+// that is passed over. At first either costs a tick, under a leader that stays
+// short of room more and more.
 func (s *sender) tick() (from uint64) {
 	if s.quiet++; s.quiet >= resendTicks {
 		return s.first()
 	}
-	if s.refused == 0 {
+	if s.refused == 0 && s.passed == 0 {
 		return 0
 	}
 	if s.held++; s.held < s.pause {
 		return 0
 	}
 	s.pause = min(2*s.pause, resendTicks)
+	if s.passed != 0 {
+		return s.first()
+	}
 	return s.refused
 }
 
@@ -149,7 +172,7 @@ func (s *sender) from(seq uint64) []outstanding {
 	if first == 0 {
 		return nil
 	}
-	s.refused, s.held = 0, 0
+	s.refused, s.passed, s.held = 0, 0, 0
 	if seq <= first {
 		s.quiet = 0
 		return s.outstanding

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -214,6 +216,92 @@ func TestRefusal(t *testing.T) {
 	s.refuse(2)
 	s.delivered(2)
 	check(resendTicks, 3, 4, 5)
+}
+
+// What was passed over is sent again, with all before it that did not come after
+// all: something there is missing. Until then nothing is cut.
+func TestPassedOver(t *testing.T) {
+	type step struct {
+		passed    []uint64
+		delivered []uint64
+		refused   uint64
+		wait      int
+		again     []uint64
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the first is lost", []step{{passed: []uint64{2, 3, 4}, wait: 1, again: []uint64{1, 2, 3, 4}}}},
+		{"the first comes late", []step{{passed: []uint64{2, 3, 4}, delivered: []uint64{1}, wait: 1, again: []uint64{2, 3, 4}}}},
+		{"all in disorder", []step{{passed: []uint64{4, 3}, delivered: []uint64{1, 2}, wait: 1, again: []uint64{3, 4}}}},
+		{"all came twice", []step{{passed: []uint64{3, 2}, delivered: []uint64{1, 2, 3}, wait: resendTicks, again: []uint64{4}}}},
+		{"a repetition of some", []step{{passed: []uint64{2, 4}, delivered: []uint64{1, 2}, wait: 1, again: []uint64{3, 4}}}},
+		{"and one is refused", []step{{passed: []uint64{3}, refused: 4, wait: 1, again: []uint64{1, 2, 3, 4}}}},
+		{"and the refused one came", []step{{passed: []uint64{3}, refused: 1, delivered: []uint64{1}, wait: 1, again: []uint64{2, 3, 4}}}},
+		{"again and again", []step{
+			{passed: []uint64{2}, wait: 1, again: []uint64{1, 2, 3, 4}},
+			{passed: []uint64{2}, wait: 2, again: []uint64{1, 2, 3, 4}},
+			{passed: []uint64{2}, wait: 4, again: []uint64{1, 2, 3, 4}},
+			{passed: []uint64{3}, delivered: []uint64{1}, wait: 1, again: []uint64{2, 3, 4}},
+		}},
+		{"nothing that was sent", []step{{passed: []uint64{0, 1, 5, 9}, wait: resendTicks, again: []uint64{1, 2, 3, 4}}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSender(1, 1, Limits{FrameBytes: 1, WindowFrames: 4})
+			for range 4 {
+				s.submit([]byte("x"))
+				s.cut()
+			}
+			s.submit([]byte("x"))
+			for _, step := range c.steps {
+				for _, seq := range step.passed {
+					s.passOver(seq)
+				}
+				if step.refused != 0 {
+					s.refuse(step.refused)
+				}
+				for _, seq := range step.delivered {
+					s.delivered(seq)
+				}
+				if step.wait < resendTicks && s.cut() != nil {
+					t.Error("a frame is cut behind one that was passed over")
+				}
+				if ticks, seqs := waitToResend(&s); ticks != step.wait || !slices.Equal(seqs, step.again) {
+					t.Errorf("after %d ticks %v are sent again, want %v after %d", ticks, seqs, step.again, step.wait)
+				}
+			}
+		})
+	}
+}
+
+// Where every message overtakes the one before, a frame that another one has
+// overtaken costs a tick, and not the silence after which all is taken for lost.
+func TestFramesOvertakeEachOther(t *testing.T) {
+	const frames = 20
+	w, leader, _ := pairOf(t)
+	origin := w.member(2)
+	for i := range frames {
+		w.submit(origin, strings.Repeat("x", 60)+strconv.Itoa(i))
+	}
+	w.pump(origin)
+	ticks := 0
+	for ; leader.fifo.find(2).next <= frames && ticks <= 2*frames; ticks++ {
+		for len(w.wire) > 0 {
+			batch := w.wire
+			w.wire = nil
+			slices.Reverse(batch)
+			for _, e := range batch {
+				w.hand(e)
+			}
+		}
+		for _, m := range w.up() {
+			w.tick(m)
+		}
+	}
+	if ticks > 2*frames {
+		t.Errorf("%d frames take more than %d ticks", frames, 2*frames)
+	}
 }
 
 // A refusal by another than the present leader is of the past.

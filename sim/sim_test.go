@@ -71,6 +71,7 @@ var laterRegressions = []regression{
 	{803, "a member that was started again while it drained, and let transactions begin although the group had heard that it was done"},
 	{840, "a member that held wrong data when it hashed a slice once more after a restart, and had hashed it rightly before"},
 	{3874, "a client that asked a member whose disk went wrong while it waited for its snapshot"},
+	{4406, "frames that overtook each other on their way to the leader: each round of them, a silence apart, brought one or two"},
 }
 
 func TestRegressions(t *testing.T) {
@@ -94,7 +95,7 @@ var denseWorlds = [2][]uint64{
 	{3, 9, 16, 17, 53, 68},
 	{
 		17, 21, 31, 46, 64, 105, 108, 110, 128, 135, 168, 171, 178, 205, 230, 262, 286, 295, 327, 334, 337, 396, 403, 404, 408, 417, 461, 468, 515,
-		591, 619, 683, 733, 752,
+		591, 619, 683, 752, 1053, 2136,
 	},
 }
 
