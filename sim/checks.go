@@ -136,6 +136,12 @@ func (m *member) wrong() bool {
 	return there != (want != nil) || !bytes.Equal(got, want)
 }
 
+// hidden reports whether a member may hold something wrong, and is not back in the
+// group yet, where that could be found.
+func (m *member) hidden() bool {
+	return !m.gone && m.harm != nil && (m.run == nil || m.run.history == nil)
+}
+
 const (
 	// mendBy is how long after the faults operators wait for state checks to find
 	// what is wrong, where the group has too little to do to come to them. Where
@@ -150,6 +156,10 @@ const (
 func (w *world) close() {
 	wait := false
 	for _, m := range w.members {
+		if m.hidden() && w.now < w.healedAt+patience {
+			wait = true
+			continue
+		}
 		if !m.wrong() {
 			continue
 		}
@@ -312,6 +322,9 @@ func (r *run) found(findings []statecheck.Finding) {
 			continue
 		}
 		w.reached[markCheckNamed]++
+		if len(f.Keys) == 0 && member.right {
+			continue // it was started again, and what it told then is right
+		}
 		if f.More || len(f.Keys) != 1 || f.Keys[0].Place.Compare(h.place) != 0 {
 			w.violate("P5", "%s names %+v by state check %d (others: %t), and %+v is wrong", r.member.name, f.Keys, f.Check, f.More, h)
 		}

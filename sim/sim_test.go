@@ -72,6 +72,8 @@ var laterRegressions = []regression{
 	{840, "a member that held wrong data when it hashed a slice once more after a restart, and had hashed it rightly before"},
 	{3874, "a client that asked a member whose disk went wrong while it waited for its snapshot"},
 	{4406, "frames that overtook each other on their way to the leader: each round of them, a silence apart, brought one or two"},
+	{7583, "a member that hashed wrong data, lost them, and told right ones when it was asked which are wrong"},
+	{7618, "a member that was not back in the group with its wrong data when the others were looked at"},
 }
 
 func TestRegressions(t *testing.T) {
