@@ -44,7 +44,8 @@ type StateFinding struct {
 	Agreed, Parties   int    // members with Reference's data, of those that were asked
 	From, To          string // the slice in which they differ
 	Keys              []StateKey
-	// Named says that Keys are known; More that there are others beside them.
+	// Named says that Keys are known; More that there are others beside them. There
+	// are none if the member, started again, has read what it holds rightly by now.
 	Named, More bool
 }
 
@@ -63,8 +64,11 @@ func (f StateFinding) String() string {
 		what = fmt.Sprintf("%s and %s have different data, and more than half of the %d members have neither one's: nobody can say who is right", f.Reference, f.Member, f.Parties)
 	}
 	text := where + ": " + what
-	if !f.Named {
+	switch {
+	case !f.Named:
 		return text
+	case len(f.Keys) == 0:
+		return text + ": none of their pairs differs any more"
 	}
 	keys := make([]string, 0, len(f.Keys))
 	for _, k := range f.Keys {

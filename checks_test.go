@@ -128,3 +128,22 @@ func mustShowNothing(t *testing.T, n *concordat.Node) {
 		t.Errorf("it shows its data: %v", err)
 	}
 }
+
+// TestStateFindingString checks what is said of a finding, as its keys become known.
+func TestStateFindingString(t *testing.T) {
+	key := concordat.StateKey{Table: accounts, Key: []byte("k"), How: "is missing"}
+	for _, c := range []struct {
+		f    concordat.StateFinding
+		want string
+	}{
+		{concordat.StateFinding{Check: 3, Agreed: 2, Parties: 3}, "and 2 of 3 members"},
+		{concordat.StateFinding{Split: true, Parties: 2}, "nobody can say who is right"},
+		{concordat.StateFinding{Named: true, Keys: []concordat.StateKey{key}}, `: bank.accounts key "k" is missing there`},
+		{concordat.StateFinding{Named: true, More: true, Keys: []concordat.StateKey{key}}, `"k" is missing there, and others`},
+		{concordat.StateFinding{Named: true}, ": none of their pairs differs any more"},
+	} {
+		if got := c.f.String(); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%q, want it to end with %q", got, c.want)
+		}
+	}
+}
