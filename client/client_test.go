@@ -292,7 +292,7 @@ func TestSession(t *testing.T) {
 		t.Errorf("%v, %v", pairs, err)
 	}
 	ahead := client.NewSession(gtid.Set{}.Add(gtid.GTID{UUID: gtid.UUID{0: 7}, Number: 1}))
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 2500*time.Millisecond) // of which a fifth is for the answer to arrive
 	defer cancel()
 	_, _, err := c.Get(short, []byte("a"), client.In(ahead))
 	if e, ok := errors.AsType[*client.WaitError](err); !ok || !e.Session.Equal(ahead.GTIDs()) || !errors.Is(err, client.ErrWait) || !errors.Is(err, context.DeadlineExceeded) {

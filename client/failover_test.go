@@ -137,7 +137,7 @@ func TestMinority(t *testing.T) {
 	g.network.stop(1)
 	g.network.stop(2)
 	eventually(t, "the loss is known", func() bool { return !c.View().Quorum })
-	short, cancel := context.WithTimeout(testContext(t), time.Second)
+	short, cancel := context.WithTimeout(testContext(t), 2500*time.Millisecond)
 	defer cancel()
 	if _, err := c.Put(short, []byte("k"), nil); !errors.Is(err, client.ErrNoQuorum) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a write in a minority: %v", err)

@@ -67,15 +67,18 @@ func TestThrottled(t *testing.T) {
 	} {
 		t.Run(begin.tag, func(t *testing.T) {
 			ctx := testContext(t)
-			for ctx.Err() == nil {
+			for {
 				brief, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 				err := begin.call(brief, client.WithTag(begin.tag, 3))
 				cancel()
+				if ctx.Err() != nil {
+					t.Fatalf("nobody had to wait for %s: %v", g.uuid(2), err)
+				}
 				e, ok := errors.AsType[*client.ThrottledError](err)
-				if !ok {
+				if !ok || e.Limiting != g.uuid(2) { // a busy machine may have others limit before that
 					continue
 				}
-				if e.Limiting != g.uuid(2) || e.Lag == 0 || e.Quota == 0 || e.Waited == 0 {
+				if e.Lag == 0 || e.Quota == 0 || e.Waited == 0 {
 					t.Errorf("%+v", e)
 				}
 				if !errors.Is(err, client.ErrThrottled) || !errors.Is(err, context.DeadlineExceeded) || client.Retryable(err) {
