@@ -203,8 +203,9 @@ func (c *linear) pieces(all []operation) string {
 
 // pieceOf has the operations from <= i < to, and what they may be out of order with:
 // what was called before and has a later place in the log than the first of them. Of
-// those that only looked, with one place, that is the one that returned first: each
-// was itself in a piece with whatever was called before it.
+// those that only looked, with one place, that is the one that returned first: they
+// have read the same state, which P7 has checked of each of them, and each was itself
+// in a piece with whatever was called before it.
 //
 // It is complete: all that is committed between the first and the last of all these
 // is in it too, whenever that was called. So the order of the log explains each of

@@ -322,8 +322,8 @@ func (r *run) found(findings []statecheck.Finding) {
 			continue
 		}
 		w.reached[markCheckNamed]++
-		if len(f.Keys) == 0 && member.right {
-			continue // it was started again, and what it told then is right
+		if len(f.Keys) == 0 && !f.More && (member.wrong != nil && member.right || reference.wrong != nil && reference.right) {
+			continue // who is wrong was started again, and what it told then is right
 		}
 		if f.More || len(f.Keys) != 1 || f.Keys[0].Place.Compare(h.place) != 0 {
 			w.violate("P5", "%s names %+v by state check %d (others: %t), and %+v is wrong", r.member.name, f.Keys, f.Check, f.More, h)

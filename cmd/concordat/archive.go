@@ -65,6 +65,9 @@ func openArchive(path string, begin changesPlace, incarnation gtid.UUID) (a *arc
 	if at, err = r.place(begin); err != nil {
 		return nil, at, err
 	}
+	if r.whole == 0 && !at.of.IsZero() && at.of != incarnation {
+		return nil, at, fmt.Errorf("%w: the membership of the group was forced, its incarnation is %s, and --of names %s; begin with a dump", client.ErrChangesLost, incarnation, at.of)
+	}
 	if err := file.Truncate(r.whole); err != nil {
 		return nil, at, err
 	}

@@ -98,11 +98,13 @@ func TestChangesCommand(t *testing.T) {
 	if err := os.WriteFile(old, bytes.ReplaceAll(text, []byte(view.Incarnation), []byte(former)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range [][]string{{"--out", old}, {"--of", former}, {"--of", former, "--out", old}} {
+	begun := filepath.Join(base, "begun.json")
+	for _, of := range [][]string{{"--out", old}, {"--of", former}, {"--of", former, "--out", old}, {"--of", former, "--out", begun}} {
 		if said := want(t, exitFailure, slices.Concat([]string{"changes"}, of, at)...); !strings.Contains(said, "membership of the group was forced") {
 			t.Errorf("%v: %s", of, said)
 		}
 	}
+	want(t, exitOK, append([]string{"changes", "--out", begun}, at...)...) // nothing was written
 	want(t, exitUsage, append([]string{"changes", "--of", former, "--out", archive}, at...)...)
 	want(t, exitOK, append([]string{"changes", "--of", view.Incarnation, "--out", archive}, at...)...)
 	want(t, exitUsage, append([]string{"changes", "--out", archive, "--after", testGroup + ":77"}, at...)...)
