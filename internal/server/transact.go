@@ -104,7 +104,12 @@ func (t *interactive) next(idle *time.Timer) (*kvpb.TransactRequest, error) {
 			return nil, err
 		case <-news:
 		case <-idle.C:
-			return nil, errIdle
+			select {
+			case r := <-t.requests: // it was the server that was late
+				return r, nil
+			default:
+				return nil, errIdle
+			}
 		case <-t.server.lifetime.Done():
 			return nil, concordat.ErrClosed
 		}
