@@ -33,7 +33,7 @@ func loseThree(f *fleet) {
 	}
 	s := left[0].awaitDiagnosis("NO_QUORUM", "any 1 of", lost[0].uuid, lost[1].uuid, lost[2].uuid,
 		"Only if they are gone for good, and stopped: concordat force-members --members ", left[0].uuid, left[1].uuid)
-	for _, patience := range []string{"0s", "1s"} {
+	for _, patience := range []string{"0s", "3s"} {
 		f.want(exitNoQuorum, "put", "--direct", "app.t", "k", "no quorum", "--address", left[0].client, "--timeout", patience)
 	}
 
