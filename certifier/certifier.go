@@ -178,6 +178,7 @@ type Certifier struct {
 	low      gtid.Set
 
 	table    table
+	expected int // items that there is or will be room for ahead; never in the state
 	records  window[record]
 	asides   map[uint64]*aside // by sequence
 	origins  origins

@@ -19,6 +19,39 @@ type history struct {
 	index   uint64 // of the log entry being certified
 	honest  bool   // no snapshot version has what was not certified
 	applied [3]int // by origin
+	// expected are transactions for which the certifier makes room, and the twin
+	// does not.
+	expected []expectation
+}
+
+type expectation struct {
+	*Expected
+	writeSet Encoded
+	rest     []byte // that is yet to come
+}
+
+// expect begins with a transaction that is to be certified later, or lets more of one
+// come.
+func (h *history) expect(t *rapid.T) {
+	if len(h.expected) < 3 && rapid.Bool().Draw(t, "another") {
+		x := expectation{Expected: h.c.Expect(), writeSet: h.writeSet(t)}
+		x.rest, _ = x.writeSet.AppendBinary(nil)
+		h.expected = append(h.expected, x)
+	}
+	for i := range h.expected {
+		x := &h.expected[i]
+		n := rapid.IntRange(0, len(x.rest)).Draw(t, "bytes")
+		x.Add(x.rest[:n])
+		x.rest = x.rest[n:]
+	}
+}
+
+// expires gives up what is expected.
+func (h *history) expires() {
+	for _, x := range h.expected {
+		x.Done(GivenUp)
+	}
+	h.expected = nil
 }
 
 func newHistory(honest bool) *history {
@@ -122,10 +155,17 @@ func (h *history) wish(t *rapid.T) gtid.GTID {
 
 func (h *history) certify(t *rapid.T) {
 	origin := rapid.IntRange(0, len(h.applied)-1).Draw(t, "origin")
-	h.try(t, &Request{
-		Origin: gtid.UUID{0: 1, 15: byte(origin)}, Snapshot: h.snapshot(t, origin),
-		WriteSet: h.writeSet(t), GTID: h.wish(t),
-	})
+	r := &Request{Origin: gtid.UUID{0: 1, 15: byte(origin)}, Snapshot: h.snapshot(t, origin), GTID: h.wish(t)}
+	if len(h.expected) == 0 || rapid.Bool().Draw(t, "unexpected") {
+		r.WriteSet = h.writeSet(t)
+		h.try(t, r)
+		return
+	}
+	x := h.expected[0]
+	h.expected = h.expected[1:]
+	r.WriteSet = x.writeSet
+	x.Add(x.rest)
+	x.Done(h.try(t, r).Outcome)
 }
 
 func (h *history) try(t *rapid.T, r *Request) Verdict {
@@ -210,7 +250,7 @@ func (h *history) check(t *rapid.T) {
 }
 
 func (h *history) run(t *rapid.T) {
-	steps := []string{"certify", "certify", "certify", "certify", "entry", "entry", "mark", "restart", "configure", "view"}
+	steps := []string{"certify", "certify", "certify", "certify", "entry", "entry", "mark", "restart", "configure", "view", "expect", "expect", "expire"}
 	for range rapid.IntRange(1, 80).Draw(t, "steps") {
 		switch rapid.SampledFrom(steps).Draw(t, "step") {
 		case "certify":
@@ -227,8 +267,16 @@ func (h *history) run(t *rapid.T) {
 			h.view()
 			h.c.View()
 			h.twin.View()
+		case "expect":
+			h.expect(t)
+		case "expire":
+			h.expires()
 		}
 		h.check(t)
+	}
+	h.expires()
+	if h.c.expected != 0 {
+		t.Fatalf("%d items are expected, and nobody expects any", h.c.expected)
 	}
 	h.restart(t)
 }

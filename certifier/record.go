@@ -166,15 +166,14 @@ func (c *Certifier) lastOf(stamp uint64) uint64 {
 // items, and returns the sequence of the last one that it depends on for that.
 func (c *Certifier) touchAll(ws *Encoded) (depends uint64) {
 	looked := ws.Len() <= lookupBatch // so the table knows all places
+	var stamps [lookupBatch]uint64
 	i := 0
 	for k := range Read {
 		for range ws.Count(k) {
-			f := &c.table.finds[i%lookupBatch]
-			if !looked {
-				f.key = mix(ws.Item(i))
-				c.table.seek(f)
+			if !looked && i%lookupBatch == 0 {
+				c.table.lookup(ws.items[i*itemLen:], &stamps)
 			}
-			depends = max(depends, c.touch(f, k))
+			depends = max(depends, c.touch(&c.table.finds[i%lookupBatch], k))
 			i++
 		}
 	}

@@ -36,6 +36,19 @@ func stampOf(number uint64, k Kind) uint64 { return number<<2 | uint64(k) }
 
 func splitStamp(stamp uint64) (number uint64, k Kind) { return stamp >> 2, Kind(stamp & 3) }
 
+// reserved is the stamp of an item that nobody has touched, for which there is room
+// all the same. Nobody outside of the table sees it, and it never dies: Read is no
+// kind that items are stamped with.
+var reserved = stampOf(1<<62-1, Read)
+
+// shown is the stamp as it is for who asks.
+func (x slot) shown() uint64 {
+	if x.stamp == reserved {
+		return 0
+	}
+	return x.stamp
+}
+
 // segment holds the slots of a range of keys, in the order of the keys and
 // without gaps.
 type segment []slot
@@ -49,7 +62,7 @@ type segment []slot
 //
 // A stamp whose number is below live of its kind is dead: it counts as absent
 // for whoever asks, and its slot is given back when its segment is full, split,
-// joined or visited by sweep.
+// joined or visited by sweep. So is a slot that was reserved, once that is taken back.
 //
 // Whoever chooses items can make them all meet in one segment: neither the hash
 // nor the mixer is a secret. A segment takes crowded slots, which bounds what is
@@ -165,9 +178,9 @@ func (t *table) lookup(items []byte, stamps *[lookupBatch]uint64) int {
 		place, found := s.search(f.key, f.place)
 		f.place = place
 		if found {
-			stamps[i] = s[place].stamp
+			stamps[i] = s[place].shown()
 		} else if len(t.crowd) > 0 {
-			stamps[i] = t.crowd[f.key]
+			stamps[i] = slot{stamp: t.crowd[f.key]}.shown()
 		}
 	}
 	return n
@@ -200,13 +213,13 @@ func (t *table) swapAt(f *find, stamp uint64) (old uint64) {
 	}
 	if found {
 		x := &(*s)[f.place]
-		old, x.stamp = x.stamp, stamp
+		old, x.stamp = x.shown(), stamp
 		return old
 	}
 	if len(t.crowd) > 0 {
 		if old, found = t.crowd[f.key]; found {
 			t.crowd[f.key] = stamp
-			return old
+			return slot{stamp: old}.shown()
 		}
 	}
 	if len(*s) == cap(*s) || len(*s) == crowded {
@@ -384,7 +397,7 @@ func (t *table) each(yield func(key, stamp uint64)) {
 	}
 	slices.SortFunc(crowd, func(a, b slot) int { return cmp.Compare(a.key, b.key) })
 	one := func(x slot) {
-		if !t.dead(x.stamp) {
+		if x.stamp != reserved && !t.dead(x.stamp) {
 			yield(x.key, x.stamp)
 		}
 	}
@@ -403,6 +416,41 @@ func (t *table) each(yield func(key, stamp uint64)) {
 	for _, x := range crowd {
 		one(x)
 	}
+}
+
+// reserve makes room for the items of an encoded list, so that to stamp them moves
+// nothing.
+func (t *table) reserve(items []byte) {
+	var stamps [lookupBatch]uint64
+	for len(items) > 0 {
+		n := t.lookup(items, &stamps)
+		for i, stamp := range stamps[:n] {
+			if t.dead(stamp) {
+				t.swapAt(&t.finds[i], reserved)
+			}
+		}
+		items = items[n*itemLen:]
+	}
+}
+
+// unreserve takes back what of that was not stamped.
+func (t *table) unreserve(items []byte) {
+	var stamps [lookupBatch]uint64
+	for len(items) > 0 {
+		n := t.lookup(items, &stamps)
+		for i := range n {
+			f := &t.finds[i]
+			if s := *t.at(f.at); f.place < len(s) && s[f.place].key == f.key {
+				if s[f.place].stamp == reserved {
+					s[f.place].stamp = 0
+				}
+			} else if t.crowd[f.key] == reserved {
+				t.crowd[f.key] = 0
+			}
+		}
+		items = items[n*itemLen:]
+	}
+	t.unswept = t.count
 }
 
 // filler fills an empty table with keys that come in their order.
