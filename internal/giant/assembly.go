@@ -63,11 +63,11 @@ func (a *Assembly) find(origin uint64) (int, bool) {
 // Fragment takes a fragment in, of a group that allows bodies of limit bytes, 0
 // for MaxBytes. What is none, or is not the next one, ends the giant that it would
 // belong to. The assembly may keep b, which nobody may change. It returns what was
-// taken in, if that is of a giant that began here.
-func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, ok bool) {
+// taken in and what that holds, which nobody may change either, if that is of a giant
+// that began here.
+func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, data []byte, ok bool) {
 	i, known := a.find(at.Origin)
 	f, err := decodeFragment(b)
-	var data []byte
 	if err == nil {
 		data, err = a.unpack.body(&f)
 	}
@@ -76,7 +76,7 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, ok bool) 
 		known = false
 	}
 	if err != nil || !known && f.number != 0 {
-		return Part{}, false
+		return Part{}, nil, false
 	}
 	if !known {
 		a.pending = slices.Insert(a.pending, i, &pending{origin: at.Origin, session: at.Session})
@@ -84,7 +84,7 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, ok bool) 
 	p := a.pending[i]
 	if len(p.fragments) == MaxFragments || f.size > Limit(limit)-p.bytes {
 		a.drop(i)
-		return Part{}, false
+		return Part{}, nil, false
 	}
 	if f.number == 0 {
 		a.begun++
@@ -93,15 +93,15 @@ func (a *Assembly) Fragment(at Place, b []byte, limit int) (part Part, ok bool) 
 	p.heard = a.clock
 	p.bytes += f.size
 	p.sum = crc32.Update(p.sum, castagnoli, data)
-	if f.size > a.memory-a.held {
-		data = nil
-	} else {
+	kept := piece{index: at.Index, message: at.Message, size: f.size}
+	part = Part{Giant: p.number, Number: f.number, piece: kept}
+	if f.size <= a.memory-a.held {
 		a.held += f.size
 		p.held += f.size
+		kept.data = data
 	}
-	p.fragments = append(p.fragments, piece{index: at.Index, message: at.Message, size: f.size, data: data})
-	part = Part{Giant: p.number, Number: f.number, piece: piece{index: at.Index, message: at.Message, size: f.size}}
-	return part, p.number != 0
+	p.fragments = append(p.fragments, kept)
+	return part, data, p.number != 0
 }
 
 // Limit is what a limit of bytes stands for.

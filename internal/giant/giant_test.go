@@ -189,12 +189,15 @@ func (t *trial) fragment(at Place, s *trialSender, n int) {
 	b := s.parts[n][1:]
 	t.log[[2]uint64{at.Index, uint64(at.Message)}] = b
 	t.all(func(a *Assembly) {
-		part, ok := a.Fragment(at, b, t.limit)
+		part, data, ok := a.Fragment(at, b, t.limit)
 		if a != t.roomy || !ok {
 			return
 		}
 		var r PartReader
-		data, err := r.Read(&part, t.log)
+		read, err := r.Read(&part, t.log)
+		if !bytes.Equal(read, data) {
+			t.Fatalf("part %d of giant %d holds %x, it was told %x", part.Number, part.Giant, read, data)
+		}
 		if _, begun := t.ahead[part.Giant]; err != nil || part.Giant == 0 || begun == (part.Number == 0) {
 			t.Fatalf("part %d of giant %d, begun %t, error %v", part.Number, part.Giant, begun, err)
 		}

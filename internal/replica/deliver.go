@@ -55,6 +55,7 @@ func (r *Replica) deliver(d gcs.Delivery) {
 		r.deliverView(*d.View)
 	}
 	for _, number := range r.giants.Gone() {
+		r.expectNoMore(number, certifier.GivenUp)
 		r.tellAhead(Ahead{Part: giant.Part{Giant: number}, Gone: true})
 	}
 	r.cert.EntryDone(d.Index)
@@ -197,8 +198,8 @@ func (r *Replica) deliverUnreadable(d *gcs.Delivery, local localMessage) {
 }
 
 // settle decides on a transaction of size bytes, which cannot be certified if
-// refused says why, and has what follows from that done.
-func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outcome, size int, local localMessage) {
+// refused says why, has what follows from that done, and returns what was decided.
+func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outcome, size int, local localMessage) certifier.Outcome {
 	v := r.judge(d, t, refused)
 	defer r.letGo(d, t, v.Outcome)
 	r.noteAfter(d.Index, t, v.Outcome)
@@ -214,7 +215,7 @@ func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outc
 		}
 	}
 	if d.Index <= r.engine || v.Outcome == certifier.Certified && r.hasApplied(d.Index) {
-		return
+		return v.Outcome
 	}
 	r.noteDelivered(size)
 	r.effects.Judged = append(r.effects.Judged, Judged{
@@ -230,6 +231,7 @@ func (r *Replica) settle(d *gcs.Delivery, t *Transaction, refused certifier.Outc
 			r.batchBulks = append(r.batchBulks, PlacedBulk{At: len(r.batch.Transactions) - 1, Bulk: t.bulk})
 		}
 	}
+	return v.Outcome
 }
 
 // hasApplied reports whether the engine held the certified transaction that is

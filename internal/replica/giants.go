@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/concordatdb/concordat/certifier"
 	"github.com/concordatdb/concordat/gcs"
@@ -238,7 +239,10 @@ func endsGiant(d *gcs.Delivery) bool {
 
 func (r *Replica) deliverFragment(d *gcs.Delivery, body []byte, local localMessage) {
 	at := giant.Place{Origin: d.Origin, Session: d.Session, Index: d.Index, Message: r.message}
-	part, ok := r.giants.Fragment(at, body, r.settings.TransactionSizeLimit)
+	part, data, ok := r.giants.Fragment(at, body, r.settings.TransactionSizeLimit)
+	if ok {
+		r.expect(&part, data)
+	}
 	if ok && d.Index > r.engine {
 		r.tellAhead(Ahead{Part: part})
 	}
@@ -259,8 +263,13 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 	t := Transaction{Header: e.Header}
 	whole := r.giants.End(d.Origin, d.Session, e.total)
 	bulks := len(r.batchBulks)
+	outcome := certifier.GivenUp
 	defer func() {
-		if whole != nil && len(r.batchBulks) == bulks {
+		if whole == nil {
+			return
+		}
+		r.expectNoMore(whole.Number(), outcome)
+		if len(r.batchBulks) == bulks {
 			r.tellAhead(Ahead{Part: giant.Part{Giant: whole.Number()}, Gone: true})
 		}
 	}()
@@ -283,8 +292,37 @@ func (r *Replica) deliverEnd(d *gcs.Delivery, body []byte, local localMessage) {
 			r.deliverUnreadable(d, local)
 			return
 		}
-		r.settle(d, &t, 0, e.total.Bytes, local)
+		outcome = r.settle(d, &t, 0, e.total.Bytes, local)
 	}
+}
+
+// expectation is a giant of which the certifier knows before its end.
+type expectation struct {
+	giant uint64
+	items *certifier.Expected
+}
+
+// expect has the certifier make room for what a giant touches as its write set
+// comes: nothing can be delivered while it judges the giant at its end.
+func (r *Replica) expect(part *giant.Part, data []byte) {
+	if part.Number == 0 {
+		r.expected = append(r.expected, expectation{part.Giant, r.cert.Expect()})
+	}
+	for i := range r.expected {
+		if r.expected[i].giant == part.Giant {
+			r.expected[i].items.Add(data)
+		}
+	}
+}
+
+// expectNoMore ends that for a giant that was judged, or dropped.
+func (r *Replica) expectNoMore(number uint64, o certifier.Outcome) {
+	r.expected = slices.DeleteFunc(r.expected, func(x expectation) bool {
+		if x.giant == number {
+			x.items.Done(o)
+		}
+		return x.giant == number
+	})
 }
 
 // bulkWork is a giant that the engine has to apply.

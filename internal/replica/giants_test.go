@@ -56,6 +56,9 @@ func (w *world) wantSame(pending int) {
 		if !slices.Equal(m.payloads(), first.payloads()) || m.position.Index != first.position.Index {
 			w.t.Errorf("member %d shows %.200q, the first one %.200q", m.identity.RaftID, m.payloads(), first.payloads())
 		}
+		if n := len(m.replica.expected); n > pending {
+			w.t.Errorf("%d: room is kept for %d giants, of which %d are pending", m.identity.RaftID, n, pending)
+		}
 		if s := m.replica.Status().Giants; s.Pending != pending || pending == 0 && s != (giant.Stats{}) {
 			w.t.Errorf("member %d has %+v, want %d giants", m.identity.RaftID, s, pending)
 		}

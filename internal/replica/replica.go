@@ -140,12 +140,13 @@ type Replica struct {
 	batchBytes int
 	batchBulks []PlacedBulk
 
-	giants  *giant.Assembly       // replicated, but for what it holds in memory
-	message int                   // number in its entry of the message that is being delivered
-	bulks   queue.Queue[bulkWork] // whose memory the engine still needs
-	out     queue.Queue[outgoing] // this session's, of which the end was not sent yet
-	drained []byte                // the message that stands behind those, nil for none
-	broken  error                 // why this member must not go on
+	giants   *giant.Assembly       // replicated, but for what it holds in memory
+	expected []expectation         // giants for which the certifier makes room; not replicated
+	message  int                   // number in its entry of the message that is being delivered
+	bulks    queue.Queue[bulkWork] // whose memory the engine still needs
+	out      queue.Queue[outgoing] // this session's, of which the end was not sent yet
+	drained  []byte                // the message that stands behind those, nil for none
+	broken   error                 // why this member must not go on
 
 	sinceCheckpoint int          // bytes of log
 	sinceStart      uint64       // bytes of log
