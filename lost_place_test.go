@@ -87,7 +87,10 @@ func TestLongFirstCloneIsNotExpelled(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
 			t.Parallel()
-			g := openGroup(t, 2, shortLog, quick)
+			patient := func(c *concordat.Config) {
+				c.MemberSuspectTimeout, c.MemberExpelTimeout = time.Second, 3*time.Second
+			}
+			g := openGroup(t, 2, shortLog, patient)
 			outgrowLog(t, "first", g.nodes...)
 			for i := range 60 {
 				noise := make([]byte, 5000)
@@ -96,8 +99,8 @@ func TestLongFirstCloneIsNotExpelled(t *testing.T) {
 			}
 			cfg := joiner(t, g.nodes...)
 			shortLog(&cfg)
-			quick(&cfg)
-			cfg.CloneRate, cfg.Listen = 128<<10, freeAddress(t)
+			patient(&cfg)
+			cfg.CloneRate, cfg.Listen = 48<<10, freeAddress(t) // which takes longer than that
 			n := mustStart(t, cfg)
 			eventually(t, "the copy to begin", func() bool { return len(eventsOf(n, concordat.EventCloneStarted)) == 1 })
 			if restarted {
