@@ -91,6 +91,11 @@ func (p guardedPreparation) Add(payload []byte) (err error) {
 	return p.Preparation.Add(payload)
 }
 
+func (p guardedPreparation) Complete() (err error) {
+	defer panicked("Complete", &err)
+	return p.Preparation.Complete()
+}
+
 func (p guardedPreparation) Apply(b applier.Batch) (err error) {
 	defer panicked("Apply", &err)
 	return p.Preparation.Apply(b)

@@ -149,11 +149,11 @@ func (l *life) loop(ctx context.Context) ending {
 	l.clock.now() // or the first ticks would be counted twice
 	ticker := time.NewTicker(l.node.cfg.TickInterval)
 	defer ticker.Stop()
-	if end, over := l.follow(l.replica.Step()); over {
+	var events []replica.Event
+	if end, over := l.step(&events); over {
 		return end
 	}
 	l.publish()
-	var events []replica.Event
 	for {
 		select {
 		case <-ctx.Done():
@@ -169,9 +169,22 @@ func (l *life) loop(ctx context.Context) ending {
 		if events = l.inbox.take(events); len(events) == 0 {
 			continue
 		}
-		if end, over := l.follow(l.replica.Step(events...)); over {
+		if end, over := l.step(&events); over {
 			return end
 		}
+	}
+}
+
+// step gives the state machine some events, and does what follows from them; then
+// those that have come, for as long as it has more to do.
+func (l *life) step(events *[]replica.Event) (end ending, over bool) {
+	for {
+		effects := l.replica.Step(*events...)
+		more := effects.More
+		if end, over = l.follow(effects); over || !more {
+			return end, over
+		}
+		*events = l.inbox.take(*events)
 	}
 }
 

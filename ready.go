@@ -47,6 +47,11 @@ func (f *feeding) ahead(a *replica.Ahead) error {
 			r.discard()
 		}
 		return nil
+	case a.Whole:
+		if r.follow.Whole(a.Part.Giant) {
+			r.now.parts.put(a)
+		}
+		return nil
 	}
 	switch r.follow.Fragment(a.Part.Giant, a.Part.Number) {
 	case replica.Begin:
@@ -86,11 +91,22 @@ func (p *preparing) work() {
 	var parts []*replica.Ahead
 	for ok := true; ok; {
 		parts, ok = p.parts.take(parts)
-		for i := range parts {
-			p.add(func() ([]byte, error) { return p.payload.Next(parts[i]) })
+		for _, part := range parts {
+			if part.Whole {
+				p.complete()
+				continue
+			}
+			p.add(func() ([]byte, error) { return p.payload.Next(part) })
 		}
 	}
 	p.add(p.payload.Rest)
+}
+
+// complete has the engine do what it can before the giant is judged.
+func (p *preparing) complete() {
+	if p.add(p.payload.Rest); p.err == nil && !p.stop.Load() {
+		p.err = p.preparation.Complete()
+	}
 }
 
 // add gives the engine more of the payload.

@@ -17,7 +17,9 @@ import (
 type readyEngine struct {
 	*pebblekv.Engine
 	begun, visible, discarded atomic.Int32
+	completed                 atomic.Int32
 	prepare, add, apply       func() error // before the call; nil for nothing
+	complete                  func() error // likewise
 }
 
 type watchedPreparation struct {
@@ -50,6 +52,14 @@ func (p *watchedPreparation) Add(payload []byte) error {
 		return err
 	}
 	return p.Preparation.Add(payload)
+}
+
+func (p *watchedPreparation) Complete() error {
+	if err := first(p.engine.complete); err != nil {
+		return err
+	}
+	p.engine.completed.Add(1)
+	return p.Preparation.Complete()
 }
 
 func (p *watchedPreparation) Apply(b applier.Batch) error {
@@ -101,8 +111,8 @@ func TestEngineGetsReady(t *testing.T) {
 	load.more(t, 20)
 	load.stop()
 	for i, e := range engines {
-		if begun, visible := e.begun.Load(), e.visible.Load(); begun != 3 || visible != 3 {
-			t.Errorf("member %d has begun %d and shown %d giants, want 3", i, begun, visible)
+		if begun, completed, visible := e.begun.Load(), e.completed.Load(), e.visible.Load(); begun != 3 || completed != 3 || visible != 3 {
+			t.Errorf("member %d has begun %d, completed %d and shown %d giants, want 3", i, begun, completed, visible)
 		}
 	}
 	takeBack(t, g.nodes[1])
@@ -157,6 +167,7 @@ func TestEngineIsNotReady(t *testing.T) {
 		"at once":          func(e *readyEngine) { e.add = later(0) },
 		"in the middle":    func(e *readyEngine) { e.add = later(5) },
 		"by a panic":       func(e *readyEngine) { e.add = func() error { panic("by wish") } },
+		"when it is whole": func(e *readyEngine) { e.complete = unprepared },
 		"in its turn":      func(e *readyEngine) { e.apply = unprepared },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -272,7 +272,7 @@ func (n *Node) replay(ctx context.Context, after uint64, each func(*replica.Judg
 		}
 		writes := responses(effects.Writes)
 		effects = r.Step(replica.Applied{Index: at}, replica.Written{Responses: writes})
-		if r.Status().Delivered == at && len(writes) == 0 {
+		if r.Status().Delivered == at && len(writes) == 0 && !effects.More {
 			return nil, fmt.Errorf("%w: its log cannot be gone through beyond %d, it is committed up to %d", ErrDirectory, at, committed)
 		}
 	}

@@ -108,9 +108,14 @@ type Preparer interface {
 type Preparation interface {
 	// Add takes the next bytes of the payload, cut anywhere, which are the caller's
 	// again when it returns. It is called by one goroutine at a time, beside
-	// everything else but Apply and Discard. It changes nothing that anybody sees.
+	// everything else but Complete, Apply and Discard. It changes nothing that anybody sees.
 	// After an error only Discard makes sense; it is no failure of the engine.
 	Add(payload []byte) error
+	// Complete says that the payload was added, all of it, while nobody knows yet
+	// whether the transaction comes to its turn: what there is left to do, and to wait
+	// for, is done now. It is called like Add, once or not at all, and nothing is added
+	// after it.
+	Complete() error
 	// Apply makes b visible as [Engine.Apply] does, and is called as that is. Its
 	// one transaction is the one whose payload was added, all of it, and does not
 	// hold it again. An error that wraps [ErrUnprepared] leaves everything as it was.

@@ -33,6 +33,23 @@ func (g *Group) NextDelivery() (d Delivery, ok bool) {
 	return d, true
 }
 
+// Upcoming returns the index of the entry that NextDelivery takes next, 0 for none,
+// and the origin and the first message of what that delivers, nil for none.
+func (g *Group) Upcoming() (index, origin uint64, first []byte) {
+	if len(g.applying) == 0 || g.failure != nil {
+		return 0, 0, nil
+	}
+	e := g.applying[0].GetEntries()[g.cursor]
+	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+		return e.GetIndex(), 0, nil
+	}
+	h, first := frameHead(e.GetData())
+	if first == nil || g.fifo.expected(h) != h.seq {
+		return e.GetIndex(), 0, nil
+	}
+	return e.GetIndex(), h.origin, first
+}
+
 func (g *Group) deliver(e *raftpb.Entry) Delivery {
 	d := Delivery{Index: e.GetIndex(), Term: e.GetTerm()}
 	switch {

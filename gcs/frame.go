@@ -61,6 +61,23 @@ func decodeFrame(b []byte, into [][]byte) (frameHeader, [][]byte, error) {
 	return h, msgs, nil
 }
 
+// frameHead returns the header and the first message of a frame, which aliases b, nil
+// for none. Neither need be right: the rest is not looked at.
+func frameHead(b []byte) (h frameHeader, first []byte) {
+	d := decoder{rest: b}
+	if kind := d.byte(); kind != entryFrame {
+		return h, nil
+	}
+	h = frameHeader{origin: d.uvarint(), session: d.uvarint(), seq: d.uvarint()}
+	if d.uvarintMax(MaxFrameMessages) > 0 {
+		first = d.bytes(d.uvarint())
+	}
+	if d.bad != "" {
+		return frameHeader{}, nil
+	}
+	return h, first
+}
+
 // FrameMessage returns one message, counted from 0, of the frame that a log entry
 // holds. It aliases entry. The error wraps [ErrFrame].
 func FrameMessage(entry []byte, n int) ([]byte, error) {

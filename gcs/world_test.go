@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -246,9 +247,16 @@ func (w *world) pump(m *member) {
 			m.log.write(write.LogWrite)
 			m.group.Written(write.Responses)
 		}
-		for d, ok := m.group.NextDelivery(); ok; d, ok = m.group.NextDelivery() {
+		for index, origin, first := m.group.Upcoming(); index > 0; index, origin, first = m.group.Upcoming() {
+			d, ok := m.group.NextDelivery()
+			if !ok || d.Index != index || d.Origin != origin || len(d.Messages) > 0 != (first != nil) || len(d.Messages) > 0 && !bytes.Equal(first, d.Messages[0]) {
+				w.t.Fatalf("delivered is %+v, %t, where %q of %d at %d was to come", d, ok, first, origin, index)
+			}
 			w.deliver(m, d)
 			busy = true
+		}
+		if d, ok := m.group.NextDelivery(); ok {
+			w.t.Fatalf("delivered is %+v, where nothing was to come", d)
 		}
 	}
 	m.outgoing = m.group.Messages(m.outgoing)

@@ -70,6 +70,7 @@ type run struct {
 
 	inbox      []replica.Event
 	waking     bool
+	more       bool // the state machine has more to do
 	performing bool // effects, so that the next events wait
 	state      replica.State
 

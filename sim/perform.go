@@ -23,8 +23,17 @@ func (r *run) wake() {
 			r.world.violate("P9", "%s refuses %d transactions before they are ordered, and is to refuse %d", r.member.name, refused, must)
 			return
 		}
+		r.more = effects.More
 		r.carryOut(effects)
 	})
+}
+
+// rouse has the member take its next step if there is a reason for one.
+func (r *run) rouse() {
+	if (len(r.inbox) > 0 || r.more) && !r.waking && r.replica != nil {
+		r.waking = true
+		r.after(0, r.wake)
+	}
 }
 
 // refusals is how many transactions the member has to refuse at once: all, if by what
@@ -82,6 +91,7 @@ func (r *run) carryOut(e *replica.Effects) {
 		for _, part := range parts {
 			part(e)
 		}
+		r.rouse()
 		return
 	}
 	r.world.reached[markHeldUp]++
@@ -96,10 +106,8 @@ func (r *run) perform(e *replica.Effects, parts []func(*replica.Effects)) {
 		r.after(span{0, 5 * millisecond}.draw(r.world.more), func() { r.perform(e, parts[1:]) })
 		return
 	}
-	if r.performing = false; len(r.inbox) > 0 && !r.waking {
-		r.waking = true
-		r.after(0, r.wake)
-	}
+	r.performing = false
+	r.rouse()
 }
 
 func (r *run) raiseFloor(e *replica.Effects) {

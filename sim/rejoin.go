@@ -205,7 +205,7 @@ func (m *member) replay(after uint64, each ...func(*replica.Judged)) (*replica.R
 			written = append(written, effects.Writes[i].Responses...)
 		}
 		effects = r.Step(replica.Applied{Index: at}, replica.Written{Responses: written})
-		if r.Status().Delivered == at && len(written) == 0 {
+		if r.Status().Delivered == at && len(written) == 0 && !effects.More {
 			return nil, fmt.Errorf("the log cannot be gone through beyond %d, it is committed up to %d", at, committed)
 		}
 	}

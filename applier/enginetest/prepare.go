@@ -110,6 +110,11 @@ func (w *walker) turn(u *upcoming, b applier.Batch) error {
 			return err
 		}
 	}
+	if w.rng.IntN(2) == 0 {
+		if err := w.call(func() error { return ordinary(u.Complete()) }); err != nil {
+			return err
+		}
+	}
 	without := b
 	without.Transactions = []applier.Transaction{b.Transactions[0]}
 	without.Transactions[0].Payload = nil
@@ -145,11 +150,13 @@ func (s *suite) prepared(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		// meanwhile happens behind the first Add, before the rest of the payload.
+		// meanwhile happens behind the first Add, before the rest of the payload. Nil
+		// writes a key when all was added and completed.
 		meanwhile func(t *testing.T, h Harness, m *model)
 		all       bool // of the payload is added
 	}{
 		{"Written beside", func(t *testing.T, h Harness, m *model) { m.apply(t, h.Engine(), tx{del(accounts, "b")}) }, true},
+		{"Written since", nil, true},
 		{"Counted beside", func(t *testing.T, h Harness, m *model) { m.apply(t, h.Engine(), tx{add(accounts, "b", 1)}) }, true},
 		{"Cut off", func(*testing.T, Harness, *model) {}, false},
 	} {
@@ -167,12 +174,23 @@ func (s *suite) prepared(t *testing.T) {
 			for _, cut := range []int{len(payload) / 2, len(payload)} {
 				if cut < len(payload) {
 					mustAdd(t, p, payload[:cut])
-					c.meanwhile(t, h, m)
+					if c.meanwhile != nil {
+						c.meanwhile(t, h, m)
+					}
 				} else if c.all {
 					mustAdd(t, p, payload[len(payload)/2:])
 				} else {
 					mustAdd(t, p, payload[len(payload)/2:len(payload)-1])
 				}
+			}
+			if c.meanwhile == nil {
+				if err := ordinary(p.Complete()); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Add(payload); !errors.Is(err, applier.ErrUnprepared) {
+					t.Fatalf("more is added than all: %v", err)
+				}
+				m.apply(t, h.Engine(), tx{put(accounts, "b", "between")})
 			}
 			b := puts(m, "new")
 			whole := b.Transactions[0].Payload

@@ -45,6 +45,7 @@ type preparation struct {
 	last    []byte // the key before, nil for none
 	key     []byte // scratch
 	ids     []keyID
+	whole   bool  // all of it has come
 	err     error // why nothing more is taken
 
 	keys writtenKeys
@@ -143,7 +144,31 @@ func (p *preparation) Add(payload []byte) error {
 	return nil
 }
 
+// Complete implements [applier.Preparation]. It waits for the disk.
+func (p *preparation) Complete() error {
+	if p.err == nil {
+		p.err = p.complete()
+	}
+	if p.err != nil {
+		return fmt.Errorf("%w: %w", applier.ErrUnprepared, p.err)
+	}
+	return nil
+}
+
+func (p *preparation) complete() error {
+	_, done, err := p.engine.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.whole = true
+	return errors.Join(p.data.finish(), p.payload.finish())
+}
+
 func (p *preparation) add(payload []byte) error {
+	if p.whole && len(payload) > 0 {
+		return errors.New("more is added than all")
+	}
 	s, done, err := p.engine.use()
 	if err != nil {
 		return err

@@ -112,6 +112,15 @@ func Limit(limit int) int {
 	return limit
 }
 
+// Number is that of an origin's giant among those that began here; 0 if it has none,
+// or one that did not.
+func (a *Assembly) Number(origin uint64) uint64 {
+	if i, known := a.find(origin); known {
+		return a.pending[i].number
+	}
+	return 0
+}
+
 // Whole is a giant that has ended.
 type Whole struct {
 	body

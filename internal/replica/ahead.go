@@ -14,6 +14,9 @@ import (
 // behind everything that was ordered before its entry.
 type Ahead struct {
 	Part giant.Part
+	// Whole says that all of the giant has come, of which Part has the number alone:
+	// its end was ordered, and is judged next.
+	Whole bool
 	// Gone says that the giant, of which Part has the number alone, will not come to
 	// its turn.
 	Gone bool
@@ -24,6 +27,23 @@ func (r *Replica) tellAhead(a Ahead) {
 	if r.cfg.Prepares && a.Part.Giant != 0 {
 		r.emit(Task{Ahead: &a}, 0)
 	}
+}
+
+// pauses reports whether the step is over before the next delivery, which ends a giant:
+// to judge that takes a while. Others who wait for what this step sends need not wait
+// for it, as those who are to deliver it, too; and the engine finishes what it got ready
+// meanwhile.
+func (r *Replica) pauses() bool {
+	index, origin, first := r.group.Upcoming()
+	if len(first) == 0 || first[0] != kindEnd || index == r.paused {
+		return r.effects.More
+	}
+	r.paused, r.effects.More = index, true
+	r.closeBatch()
+	if index > r.engine {
+		r.tellAhead(Ahead{Part: giant.Part{Giant: r.giants.Number(origin)}, Whole: true})
+	}
+	return true
 }
 
 // beginsGiant reports whether a giant may begin in an entry.

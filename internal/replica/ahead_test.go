@@ -19,6 +19,7 @@ type ahead struct {
 	number  uint64 // 0 for none
 	reader  *PayloadReader
 	payload []byte
+	whole   bool // all of it has come
 }
 
 // getReady gathers what tasks tell of a giant.
@@ -30,9 +31,18 @@ func (m *member) getReady(a *Ahead) {
 		}
 		return
 	}
+	if a.Whole {
+		if h.follow.Whole(a.Part.Giant) {
+			h.whole = true
+		}
+		return
+	}
+	if h.whole && h.number == a.Part.Giant {
+		m.world.t.Errorf("member %d: part %d of a giant of which all had come", m.identity.RaftID, a.Part.Number)
+	}
 	switch h.follow.Fragment(a.Part.Giant, a.Part.Number) {
 	case Begin:
-		h.number, h.reader, h.payload = a.Part.Giant, NewPayloadReader(&m.log), nil
+		h.number, h.reader, h.payload, h.whole = a.Part.Giant, NewPayloadReader(&m.log), nil, false
 	case Take:
 	default:
 		return
@@ -60,7 +70,7 @@ func (m *member) turn(t *Task) {
 		m.ahead = ahead{}
 		rest, err := h.reader.Rest()
 		got := append(h.payload, rest...)
-		if want := t.Apply.Transactions[p.At].Payload; err != nil || !whole || !h.reader.Of(p.Bulk) || !bytes.Equal(got, want) {
+		if want := t.Apply.Transactions[p.At].Payload; err != nil || !whole || !h.whole || !h.reader.Of(p.Bulk) || !bytes.Equal(got, want) {
 			m.world.t.Errorf("member %d: ahead of its turn %.60q was known, all of it: %t, it is %.60q, error %v", m.identity.RaftID, got, whole, want, err)
 		}
 		m.wholes++

@@ -20,7 +20,7 @@ const (
 // room, and reports whether there was anything.
 func (r *Replica) deliverSome() bool {
 	some := false
-	for r.inApplyBytes-r.heldBytes+r.batchBytes < r.applyLimit() {
+	for r.inApplyBytes-r.heldBytes+r.batchBytes < r.applyLimit() && !r.pauses() {
 		d, ok := r.group.NextDelivery()
 		if !ok {
 			break

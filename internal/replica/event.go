@@ -168,6 +168,9 @@ func (Withdrawn) event()      {}
 // Effects is what a member wants done after some events. The lists are
 // independent of each other, but for what Floor says; within one, order counts.
 type Effects struct {
+	// More says that there is more to do without another event: the next step is to
+	// follow when what these effects ask for has been set going.
+	More bool
 	// Floor is what a transaction must find visible that begins here from now
 	// on. It must be known to all that begin one before any of Messages goes:
 	// they tell others that this member shows nothing less.

@@ -45,6 +45,9 @@ func (r *Ready) Gone(giant uint64) bool {
 	return this
 }
 
+// Whole reports whether a giant of which all has come is the one.
+func (r *Ready) Whole(giant uint64) bool { return giant != 0 && giant == r.giant }
+
 // Turn notes that a giant of so many fragments has come to its turn. It reports
 // whether it is the one, and whether all of it has come.
 func (r *Ready) Turn(giant uint64, fragments int) (this, whole bool) {

@@ -142,6 +142,7 @@ type Replica struct {
 
 	giants   *giant.Assembly       // replicated, but for what it holds in memory
 	expected []expectation         // giants for which the certifier makes room; not replicated
+	paused   uint64                // log index of the last end before which a step was over
 	message  int                   // number in its entry of the message that is being delivered
 	bulks    queue.Queue[bulkWork] // whose memory the engine still needs
 	out      queue.Queue[outgoing] // this session's, of which the end was not sent yet

@@ -284,7 +284,11 @@ func (m *member) step(events ...Event) {
 			if len(other.inbox) > 0 && other.replica != nil && !other.paused && !other.down {
 				again = true
 				events, other.inbox = other.inbox, nil
-				other.act(other.replica.Step(events...))
+				for more := true; more; events = nil {
+					effects := other.replica.Step(events...)
+					more = effects.More
+					other.act(effects)
+				}
 			}
 		}
 	}
