@@ -98,6 +98,7 @@ func TestAhead(t *testing.T) {
 			late := b.giant(2, size, strings.Repeat("late ", 40), 1) // of a snapshot before
 			a.step(a.transaction(3, a.position.Executed, "small", 1))
 			b.step(late)
+			w.tick(2)
 			if x := b.answered(2); x == nil || x.Verdict.Outcome != certifier.Conflict {
 				t.Fatalf("the giant is answered with %+v", x)
 			}
@@ -126,6 +127,7 @@ func TestEndStandsAlone(t *testing.T) {
 	a := w.members[0]
 	a.step(a.transaction(1, a.position.Executed, "before", 1), a.giant(2, 64, strings.Repeat("giant ", 40), 2),
 		a.transaction(3, a.position.Executed, "behind", 3), a.transaction(4, a.position.Executed, "and more", 4))
+	w.tick(2)
 	for _, m := range w.members {
 		i := slices.IndexFunc(m.batches, func(b batch) bool {
 			return slices.ContainsFunc(b.payloads, func(p string) bool { return strings.HasPrefix(p, "giant ") })

@@ -36,7 +36,7 @@ func (r *Replica) deliverSome() bool {
 }
 
 func (r *Replica) deliver(d gcs.Delivery) {
-	bytes := entryOverhead
+	bytes, small := entryOverhead, false
 	if len(d.Messages) > 0 {
 		m, _ := r.group.View().Member(d.Origin) // it is one, or the frame were passed over
 		r.origin = m.UUID
@@ -46,8 +46,12 @@ func (r *Replica) deliver(d gcs.Delivery) {
 	}
 	for i, msg := range d.Messages {
 		bytes += len(msg)
+		small = small || len(msg) > 0 && msg[0] == kindTransaction
 		r.message = i
 		r.deliverMessage(&d, msg)
+	}
+	if small {
+		r.smallPassed()
 	}
 	r.giants.Passed(bytes, r.settings.TransactionSizeLimit)
 	r.closeGate(d.Index)

@@ -358,7 +358,10 @@ type outgoing struct {
 func (r *Replica) sendGiants() {
 	for r.out.Len() > 0 {
 		o := r.out.At(0)
-		for len(o.fragments) > 0 && o.underWay < r.cfg.FragmentWindow {
+		if !o.begun {
+			r.pace.begin()
+		}
+		for len(o.fragments) > 0 && r.pace.may(o.underWay, r.cfg.FragmentWindow, r.ticks) {
 			r.submit(localMessage{kindFragment, o.ticket}, o.fragments[0])
 			o.fragments[0] = nil
 			o.fragments = o.fragments[1:]
@@ -382,8 +385,15 @@ func (r *Replica) sendGiants() {
 func (r *Replica) fragmentBack(ticket uint64) {
 	if r.out.Len() > 0 && r.out.At(0).ticket == ticket {
 		r.out.At(0).underWay--
+		r.pace.ended(r.out.At(0).underWay, r.ticks)
 		r.sendGiants()
 	}
+}
+
+// smallPassed notes that an entry with small transactions was delivered.
+func (r *Replica) smallPassed() {
+	r.pace.small++
+	r.sendGiants()
 }
 
 // sendDrained says that no transaction of this member comes any more, once that

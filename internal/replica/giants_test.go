@@ -110,6 +110,7 @@ func TestGiantIsCertifiedAtItsEnd(t *testing.T) {
 	snapshot := b.position.Executed
 	b.inbox = append(b.inbox, b.transaction(1, snapshot, "small", 7))
 	a.step(a.giant(1, 10, strings.Repeat("x", 300), 6, 7))
+	w.tick(2) // the small one has made it wait
 	if x := a.answered(1); x == nil || x.Verdict.Outcome != certifier.Conflict || x.Verdict.Clash.Item != 1 {
 		t.Errorf("the giant is answered with %+v", x)
 	}
@@ -239,6 +240,7 @@ func TestTooLarge(t *testing.T) {
 	a := w.members[1]
 	a.step(a.giant(1, 16, strings.Repeat("g", 300), 1), a.transaction(2, gtid.Set{}, strings.Repeat("s", 300), 2),
 		a.transaction(3, gtid.Set{}, "small", 3))
+	w.tick(2)
 	w.wantSame(0)
 	for ticket, want := range map[uint64]certifier.Outcome{1: certifier.TooLarge, 2: certifier.TooLarge, 3: certifier.Certified} {
 		if x := a.answered(ticket); x == nil || x.Verdict.Outcome != want || x.Index == 0 {

@@ -141,6 +141,7 @@ type Replica struct {
 	batchBulks []PlacedBulk
 
 	giants   *giant.Assembly       // replicated, but for what it holds in memory
+	pace     pace                  // of those
 	expected []expectation         // giants for which the certifier makes room; not replicated
 	paused   uint64                // log index of the last end before which a step was over
 	message  int                   // number in its entry of the message that is being delivered
@@ -352,6 +353,7 @@ func (r *Replica) tick(e Ticked) {
 	r.tendElection()
 	r.cutLog()
 	r.proposeCheck()
+	r.sendGiants()
 	if r.ticks%markTicks == 0 {
 		r.proposeMark()
 	}
