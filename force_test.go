@@ -15,7 +15,7 @@ import (
 // quick makes a member lose patience soon, and yet not because a loaded machine
 // leaves it without a processor for a while.
 func quick(c *concordat.Config) {
-	c.MemberSuspectTimeout, c.MemberExpelTimeout = 500*time.Millisecond, time.Second
+	c.MemberSuspectTimeout, c.MemberExpelTimeout = time.Second, 1500*time.Millisecond
 	c.AutoRejoinInterval = 200 * time.Millisecond
 }
 
