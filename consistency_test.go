@@ -30,9 +30,9 @@ func writeAt(ctx context.Context, n *concordat.Node, key, value string, opts ...
 // reader's level, by the writer's, by the age, and by the session.
 func TestReadsSeeWhatWasAnswered(t *testing.T) {
 	t.Parallel()
-	ctx := testContext(t)
 	g := openGroup(t, 3, single)
-	for i := range 20 {
+	for i := range 12 {
+		ctx := testContext(t)
 		for _, c := range []struct {
 			name  string
 			write concordat.Consistency

@@ -28,7 +28,7 @@ var accounts = concordat.Table{Schema: "bank", Name: "accounts"}
 
 // testContext bounds a test that would otherwise hang.
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

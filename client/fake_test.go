@@ -168,7 +168,7 @@ func (c *cast) asked() (times int) {
 
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	for tick := time.NewTicker(time.Millisecond); !cond(); {
 		select {
