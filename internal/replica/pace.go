@@ -2,7 +2,7 @@ package replica
 
 // yields is how many log entries with small transactions go between two fragments of
 // a giant, where there are any. What they cost each other then is a part of the time.
-const yields = 3
+const yields = 8
 
 // pace has the giants of a member leave the others their way. While nobody commits
 // anything else, as many fragments are on their way as the window allows. Otherwise
