@@ -329,6 +329,9 @@ func (t *table) split() {
 	if t.count == 2<<t.level {
 		t.level++
 	}
+	if t.unswept > 0 {
+		t.unswept++ // one more on the way round
+	}
 }
 
 // sparse reports whether segments are to be joined.
@@ -340,6 +343,7 @@ func (t *table) join() {
 	if t.count < 1<<t.level {
 		t.level--
 	}
+	t.cursor = min(t.cursor, t.count-1) // the way round goes on with the first
 	left, right := t.at(uint64(t.count-1<<t.level)), t.at(uint64(t.count))
 	t.squeeze(left)
 	t.squeeze(right)

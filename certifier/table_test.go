@@ -262,3 +262,29 @@ func TestTableRoom(t *testing.T) {
 		t.Errorf("%.1f bytes for each item when it is steady", worst)
 	}
 }
+
+// TestSweepGoesRound kills all of a table behind a sweep that has come to any of its
+// segments: those that are joined and split on the way make it miss none.
+func TestSweepGoesRound(t *testing.T) {
+	for n := uint64(100); n < 3000; n += 100 {
+		for before := 0; before < 40; before += 3 {
+			tab := newTable()
+			put := func(from, to uint64) {
+				for i := from; i < to; i++ {
+					tab.swap(keysets["mixed"](i), stampOf(i+1, Write))
+				}
+			}
+			put(0, n)
+			tab.kill(Write, 2)
+			for range before {
+				tab.sweep(1) // a segment
+			}
+			put(n, n+n/3)
+			tab.kill(Write, 2*n)
+			tab.sweep(1 << 20)
+			if tab.used != 0 || tab.count != 1 || len(tab.crowd) != 0 {
+				t.Fatalf("of %d items, behind %d segments swept, %d slots are left in %d segments, %d in the crowd", n, before, tab.used, tab.count, len(tab.crowd))
+			}
+		}
+	}
+}
