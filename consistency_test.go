@@ -31,7 +31,7 @@ func writeAt(ctx context.Context, n *concordat.Node, key, value string, opts ...
 func TestReadsSeeWhatWasAnswered(t *testing.T) {
 	t.Parallel()
 	g := openGroup(t, 3, single)
-	for i := range 12 {
+	for i := range 20 {
 		ctx := testContext(t)
 		for _, c := range []struct {
 			name  string
